@@ -1,0 +1,197 @@
+import type {
+  DiffId,
+  Digest,
+  FileType,
+  HostPath,
+  ImagePath,
+  SnapshotId,
+  StepInfo,
+  StepKey,
+  StepKind,
+  StepOutcome,
+  Tree,
+} from '../core/index.ts';
+
+/** What can stand in a key: JSON without floats; objects are encoded with their keys sorted by code unit. */
+export type Canonical =
+  | null
+  | boolean
+  | number
+  | string
+  | readonly Canonical[]
+  | { readonly [key: string]: Canonical | undefined };
+
+/** A step without its parent and its inputs: what is done, in every word that can change the result. */
+export interface Action {
+  /** Raised when the meaning of a field changes, so that old records no longer match. */
+  readonly version: number;
+  readonly kind: StepKind;
+  /** Fields with names that a person understands in `why`: `command`, `environment`, `user`, `workdir`, `network`. */
+  readonly definition: { readonly [field: string]: Canonical | undefined };
+}
+
+/** One file as a COPY sees it. Time stamps are left out: they alone invalidate nothing. */
+export interface FileFact {
+  /** Where it lands, relative to the destination. */
+  readonly path: ImagePath;
+  readonly type: FileType;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Content of a file; absent for others. */
+  readonly digest?: Digest;
+  readonly linkTarget?: string;
+  /** Extended attributes by name, as hex. */
+  readonly xattrs?: Readonly<Record<string, string>>;
+  /** Major and minor of device nodes. */
+  readonly device?: string;
+}
+
+/** A named set of files that a step takes in, e.g. `context` or `stage build`. */
+export interface TreeInput {
+  readonly name: string;
+  /** Digest over all facts in path order. */
+  readonly digest: Digest;
+  /** In path order. */
+  readonly facts: readonly FileFact[];
+}
+
+/** Everything that the exact answer compares. */
+export interface StepQuery {
+  readonly action: Action;
+  /** Absent: the step stands on nothing (`FROM scratch`). */
+  readonly parent: SnapshotId | undefined;
+  readonly inputs: readonly TreeInput[];
+  /** Says which step of which Dockerfile this is, to find what it was compared with last time. No part of the key. */
+  readonly slot: string;
+}
+
+export interface StepRecord {
+  readonly key: StepKey;
+  /** Absent: the step changed nothing. */
+  readonly diffId?: DiffId;
+  readonly createdAtMs: number;
+  /** How long the step took when it ran. */
+  readonly durationMs: number;
+}
+
+/** The first thing that differs from the last time. Rendered by `explain`. */
+export type MissReason =
+  | { readonly reason: 'never-ran' }
+  | { readonly reason: 'no-cache' }
+  | { readonly reason: 'evicted' }
+  | { readonly reason: 'parent-changed' }
+  | {
+      readonly reason: 'field-changed';
+      readonly field: string;
+      readonly before: string;
+      readonly after: string;
+    }
+  | {
+      readonly reason: 'variable-changed';
+      readonly name: string;
+      readonly change: 'added' | 'changed' | 'removed';
+    }
+  | {
+      readonly reason: 'file-changed';
+      readonly input: string;
+      readonly path: ImagePath;
+      readonly change: 'added' | 'content' | 'removed' | 'mode' | 'owner' | 'type' | 'link-target' | 'xattrs';
+      /** How many more files differ. */
+      readonly others: number;
+    };
+
+export type Lookup =
+  | { readonly kind: 'hit'; readonly record: StepRecord }
+  | { readonly kind: 'miss'; readonly key: StepKey; readonly why: MissReason };
+
+/** Records of steps, shared by all varve processes on one store. */
+export interface StepCache {
+  /** A hit marks its record as used. `hold` is called before the hit is told, so that eviction leaves its diff alone. */
+  lookup(query: StepQuery): Promise<Lookup>;
+  /** Notes what `query` came to. `diffId` must be committed in the snapshotter before. Replaces an older record. */
+  record(
+    query: StepQuery,
+    result: { readonly diffId?: DiffId; readonly durationMs: number },
+  ): Promise<StepRecord>;
+  /** Is there any record of this action, on any parent? If not, a miss is certain before the parent is hashed. */
+  knows(action: Action): boolean;
+  /** Drops a record that turned out to be unusable (its diff is gone). */
+  forget(key: StepKey): void;
+  /**
+   * Runs `work` while no other process (and no other call here) works on the same key: the second one waits, then
+   * finds the first one's record. Freed by the kernel when a process dies.
+   */
+  exclusively<T>(key: StepKey, work: () => Promise<T>, signal?: AbortSignal): Promise<T>;
+  /** From now until this process ends, eviction by any process leaves these diffs alone. */
+  hold(diffIds: readonly DiffId[]): void;
+  close(): void;
+}
+
+/** stat tuple -> digest of one folder's files, kept between builds, as Git's index does. */
+export interface FileIndex {
+  /**
+   * The digest of a regular file, read only if its stat tuple (device, inode, size, mtime ns, ctime ns) is new or so young
+   * that it cannot be trusted yet.
+   */
+  digest(path: ImagePath, file: HostPath, stat: FileStat): Promise<Digest>;
+  /** Writes the index where it changed (temporary name, then rename). */
+  save(): Promise<void>;
+}
+
+export interface FileStat {
+  readonly dev: bigint;
+  readonly ino: bigint;
+  readonly size: bigint;
+  readonly mtimeNs: bigint;
+  readonly ctimeNs: bigint;
+  readonly mode: bigint;
+}
+
+/** What `varve why` tells of one step. */
+export interface StepReport {
+  readonly info: StepInfo;
+  readonly outcome: StepOutcome;
+  readonly reason: string;
+  readonly ms: number;
+  readonly key?: StepKey;
+}
+
+/** One build as `varve why` shows it; plain JSON. */
+export interface BuildReport {
+  readonly id: string;
+  readonly startedAtMs: number;
+  readonly finishedAtMs: number;
+  readonly dockerfile: string;
+  readonly context: string;
+  readonly target: string;
+  readonly ok: boolean;
+  readonly error?: string;
+  readonly steps: readonly StepReport[];
+}
+
+export interface BuildLog {
+  save(report: BuildReport): void;
+  /** The newest, or the one with this id (or a prefix of it that fits one only). */
+  load(id?: string): BuildReport | undefined;
+  list(limit: number): readonly BuildReport[];
+}
+
+/** One selected file of a tree and where it lands. */
+export interface Selection {
+  readonly tree: Tree;
+  readonly from: ImagePath;
+  readonly to: ImagePath;
+}
+
+/** A record with what eviction weighs. */
+export interface RecordUsage {
+  readonly key: StepKey;
+  readonly diffId?: DiffId;
+  readonly kind: StepKind;
+  /** First line of what the step does, for people. */
+  readonly title: string;
+  readonly createdAtMs: number;
+  readonly lastUsedAtMs: number;
+  readonly uses: number;
+}

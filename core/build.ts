@@ -1,0 +1,128 @@
+import type { Digest } from './digest.ts';
+import type { Diagnostic, SourceRange } from './failure.ts';
+import type { HostPath } from './path.ts';
+
+/** What a build is asked to do. Plain JSON, so that a daemon can take the same request over a socket. */
+export interface BuildRequest {
+  /** Names the build in records and in `why --build ID`. */
+  readonly id: string;
+  readonly context: BuildContext;
+  readonly dockerfile: DockerfileSource;
+  /** Stage name or number; absent: the last stage. */
+  readonly target?: string;
+  readonly buildArgs: Readonly<Record<string, string>>;
+  readonly labels: Readonly<Record<string, string>>;
+  /** References to give the result, as the user wrote them. */
+  readonly tags: readonly string[];
+  readonly noCache: boolean;
+  /** Stages that are not looked up (`--no-cache-filter`). */
+  readonly noCacheFilter: readonly string[];
+  /** Ask the registry for base images even when the local store has them. */
+  readonly pull: boolean;
+  /** OCI platform, `linux/amd64`; absent: this machine's. */
+  readonly platform?: string;
+  readonly network: NetworkMode;
+  readonly outputs: readonly Output[];
+  /** Most steps at once over all stages. */
+  readonly parallelism: number;
+}
+
+/** The seam for Git and HTTP contexts: further kinds join this union. */
+export type BuildContext =
+  | { readonly kind: 'directory'; readonly path: HostPath }
+  | { readonly kind: 'empty' }
+  /** A tar (plain or compressed) that was spooled to a file. */
+  | { readonly kind: 'archive'; readonly path: HostPath };
+
+export type DockerfileSource =
+  /** A path inside the context, or absolute. `ignoreFile` rules follow from it (`<name>.dockerignore`). */
+  | { readonly kind: 'file'; readonly path: string }
+  /** Text that came on standard input. */
+  | { readonly kind: 'inline'; readonly text: string };
+
+export type NetworkMode = 'default' | 'none' | 'host';
+
+export type Output =
+  /** Into varve's own store, under the tags. */
+  | { readonly type: 'image'; readonly push: boolean }
+  | { readonly type: 'oci' | 'docker'; readonly dest: OutputDest; readonly tar: boolean }
+  | { readonly type: 'tar'; readonly dest: OutputDest }
+  | { readonly type: 'local'; readonly dest: HostPath };
+
+export type OutputDest = { readonly kind: 'file'; readonly path: HostPath } | { readonly kind: 'stdout' };
+
+export type StepKind = 'RUN' | 'COPY' | 'ADD' | 'WORKDIR';
+
+/** How a step came to its result; the words of `--metadata-file`. */
+export type StepOutcome = 'exact' | 'observed' | 'ran' | 'failed';
+
+export interface StepInfo {
+  /** Position in the Dockerfile among the steps of this build, from 0. */
+  readonly index: number;
+  readonly kind: StepKind;
+  /** The instruction as written, one line: `RUN npm ci`. */
+  readonly name: string;
+  /** The stage's name, or its number where it has none. */
+  readonly stage: string;
+  readonly range: SourceRange;
+}
+
+/** One step of `varve.steps` in the metadata file. */
+export interface StepSummary {
+  readonly name: string;
+  readonly stage: string;
+  readonly outcome: StepOutcome;
+  readonly reason: string;
+  readonly ms: number;
+}
+
+/** What happened, as it happens. Plain JSON: `--progress=rawjson` prints one a line. `at` is ms since the build began. */
+export type BuildEvent =
+  | { readonly type: 'build.started'; readonly at: number; readonly id: string; readonly dockerfile: string }
+  | { readonly type: 'build.planned'; readonly at: number; readonly steps: readonly StepInfo[] }
+  | { readonly type: 'phase.started'; readonly at: number; readonly phase: string; readonly name: string }
+  | {
+      readonly type: 'phase.progress';
+      readonly at: number;
+      readonly phase: string;
+      /** Bytes or files, as `unit` says; `total` is absent while unknown. */
+      readonly current: number;
+      readonly total?: number;
+      readonly unit: 'bytes' | 'files';
+    }
+  | { readonly type: 'phase.finished'; readonly at: number; readonly phase: string; readonly detail?: string }
+  | { readonly type: 'step.started'; readonly at: number; readonly step: number }
+  | {
+      readonly type: 'step.log';
+      readonly at: number;
+      readonly step: number;
+      readonly stream: 'stdout' | 'stderr';
+      /** Decoded as UTF-8; lines may be split over events. */
+      readonly text: string;
+    }
+  | {
+      readonly type: 'step.finished';
+      readonly at: number;
+      readonly step: number;
+      readonly outcome: StepOutcome;
+      readonly reason: string;
+      readonly ms: number;
+    }
+  | { readonly type: 'warning'; readonly at: number; readonly diagnostic: Diagnostic }
+  | {
+      readonly type: 'build.finished';
+      readonly at: number;
+      readonly ok: boolean;
+      readonly image?: BuiltImage;
+      readonly error?: string;
+    };
+
+export interface BuiltImage {
+  /** Digest of the manifest as stored or, after a push, as pushed. */
+  readonly manifestDigest: Digest;
+  /** Digest of the configuration: Docker's image ID, and what `--iidfile` holds. */
+  readonly configDigest: Digest;
+  readonly names: readonly string[];
+}
+
+export type EventSink = (event: BuildEvent) => void;

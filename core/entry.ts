@@ -1,0 +1,44 @@
+import type { ImagePath } from './path.ts';
+
+export type FileType = 'file' | 'dir' | 'symlink' | 'char' | 'block' | 'fifo' | 'socket';
+
+/** A moment as Linux keeps it: whole seconds since 1970 (may be negative) and nanoseconds 0..999_999_999. */
+export interface Time {
+  readonly sec: number;
+  readonly nsec: number;
+}
+
+/** One name in a tree of files with what `lstat` and `listxattr` say of it. */
+export interface Entry {
+  readonly path: ImagePath;
+  readonly type: FileType;
+  /** Permission, set-id and sticky bits: 0..0o7777. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Bytes of content; 0 for everything but files. */
+  readonly size: number;
+  readonly mtime: Time;
+  /** Target of a symlink, as stored. */
+  readonly linkTarget?: string;
+  /** Another path of the same tree, earlier in path order, that is the same file (a hard link to it). */
+  readonly hardlinkTo?: ImagePath;
+  /** Major and minor number of a device node. */
+  readonly device?: { readonly major: number; readonly minor: number };
+  /** Extended attributes by full name (`security.capability`, `user.note`); absent means none. */
+  readonly xattrs?: Readonly<Record<string, Uint8Array>>;
+}
+
+/**
+ * One line of a diff (OCI image-spec, layer.md, "Change Types"). `set` adds or replaces a name; `whiteout` says that a
+ * name of the parent is gone; `opaque` says that everything which the parent holds in that folder is gone.
+ * A diff is a list of changes in path order; an `opaque` comes right after the `set` of its folder.
+ */
+export type Change =
+  | { readonly kind: 'set'; readonly entry: Entry }
+  | { readonly kind: 'whiteout'; readonly path: ImagePath }
+  | { readonly kind: 'opaque'; readonly path: ImagePath };
+
+export function changePath(change: Change): ImagePath {
+  return change.kind === 'set' ? change.entry.path : change.path;
+}

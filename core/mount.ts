@@ -1,0 +1,35 @@
+import type { HostPath, ImagePath } from './path.ts';
+
+/** How the root of a sandbox, or a tree to be changed, comes about. Plain data: whoever needs it mounts it, privately. */
+export type RootMount =
+  | {
+      readonly type: 'overlay';
+      /** Diff folders, topmost first; at least one. Each is in OverlayFS form (whiteouts as 0/0 character devices). */
+      readonly lowers: readonly HostPath[];
+      /** Present when the tree can be written to. `work` is an empty folder on the same file system. */
+      readonly writable?: { readonly upper: HostPath; readonly work: HostPath };
+      /** True: `user.overlay.*` attributes, as unprivileged mounts need; false: `trusted.overlay.*`. */
+      readonly userXattrs: boolean;
+    }
+  | { readonly type: 'directory'; readonly path: HostPath; readonly readonly: boolean };
+
+/** A mount on top of a sandbox's root. `target` is resolved inside the root. */
+export type Mount =
+  | {
+      readonly type: 'bind';
+      readonly source: HostPath;
+      readonly target: ImagePath;
+      readonly readonly: boolean;
+    }
+  | {
+      readonly type: 'tmpfs';
+      readonly target: ImagePath;
+      readonly sizeBytes?: number;
+      readonly mode?: number;
+    }
+  | {
+      readonly type: 'tree';
+      readonly root: RootMount;
+      readonly target: ImagePath;
+      readonly readonly: boolean;
+    };

@@ -1,0 +1,95 @@
+import type { Mount, RootMount } from './mount.ts';
+import type { ImagePath } from './path.ts';
+
+/** A plain description of one process in a sandbox; everything the native program does follows from it. */
+export interface SandboxSpec {
+  readonly root: RootMount;
+  /** The root is remounted read-only (`--read-only`); mounts below it keep their own mode. */
+  readonly readonlyRoot: boolean;
+  readonly mounts: readonly Mount[];
+  /** Program and arguments; a program without a slash is looked up in the sandbox's PATH. */
+  readonly args: readonly string[];
+  /** `NAME=value` in order; the process sees nothing else. */
+  readonly env: readonly string[];
+  /** Made (0755, 0:0) where it does not exist. */
+  readonly cwd: ImagePath;
+  readonly user: UserIds;
+  readonly hostname: string;
+  /** `host`: the machine's own network; `none`: loopback only. */
+  readonly network: 'host' | 'none';
+  /** Lines of /etc/hosts beside the usual ones, `name` and address. */
+  readonly extraHosts: readonly { readonly name: string; readonly address: string }[];
+  readonly limits: ResourceLimits;
+  readonly shmSizeBytes: number;
+  /** `default`: Docker's capabilities, seccomp policy, masked and read-only paths. `insecure`: none of these. */
+  readonly security: 'default' | 'insecure';
+  /** setuid programs gain nothing; off by default, as in Docker. */
+  readonly noNewPrivileges: boolean;
+  /** Names the cgroup and the sandbox in messages: letters, digits, `-`. */
+  readonly id: string;
+}
+
+export interface UserIds {
+  readonly uid: number;
+  readonly gid: number;
+  readonly additionalGids: readonly number[];
+}
+
+/** Absent: no limit. */
+export interface ResourceLimits {
+  readonly memoryBytes?: number;
+  /** Memory and swap together, as Docker's `--memory-swap`; -1: unlimited swap. */
+  readonly memorySwapBytes?: number;
+  /** Whole and part CPUs: 1.5. */
+  readonly cpus?: number;
+  readonly cpuShares?: number;
+  /** `0-1,3`. */
+  readonly cpusetCpus?: string;
+  readonly pids?: number;
+}
+
+/** How a sandboxed process ended. */
+export type SandboxOutcome =
+  | { readonly kind: 'exited'; readonly code: number }
+  | { readonly kind: 'signaled'; readonly signal: NodeJS.Signals; readonly signalNumber: number }
+  /** Killed by the memory limit. */
+  | { readonly kind: 'out-of-memory' }
+  /** The program could not be started: 126 not executable, 127 not found, with the kernel's reason. */
+  | { readonly kind: 'not-started'; readonly code: 126 | 127; readonly message: string }
+  | { readonly kind: 'timed-out' }
+  | { readonly kind: 'cancelled' };
+
+export interface SandboxIo {
+  /** `inherit`: the caller's own descriptors (for `run`); `terminal`: a new pseudo-terminal; `pipe`: chunks to `onOutput`. */
+  readonly mode: 'inherit' | 'terminal' | 'pipe';
+  /** Bytes for standard input in `pipe` and `terminal` mode; absent: /dev/null. */
+  readonly stdin?: AsyncIterable<Uint8Array>;
+  /** Called for every chunk, in order per stream, before the outcome is known. In `terminal` mode all is `stdout`. */
+  readonly onOutput?: (stream: 'stdout' | 'stderr', chunk: Uint8Array) => void;
+}
+
+/** A started sandbox. Ends with its whole process tree when the process ends, on `kill`, on abort, or when varve dies. */
+export interface SandboxProcess {
+  readonly outcome: Promise<SandboxOutcome>;
+  signal(signal: NodeJS.Signals): void;
+  /** Tells the pseudo-terminal its size; no effect in other modes. */
+  resize(size: { readonly columns: number; readonly rows: number }): void;
+}
+
+export interface Runner {
+  /**
+   * Starts the process that `spec` describes. Rejects with `MachineError` (`sandbox-setup`, `limit-unsupported`, `no-sandbox`)
+   * when the sandbox cannot be set up; a program that cannot be started is an outcome.
+   */
+  start(
+    spec: SandboxSpec,
+    io: SandboxIo,
+    options?: { readonly signal?: AbortSignal; readonly timeoutMs?: number },
+  ): Promise<SandboxProcess>;
+}
+
+/** `0` is the root user; used wherever nothing else is said. */
+export const ROOT_USER: UserIds = { uid: 0, gid: 0, additionalGids: [] };
+
+/** Docker's default size of /dev/shm. */
+export const DEFAULT_SHM_BYTES = 64 * 1024 * 1024;

@@ -1,0 +1,89 @@
+import type { DiffId, SnapshotId } from './digest.ts';
+import type { Change } from './entry.ts';
+import type { RootMount } from './mount.ts';
+import type { HostPath } from './path.ts';
+import type { Tree } from './tree.ts';
+
+/**
+ * A snapshot is a stack of diffs, lowest first, seen as one tree of files.
+ *
+ * Its life: `prepare(parent)` gives an **active** snapshot, a writable tree on top of the parent. `freeze()` ends the
+ * writing and lists what changed: a **frozen** snapshot, on which others can already stand while its layer is being
+ * hashed. `commit(diffId)` puts the diff under its digest: a **committed** snapshot, which other processes can find.
+ * Whatever is not committed is gone when its process ends.
+ *
+ * Diffs are stored once, apart from their parents, in OverlayFS form; a diff may be laid on any parent with `stack`.
+ *
+ * @example
+ *   await using active = await snapshotter.prepare(base);
+ *   await runner.start({ root: active.root, ... });
+ *   await using frozen = await active.freeze();
+ *   const committed = await frozen.commit((await pack(frozen)).diffId);
+ */
+export interface Snapshotter {
+  readonly driver: 'overlay' | 'copy';
+  /** A writable tree on top of `parent` (undefined: an empty root folder, 0755, 0:0). */
+  prepare(parent: Snapshot | undefined): Promise<ActiveSnapshot>;
+  /** The committed snapshot of these diffs, lowest first; undefined where a diff is not in the store. At least one. */
+  find(diffIds: readonly DiffId[]): Promise<CommittedSnapshot | undefined>;
+  /** `diffId` laid on `parent`; undefined where the diff is not in the store. */
+  stack(parent: CommittedSnapshot | undefined, diffId: DiffId): Promise<CommittedSnapshot | undefined>;
+  /** The tree of a snapshot, to be mounted and read. Disposing of it ends the right to mount it. */
+  mountable(snapshot: Snapshot): Promise<MountableSnapshot>;
+  /** Every committed diff, in no order. */
+  diffs(): Promise<readonly StoredDiff[]>;
+  /** Forgets committed diffs, then removes their files. Callers make sure that nothing stands on them. */
+  remove(diffIds: readonly DiffId[]): Promise<void>;
+  /** Removes what dead processes left behind (`isAlive` tells of a session name). Returns bytes freed. */
+  sweep(isAlive: (session: string) => boolean): Promise<number>;
+}
+
+export interface Snapshot {
+  readonly parent: Snapshot | undefined;
+  /** Diff folders, topmost first. */
+  readonly lowers: readonly HostPath[];
+  /** The merged tree, read from the diffs' manifests: nothing is mounted. */
+  tree(): Tree;
+}
+
+/** Disposing of an active snapshot that was not frozen throws its changes away. */
+export interface ActiveSnapshot extends AsyncDisposable {
+  readonly parent: Snapshot | undefined;
+  /** The writable tree. */
+  readonly root: RootMount;
+  /** Ends the writing. Nobody may hold the tree mounted. */
+  freeze(): Promise<FrozenSnapshot>;
+}
+
+/** Disposing of a frozen snapshot that was not committed throws it away; after the commit disposal does nothing. */
+export interface FrozenSnapshot extends Snapshot, AsyncDisposable {
+  /** What this snapshot changes in its parent, in path order. */
+  readonly changes: readonly Change[];
+  /** Where the content of changed files lies, by path. */
+  readonly folder: HostPath;
+  /**
+   * Puts the diff under `diffId`. The parent must be committed. Where the store has that diff already, the stored one
+   * is taken and this one thrown away.
+   */
+  commit(diffId: DiffId): Promise<CommittedSnapshot>;
+}
+
+export interface CommittedSnapshot extends Snapshot {
+  readonly parent: CommittedSnapshot | undefined;
+  readonly id: SnapshotId;
+  /** Lowest first. */
+  readonly diffIds: readonly DiffId[];
+  /** What the topmost diff changes, and where its files lie: for packing its layer again. */
+  top(): Promise<{ readonly changes: readonly Change[]; readonly folder: HostPath }>;
+}
+
+export interface MountableSnapshot extends AsyncDisposable {
+  readonly root: RootMount;
+}
+
+export interface StoredDiff {
+  readonly diffId: DiffId;
+  /** Bytes of its files. */
+  readonly bytes: number;
+  readonly createdAtMs: number;
+}

@@ -1,0 +1,152 @@
+import type {
+  Change,
+  Descriptor,
+  DiffId,
+  Digest,
+  HostPath,
+  ImageConfig,
+  ImageManifest,
+  Platform,
+  Reference,
+  TreeOp,
+} from '../core/index.ts';
+
+/** Blobs by digest in one folder. Written to a temporary name, verified, renamed: a blob under its digest is whole. */
+export interface BlobStore {
+  has(digest: Digest): Promise<boolean>;
+  size(digest: Digest): Promise<number | undefined>;
+  /** The bytes, verified as they flow: the stream fails with `blob-corrupt` at its end where they do not fit the digest. */
+  open(digest: Digest): AsyncIterable<Uint8Array>;
+  read(digest: Digest): Promise<Uint8Array>;
+  /** Stores `bytes`; fails with `digest-mismatch` where `expected` does not fit, and then keeps nothing. */
+  put(
+    bytes: AsyncIterable<Uint8Array> | Uint8Array,
+    expected?: { digest?: Digest; size?: number },
+  ): Promise<BlobInfo>;
+  remove(digest: Digest): Promise<void>;
+  list(): Promise<
+    readonly { readonly digest: Digest; readonly size: number; readonly modifiedAtMs: number }[]
+  >;
+  pathOf(digest: Digest): HostPath;
+}
+
+export interface BlobInfo {
+  readonly digest: Digest;
+  readonly size: number;
+}
+
+/** A layer of an image: its diff's name, and how to get the bytes of its tar. */
+export interface Layer {
+  readonly diffId: DiffId;
+  /** As it is stored or travels: digest, size and media type (plain tar, gzip or zstd). */
+  readonly descriptor: Descriptor;
+  /** The bytes that the descriptor names. */
+  open(): AsyncIterable<Uint8Array>;
+}
+
+/** An image in the local store. Names are full references (`docker.io/library/app:latest`). */
+export interface StoredImage {
+  readonly manifestDigest: Digest;
+  readonly manifest: ImageManifest;
+  readonly configDigest: Digest;
+  readonly config: ImageConfig;
+  readonly names: readonly string[];
+}
+
+/**
+ * Names and manifests of the images on this machine. A layer that varve built has no blob: its tar is made again from
+ * the diff when it is asked for, byte for byte the same, and checked against its digest.
+ */
+export interface ImageStore {
+  /** By name, by image ID (config digest) or manifest digest, or by a unique prefix of an ID (at least 4 hex digits). */
+  resolve(nameOrId: string): Promise<StoredImage | undefined>;
+  list(): Promise<readonly StoredImage[]>;
+  /** Stores config and manifest and points `names` at it; names move from whatever had them. */
+  put(image: {
+    config: Uint8Array;
+    layers: readonly Descriptor[];
+    names: readonly string[];
+  }): Promise<StoredImage>;
+  tag(manifestDigest: Digest, name: string): Promise<void>;
+  /** Takes a name away. Returns the image that had it. */
+  untag(name: string): Promise<StoredImage | undefined>;
+  /** Forgets an image without names; its blobs go with the next prune. */
+  delete(manifestDigest: Digest): Promise<void>;
+}
+
+export interface PackedLayer {
+  readonly diffId: DiffId;
+  /** Bytes of the uncompressed tar. */
+  readonly size: number;
+}
+
+/** A diff as it lies on disk: what to pack into a layer. */
+export interface DiffSource {
+  readonly changes: readonly Change[];
+  readonly folder: HostPath;
+}
+
+export interface PackOptions {
+  /** SOURCE_DATE_EPOCH in seconds: later time stamps are set back to it. */
+  readonly sourceDateEpoch?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** Limits on what a layer may do to this machine; exceeding one fails with `layer-refused`. */
+export interface UnpackLimits {
+  /** Most bytes of an uncompressed layer. */
+  readonly maxBytes: number;
+  readonly maxEntries: number;
+  /** Most bytes of one header's pax records or long names. */
+  readonly maxHeaderBytes: number;
+}
+
+/** Turns a layer's tar into operations on a tree; see `TreeOps.apply`. */
+export type UnpackLayer = (
+  tar: AsyncIterable<Uint8Array>,
+  options?: { readonly limits?: UnpackLimits; readonly signal?: AbortSignal },
+) => AsyncIterable<TreeOp>;
+
+export interface ResolvedImage {
+  readonly reference: Reference;
+  readonly manifestDigest: Digest;
+  readonly manifest: ImageManifest;
+  readonly config: ImageConfig;
+  readonly configBytes: Uint8Array;
+}
+
+export type TransferProgress = (progress: {
+  readonly digest: Digest;
+  readonly current: number;
+  readonly total: number;
+  readonly state: 'waiting' | 'downloading' | 'uploading' | 'exists' | 'mounted' | 'done';
+}) => void;
+
+/** A client of the OCI distribution API (distribution-spec v1.1). */
+export interface Registry {
+  /** Manifest and config of `reference` for `platform`; fails with `image-unknown`, `registry-unreachable`, `registry-denied`, `no-platform`. */
+  resolve(reference: Reference, platform: Platform, signal?: AbortSignal): Promise<ResolvedImage>;
+  /** Brings the blobs that `blobs` lacks: several at once, resumed after a cut, verified. */
+  fetchBlobs(
+    reference: Reference,
+    descriptors: readonly Descriptor[],
+    options: {
+      readonly blobs: BlobStore;
+      readonly onProgress?: TransferProgress;
+      readonly signal?: AbortSignal;
+    },
+  ): Promise<void>;
+  /**
+   * Uploads what the registry lacks, then the manifest. Blobs that it has are skipped; those it has in another
+   * repository (`mountFrom`) are mounted from there.
+   */
+  push(
+    reference: Reference,
+    image: { readonly manifest: Uint8Array; readonly config: Uint8Array; readonly layers: readonly Layer[] },
+    options: {
+      readonly mountFrom?: readonly string[];
+      readonly onProgress?: TransferProgress;
+      readonly signal?: AbortSignal;
+    },
+  ): Promise<Digest>;
+}
