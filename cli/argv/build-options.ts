@@ -1,0 +1,159 @@
+import { resolve } from 'node:path';
+import {
+  type BuildContext,
+  type BuildRequest,
+  type DockerfileSource,
+  type HostPath,
+  type NetworkMode,
+  type Output,
+  parseReference,
+  UsageError,
+} from '../../core/index.ts';
+import type { BUILD_SPEC } from './build-spec.ts';
+import { parseOutput } from './output.ts';
+import { type Environment, readPairs } from './pairs.ts';
+import type { FlagValues } from './spec.ts';
+
+/** The arguments of `varve build`, read but not yet looked up in folder or environment. */
+export interface BuildOptions {
+  readonly flags: FlagValues<(typeof BUILD_SPEC)['flags']>;
+  /** `PATH`, `URL` or `-`. */
+  readonly context: string;
+}
+
+/** What standard input turned out to hold: see `readStdin`. */
+export type StdinContent =
+  | { readonly kind: 'archive'; readonly path: HostPath }
+  | { readonly kind: 'text'; readonly text: string };
+
+/** What a request takes from around the command line. */
+export interface RequestSurroundings {
+  readonly cwd: string;
+  readonly env: Environment;
+  readonly id: string;
+  /** CPUs of this machine: how many steps run at once unless `--parallelism` or the configuration says otherwise. */
+  readonly parallelism: number;
+  /** Present where {@link readsStdin} says that it is needed. */
+  readonly stdin?: StdinContent;
+}
+
+/** Must standard input be read before {@link toBuildRequest}? */
+export function readsStdin(options: BuildOptions): boolean {
+  return options.context === '-' || options.flags.file === '-';
+}
+
+/** @throws UsageError where flags do not go together or hold values that mean nothing. */
+export function toBuildRequest(options: BuildOptions, around: RequestSurroundings): BuildRequest {
+  const { flags } = options;
+  const { outputs, names } = readOutputs(options, around.cwd);
+  const tags = [...flags.tag, ...names];
+  for (const tag of tags) checkTag(tag);
+  if (outputs.some((output) => output.type === 'image' && output.push) && tags.length === 0) {
+    throw new UsageError(
+      '--push needs a name for the image',
+      'Give one with --tag [registry/]repository[:tag].',
+    );
+  }
+  const platforms = flags.platform.flatMap((text) => text.split(','));
+  const platform = platforms[0];
+  if (platforms.length > 1)
+    throw new UsageError('--platform: several platforms at once are not supported yet');
+  if (platform !== undefined) checkPlatform(platform);
+  return {
+    id: around.id,
+    context: contextOf(options, around),
+    dockerfile: dockerfileOf(options, around),
+    ...(flags.target === undefined || flags.target === '' ? {} : { target: flags.target }),
+    buildArgs: readPairs(flags['build-arg'], '--build-arg', around.env),
+    labels: readPairs(flags.label, '--label'),
+    tags,
+    noCache: flags['no-cache'],
+    noCacheFilter: flags['no-cache-filter'].flatMap((text) => text.split(',')).filter((name) => name !== ''),
+    pull: flags.pull,
+    ...(platform === undefined ? {} : { platform }),
+    network: networkOf(flags.network),
+    outputs,
+    parallelism: parallelismOf(flags.parallelism, around.parallelism),
+  };
+}
+
+function readOutputs(options: BuildOptions, cwd: string): { outputs: Output[]; names: string[] } {
+  const { flags } = options;
+  const parsed = flags.output.map((text) => parseOutput(text, cwd));
+  const outputs = parsed.flatMap(({ output }) => (output === undefined ? [] : [output]));
+  if (flags.push) outputs.push({ type: 'image', push: true });
+  const hasImage = outputs.some(({ type }) => type === 'image');
+  if ((flags.load || parsed.length === 0) && !hasImage) outputs.push({ type: 'image', push: false });
+  const toStdout = outputs.filter(
+    (output) => 'dest' in output && typeof output.dest === 'object' && output.dest.kind === 'stdout',
+  );
+  if (toStdout.length > 1) throw new UsageError('--output: only one output can go to standard output');
+  return { outputs, names: parsed.flatMap(({ names }) => names) };
+}
+
+function checkTag(tag: string): void {
+  const reference = parseReference(tag);
+  if (!reference.ok) throw new UsageError(`invalid tag ${JSON.stringify(tag)}: ${reference.error}`);
+  if (reference.value.digest !== undefined) {
+    throw new UsageError(`invalid tag ${JSON.stringify(tag)}: a name for a new image cannot hold a digest`);
+  }
+}
+
+function checkPlatform(platform: string): void {
+  if (/^[a-z0-9_]+(?:\/[a-z0-9_]+){0,2}$/.test(platform)) return;
+  throw new UsageError(
+    `invalid platform ${JSON.stringify(platform)}`,
+    'Write os/architecture, as in linux/amd64.',
+  );
+}
+
+function parallelismOf(given: number | undefined, fallback: number): number {
+  if (given === undefined) return fallback;
+  if (Number.isInteger(given) && given > 0) return given;
+  throw new UsageError('--parallelism must be a whole number above 0');
+}
+
+function networkOf(text: string | undefined): NetworkMode {
+  return text === 'none' || text === 'host' ? text : 'default';
+}
+
+function contextOf(options: BuildOptions, around: RequestSurroundings): BuildContext {
+  const { context } = options;
+  if (context === '') throw new UsageError('the build context is empty', 'Give a folder, "." for this one.');
+  if (context === '-') {
+    return around.stdin?.kind === 'archive'
+      ? { kind: 'archive', path: around.stdin.path }
+      : { kind: 'empty' };
+  }
+  if (/^(?:https?|git|ssh):\/\//.test(context) || /^git@|^github\.com\//.test(context)) {
+    throw new UsageError(
+      `the context ${context} is a URL: varve does not support remote contexts yet`,
+      'Fetch it, then give the folder.',
+    );
+  }
+  return { kind: 'directory', path: resolve(around.cwd, context) as HostPath };
+}
+
+function dockerfileOf(options: BuildOptions, around: RequestSurroundings): DockerfileSource {
+  const { stdin } = around;
+  const file = options.flags.file;
+  if (file === '-') {
+    if (options.context === '-') {
+      throw new UsageError(
+        'both the context and the Dockerfile are "-": standard input can be only one of them',
+      );
+    }
+    if (stdin?.kind !== 'text')
+      throw new UsageError('--file=-: standard input holds an archive, not a Dockerfile');
+    return { kind: 'inline', text: stdin.text };
+  }
+  if (options.context === '-' && stdin?.kind === 'text') {
+    if (file !== undefined) {
+      throw new UsageError('standard input holds a Dockerfile, and --file names another one');
+    }
+    return { kind: 'inline', text: stdin.text };
+  }
+  if (file === undefined || file === '') return { kind: 'file', path: 'Dockerfile' };
+  // A path beside the context is taken from the working folder, as Docker does; one in an archive from its root.
+  return { kind: 'file', path: options.context === '-' ? file : resolve(around.cwd, file) };
+}
