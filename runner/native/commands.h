@@ -1,6 +1,6 @@
 /*
- * The commands of varve-native. Each reads its orders from a file descriptor, never from the environment, and
- * returns the exit status of the process: 0 on success; failures end the process through fail() of failure.h.
+ * The commands of varve-native. Each reads its orders from a file descriptor, never from the environment, and returns
+ * the exit status of the process: 0 on success; failures end the process through fail() of failure.h.
  */
 #ifndef VARVE_COMMANDS_H
 #define VARVE_COMMANDS_H
@@ -11,10 +11,10 @@ int sandbox_main(int argc, char **argv);
 /* Orders on stdin: a root mount, then tree operations until the end of the stream. Result on stdout. */
 int tree_apply_main(int argc, char **argv);
 
-/* argv: folder. Lists a folder in OverlayFS form as changes on stdout. */
+/* Order on stdin: a host path. Lists the folder, which is in OverlayFS form, as changes on stdout. */
 int tree_scan_diff_main(int argc, char **argv);
 
-/* argv: folder. Lists a plain folder as entries on stdout, staying on its file system. */
+/* Order on stdin: a host path. Lists the plain folder as entries on stdout, staying on its file system. */
 int tree_scan_plain_main(int argc, char **argv);
 
 /* Orders on stdin: host paths until the end of the stream. Removes each with all below it. */

@@ -156,4 +156,6 @@ void wire_put_bytes(struct wire_out *out, const void *bytes, uint32_t length) {
   put(out, bytes, length);
 }
 
+void wire_put_encoded(struct wire_out *out, const void *bytes, size_t size) { put(out, bytes, size); }
+
 void wire_put_text(struct wire_out *out, const char *text) { wire_put_bytes(out, text, (uint32_t)strlen(text)); }

@@ -48,6 +48,8 @@ void wire_put_u32(struct wire_out *out, uint32_t value);
 void wire_put_u64(struct wire_out *out, uint64_t value);
 void wire_put_bytes(struct wire_out *out, const void *bytes, uint32_t length);
 void wire_put_text(struct wire_out *out, const char *text);
+/* Bytes that are in the form of the wire already. */
+void wire_put_encoded(struct wire_out *out, const void *bytes, size_t size);
 /* Writes out what is buffered. A reader that has gone away ends the process without a word. */
 void wire_flush(struct wire_out *out);
 
