@@ -33,6 +33,8 @@ export interface BlobStore {
 export interface BlobInfo {
   readonly digest: Digest;
   readonly size: number;
+  /** Told by `put`: the store had this blob before. */
+  readonly existed?: boolean;
 }
 
 /** A layer of an image: its diff's name, and how to get the bytes of its tar. */
@@ -89,6 +91,8 @@ export interface DiffSource {
 export interface PackOptions {
   /** SOURCE_DATE_EPOCH in seconds: later time stamps are set back to it. */
   readonly sourceDateEpoch?: number;
+  /** Told of what a layer cannot hold and what is therefore left out (sockets), in words for a person. */
+  readonly onWarning?: (message: string) => void;
   readonly signal?: AbortSignal;
 }
 

@@ -1,0 +1,177 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import {
+  asDigest,
+  type Digest,
+  digestHex,
+  errnoOf,
+  type HostPath,
+  joinHost,
+  MachineError,
+} from '../core/index.ts';
+import type { BlobInfo, BlobStore } from './contract.ts';
+import { diskError, syncFolder, temporaryName } from './durable.ts';
+
+const CHUNK_BYTES = 256 * 1024;
+const HEX = /^[0-9a-f]{64}$/;
+
+interface Expected {
+  readonly digest?: Digest;
+  readonly size?: number;
+}
+
+/**
+ * Blobs below `root`: `blobs/sha256/<hex>` are whole and verified, as in an OCI image layout (image-layout.md,
+ * "Blobs"); `blobs/ingest/` holds what is being written. Any number of processes may use one folder: two that put the same
+ * blob both write it, and the later rename replaces equal bytes with equal bytes.
+ */
+export function createBlobStore({ root }: { readonly root: HostPath }): BlobStore {
+  const folder = joinHost(root, 'blobs', 'sha256');
+  const ingest = joinHost(root, 'blobs', 'ingest');
+  const pathOf = (digest: Digest): HostPath => joinHost(folder, digestHex(digest));
+
+  async function size(digest: Digest): Promise<number | undefined> {
+    try {
+      return (await stat(pathOf(digest))).size;
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return undefined;
+      throw diskError(error, `looking for blob ${digest}`);
+    }
+  }
+
+  async function put(
+    bytes: AsyncIterable<Uint8Array> | Uint8Array,
+    expected: Expected = {},
+  ): Promise<BlobInfo> {
+    await makeFolders([folder, ingest]);
+    const temporary = joinHost(ingest, temporaryName());
+    try {
+      const info = await write(temporary, bytes, expected);
+      const existed = (await size(info.digest)) === info.size;
+      if (!existed) {
+        await rename(temporary, pathOf(info.digest));
+        await syncFolder(folder);
+      }
+      return { ...info, existed };
+    } catch (error) {
+      throw diskError(error, `storing ${expected.digest ?? 'a blob'}`);
+    } finally {
+      await rm(temporary, { force: true });
+    }
+  }
+
+  return {
+    has: async (digest) => (await size(digest)) !== undefined,
+    size,
+    open: (digest) => openVerified(pathOf(digest), digest),
+    read: async (digest) => {
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of openVerified(pathOf(digest), digest)) chunks.push(chunk);
+      return Buffer.concat(chunks);
+    },
+    put,
+    remove: (digest) => rm(pathOf(digest), { force: true }),
+    list: () => listBlobs(folder),
+    pathOf,
+  };
+}
+
+async function makeFolders(folders: readonly HostPath[]): Promise<void> {
+  try {
+    for (const folder of folders) await mkdir(folder, { recursive: true });
+  } catch (error) {
+    throw diskError(error, `making the blob store's folders`);
+  }
+}
+
+/** Writes and syncs `bytes`; what is not as expected fails before anything has a final name. */
+async function write(
+  file: HostPath,
+  bytes: AsyncIterable<Uint8Array> | Uint8Array,
+  expected: Expected,
+): Promise<{ digest: Digest; size: number }> {
+  const hash = createHash('sha256');
+  let size = 0;
+  const handle = await open(file, 'wx', 0o644);
+  try {
+    for await (const chunk of bytes instanceof Uint8Array ? [bytes] : bytes) {
+      size += chunk.byteLength;
+      if (expected.size !== undefined && size > expected.size) {
+        throw new MachineError('digest-mismatch', `more than the expected ${expected.size} bytes arrived`);
+      }
+      hash.update(chunk);
+      await writeAll(handle, chunk);
+    }
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  const digest = asDigest(`sha256:${hash.digest('hex')}`);
+  if (expected.size !== undefined && size !== expected.size) {
+    throw new MachineError('digest-mismatch', `${size} bytes arrived where ${expected.size} were expected`);
+  }
+  if (expected.digest !== undefined && digest !== expected.digest) {
+    throw new MachineError(
+      'digest-mismatch',
+      `the content is ${digest} where ${expected.digest} was expected`,
+      {
+        hint: 'the source is damaged or was tampered with; nothing of it was kept',
+      },
+    );
+  }
+  return { digest, size };
+}
+
+async function writeAll(handle: FileHandle, chunk: Uint8Array): Promise<void> {
+  let at = 0;
+  while (at < chunk.byteLength) at += (await handle.write(chunk, at)).bytesWritten;
+}
+
+async function* openVerified(file: HostPath, digest: Digest): AsyncGenerator<Uint8Array> {
+  const hash = createHash('sha256');
+  const stream = createReadStream(file, { highWaterMark: CHUNK_BYTES });
+  try {
+    for await (const chunk of stream as AsyncIterable<Uint8Array>) {
+      hash.update(chunk);
+      yield chunk;
+    }
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') {
+      throw new MachineError('blob-missing', `blob ${digest} is not in the store`, { cause: error });
+    }
+    throw diskError(error, `reading blob ${digest}`);
+  }
+  const found = `sha256:${hash.digest('hex')}`;
+  if (found === digest) return;
+  throw new MachineError('blob-corrupt', `blob ${digest} is damaged on the disk: its content is ${found}`, {
+    hint: `remove ${file} and pull or build the image again`,
+  });
+}
+
+async function listBlobs(
+  folder: HostPath,
+): Promise<{ readonly digest: Digest; readonly size: number; readonly modifiedAtMs: number }[]> {
+  const found: { digest: Digest; size: number; modifiedAtMs: number }[] = [];
+  for (const name of await namesIn(folder)) {
+    if (!HEX.test(name)) continue;
+    try {
+      const info = await stat(joinHost(folder, name));
+      found.push({ digest: asDigest(`sha256:${name}`), size: info.size, modifiedAtMs: info.mtimeMs });
+    } catch (error) {
+      // Removed by another process since the folder was read.
+      if (errnoOf(error) !== 'ENOENT') throw diskError(error, 'listing blobs');
+    }
+  }
+  return found;
+}
+
+/** The names in a folder, sorted; none where there is no such folder yet. */
+export async function namesIn(folder: HostPath): Promise<readonly string[]> {
+  try {
+    return (await readdir(folder)).sort();
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return [];
+    throw diskError(error, `reading the folder ${folder}`);
+  }
+}

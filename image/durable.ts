@@ -1,0 +1,57 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { errnoOf, type HostPath, MachineError } from '../core/index.ts';
+
+/**
+ * What a failed system call means to the person: `disk-full` for ENOSPC and EDQUOT, `store-io` for any other errno;
+ * errors that come from no system call are given back as they are.
+ */
+export function diskError(error: unknown, doing: string): unknown {
+  const errno = errnoOf(error);
+  if (errno === undefined) return error;
+  if (errno === 'ENOSPC' || errno === 'EDQUOT') {
+    return new MachineError('disk-full', `no space left on the disk while ${doing}`, {
+      hint: 'free some space, for instance with `varve cache prune`, or choose another folder with --root',
+      cause: error,
+    });
+  }
+  const reason = error instanceof Error ? error.message : errno;
+  return new MachineError('store-io', `${doing}: ${reason}`, { cause: error });
+}
+
+/** Makes the names in `folder` survive a power cut (fsync(2): the entry in the folder needs its own sync). */
+export async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** A name beside final names that no other process and no other call takes. */
+export function temporaryName(): string {
+  return `tmp-${process.pid}-${randomUUID()}`;
+}
+
+/** Replaces `file` as a whole: another process sees the old bytes or the new ones. `mode` is kept from the first byte on. */
+export async function writeWhole(file: HostPath, bytes: string | Uint8Array, mode = 0o644): Promise<void> {
+  const folder = dirname(file);
+  const temporary = `${folder}/.${temporaryName()}`;
+  try {
+    await mkdir(folder, { recursive: true });
+    const handle = await open(temporary, 'wx', mode);
+    try {
+      await handle.writeFile(bytes);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, file);
+    await syncFolder(folder);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw diskError(error, `writing ${file}`);
+  }
+}
