@@ -1,0 +1,53 @@
+import { randomBytes } from 'node:crypto';
+import { open, rename, rm } from 'node:fs/promises';
+import { errnoOf, formatReference, MachineError, parseReference } from '../core/index.ts';
+import type { BuildSuccess, FailedBuild } from './engine-contract.ts';
+
+/**
+ * What `--metadata-file` holds: buildx's keys and `varve.steps`. Of a failed build only the steps, so that a script can
+ * see which one failed. `image.name` is a comma-separated list of full references, as buildx writes it.
+ */
+export function metadataContent(result: BuildSuccess | FailedBuild): string {
+  const metadata: Record<string, unknown> = {};
+  if ('image' in result && result.image !== undefined) {
+    metadata['containerimage.config.digest'] = result.image.configDigest;
+    metadata['containerimage.digest'] = result.image.manifestDigest;
+    if (result.image.names.length > 0) metadata['image.name'] = result.image.names.map(fullName).join(',');
+  }
+  metadata['varve.steps'] = result.steps;
+  return `${JSON.stringify(metadata, null, 2)}\n`;
+}
+
+function fullName(name: string): string {
+  const parsed = parseReference(name);
+  return parsed.ok ? formatReference(parsed.value) : name;
+}
+
+/**
+ * Writes `content` under a temporary name beside `file`, then renames it: a reader never sees half of it.
+ *
+ * @throws MachineError `file-unwritable` that names the file and `what` it is.
+ */
+export async function writeAtomically(file: string, content: string, what: string): Promise<void> {
+  const temporary = `${file}.${process.pid}.${randomBytes(4).toString('hex')}.tmp`;
+  try {
+    const handle = await open(temporary, 'wx', 0o644);
+    try {
+      await handle.writeFile(content);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, file);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw new MachineError(
+      'file-unwritable',
+      `cannot write ${what} ${file}: ${errnoOf(error) ?? String(error)}`,
+      {
+        hint: 'The build itself is done. Make the folder writable, or name another file.',
+        cause: error,
+      },
+    );
+  }
+}
