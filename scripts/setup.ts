@@ -1,0 +1,128 @@
+// Brings to this checkout what the demo and the tests need: `node scripts/setup.ts demo|test`. A second run finds
+// everything in place and does nothing.
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+
+export type SetupPurpose = 'demo' | 'test';
+
+/** The machine lacks something that this script cannot bring. The message says what, and which command brings it. */
+export class SetupError extends Error {
+  override readonly name = 'SetupError';
+}
+
+const CHECKOUT = join(import.meta.dirname, '..');
+
+/** Debian packages by purpose; every `apt-get install` of the project is in this table. */
+const PACKAGES: Readonly<Record<SetupPurpose, readonly string[]>> = {
+  demo: [
+    'gcc', // compiles runner/native
+    'libc6-dev', // its headers and static library
+    'mmdebstrap', // makes the Debian base image
+    'skopeo', // turns it into an archive for `varve load`
+  ],
+  test: [
+    'gcc',
+    'libc6-dev',
+    'mmdebstrap',
+    'skopeo', // also a judge: copies and inspects images
+    'umoci', // a judge: unpacks images
+    'buildah', // a judge: builds the same Dockerfiles
+    'docker-registry', // the registry on loopback
+    'apache2-utils', // htpasswd, for a registry with passwords
+    'busybox-static', // the smallest base image
+    'attr', // getfattr and setfattr
+    'libcap2-bin', // setcap, for files with capabilities
+    'runc', // stand in for the native program where there is no compiler
+    'crun',
+  ],
+};
+
+/**
+ * Installs missing Debian packages, compiles the native program and bundles the command line where they are older than
+ * their sources.
+ *
+ * @throws SetupError where this needs a person: not root, no apt, no network.
+ */
+export function setUp(purpose: SetupPurpose): void {
+  installPackages(PACKAGES[purpose]);
+  if (isOlderThanSources('dist/native/varve-native', ['runner/native', 'scripts/build-native.mjs'])) {
+    runScript('scripts/build-native.mjs');
+  }
+  if (existsSync(join(CHECKOUT, 'scripts/bundle.ts'))) runScript('scripts/bundle.ts');
+}
+
+function installPackages(packages: readonly string[]): void {
+  if (spawnSync('dpkg-query', ['--version']).status !== 0) {
+    throw new SetupError(`this is no Debian system: install what these packages hold: ${packages.join(' ')}`);
+  }
+  const missing = missingPackages(packages);
+  if (missing.length === 0) return;
+  const command = `apt-get update && apt-get install --no-install-recommends ${missing.join(' ')}`;
+  if (process.getuid?.() !== 0) {
+    throw new SetupError(`missing Debian packages: ${missing.join(' ')}\nInstall them as root: ${command}`);
+  }
+  console.log(`setup: installing ${missing.join(' ')}`);
+  // Package lists that are missing or too old make the first attempt fail; only then are they fetched.
+  const installed = aptInstall(missing) || (apt(['update', '-qq']) && aptInstall(missing));
+  const absent = missingPackages(packages);
+  if (!installed || absent.length > 0) {
+    throw new SetupError(
+      `apt could not install: ${absent.join(' ')}\nTry by hand, and see what it says: ${command}`,
+    );
+  }
+}
+
+/** Those of `packages` that dpkg does not list as installed. */
+function missingPackages(packages: readonly string[]): readonly string[] {
+  const query = spawnSync('dpkg-query', ['-W', '-f', '${Package} ${db:Status-Status}\\n', ...packages], {
+    encoding: 'utf8',
+  });
+  const installed = new Set(query.stdout.split('\n').filter((line) => line.endsWith(' installed')));
+  return packages.filter((name) => !installed.has(`${name} installed`));
+}
+
+function aptInstall(packages: readonly string[]): boolean {
+  return apt(['install', '-y', '-qq', '--no-install-recommends', ...packages]);
+}
+
+function apt(args: readonly string[]): boolean {
+  const run = spawnSync('apt-get', ['-o', 'Dpkg::Use-Pty=0', '-o', 'DPkg::Lock::Timeout=300', ...args], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+  });
+  return run.status === 0;
+}
+
+function isOlderThanSources(output: string, sources: readonly string[]): boolean {
+  const made = join(CHECKOUT, output);
+  if (!existsSync(made)) return true;
+  const madeAt = statSync(made).mtimeMs;
+  return sources.some((source) => newestChange(join(CHECKOUT, source)) > madeAt);
+}
+
+function newestChange(path: string): number {
+  const stat = statSync(path);
+  if (!stat.isDirectory()) return stat.mtimeMs;
+  return Math.max(stat.mtimeMs, ...readdirSync(path).map((name) => newestChange(join(path, name))));
+}
+
+function runScript(script: string): void {
+  const run = spawnSync(process.execPath, [join(CHECKOUT, script)], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
+  if (run.status !== 0)
+    throw new SetupError(`${script} failed with exit code ${run.status}; its reason is above`);
+}
+
+if (import.meta.main) {
+  const purpose = process.argv[2] ?? 'test';
+  if (purpose !== 'demo' && purpose !== 'test') throw new Error('usage: setup.ts demo|test');
+  try {
+    setUp(purpose);
+  } catch (error) {
+    if (!(error instanceof SetupError)) throw error;
+    console.error(`setup: ${error.message}`);
+    process.exitCode = 1;
+  }
+}
