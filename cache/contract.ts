@@ -9,6 +9,7 @@ import type {
   StepKey,
   StepKind,
   StepOutcome,
+  StoredDiff,
   Tree,
 } from '../core/index.ts';
 
@@ -26,7 +27,10 @@ export interface Action {
   /** Raised when the meaning of a field changes, so that old records no longer match. */
   readonly version: number;
   readonly kind: StepKind;
-  /** Fields with names that a person understands in `why`: `command`, `environment`, `user`, `workdir`, `network`. */
+  /**
+   * Fields with names that a person understands in `why`: `command`, `environment`, `user`, `workdir`, `network`.
+   * `environment` and `buildArgs` are objects `{NAME: value}`: a miss names the variable that differs, never its value.
+   */
   readonly definition: { readonly [field: string]: Canonical | undefined };
 }
 
@@ -109,10 +113,13 @@ export type Lookup =
 export interface StepCache {
   /** A hit marks its record as used. `hold` is called before the hit is told, so that eviction leaves its diff alone. */
   lookup(query: StepQuery): Promise<Lookup>;
-  /** Notes what `query` came to. `diffId` must be committed in the snapshotter before. Replaces an older record. */
+  /**
+   * Notes what `query` came to. `diffId` must be held, then committed in the snapshotter, before. Replaces an older record.
+   * `title` says in one line what the step does (`RUN npm ci`); absent, it is made from the definition.
+   */
   record(
     query: StepQuery,
-    result: { readonly diffId?: DiffId; readonly durationMs: number },
+    result: { readonly diffId?: DiffId; readonly durationMs: number; readonly title?: string },
   ): Promise<StepRecord>;
   /** Is there any record of this action, on any parent? If not, a miss is certain before the parent is hashed. */
   knows(action: Action): boolean;
@@ -123,7 +130,10 @@ export interface StepCache {
    * finds the first one's record. Freed by the kernel when a process dies.
    */
   exclusively<T>(key: StepKey, work: () => Promise<T>, signal?: AbortSignal): Promise<T>;
-  /** From now until this process ends, eviction by any process leaves these diffs alone. */
+  /**
+   * From now until this process ends, eviction by any process leaves these diffs alone. Whether a diff is there at all is
+   * asked of the snapshotter after holding it, never before: see {@link PrunableCache.prune}.
+   */
   hold(diffIds: readonly DiffId[]): void;
   close(): void;
 }
@@ -188,10 +198,61 @@ export interface Selection {
 export interface RecordUsage {
   readonly key: StepKey;
   readonly diffId?: DiffId;
+  /** What the step stood on; absent for `FROM scratch`. */
+  readonly parent?: SnapshotId;
   readonly kind: StepKind;
   /** First line of what the step does, for people. */
   readonly title: string;
   readonly createdAtMs: number;
   readonly lastUsedAtMs: number;
   readonly uses: number;
+  readonly durationMs: number;
+}
+
+/** What may go, and what must stay. */
+export interface PruneRequest {
+  /** Every diff of the snapshotter, listed before the call. */
+  readonly stored: readonly StoredDiff[];
+  /** Diffs that images stand on: never removed, and no part of the limit. */
+  readonly images: ReadonlySet<DiffId>;
+  /** Most bytes that diffs outside of images may take after the call. */
+  readonly limitBytes: number;
+  /** Records last used before this moment go whatever the limit is; `Infinity`: all that nobody holds. */
+  readonly usedBeforeMs?: number;
+}
+
+export interface PruneResult {
+  readonly records: number;
+  readonly diffs: number;
+  /** Bytes of the removed diffs. */
+  readonly bytes: number;
+}
+
+/** The step cache as its owner, the composition root, sees it: with what `varve cache` and `varve why` need. */
+export interface PrunableCache extends StepCache {
+  readonly builds: BuildLog;
+  /** Does the process that named its session so still run? For the snapshotter's `sweep`. */
+  isAlive(session: string): boolean;
+  /** Every record, in no order. */
+  usage(): readonly RecordUsage[];
+  /** The diffs that living sessions hold. */
+  held(): ReadonlySet<DiffId>;
+  /** Forgets records; their diffs stay. Returns how many there were. */
+  removeRecords(keys: readonly StepKey[]): number;
+  /**
+   * Forgets the least recently used records and has their diffs removed, so that what stays fits the limit. Also cleans up
+   * after sessions that died.
+   *
+   * The protocol: a builder holds a diff, then asks the snapshotter for it. The pruner takes one diff at a time; in a write
+   * transaction, which keeps every `hold` of every process waiting, it makes sure that no living session holds the
+   * diff, forgets its records and awaits `remove`. So whoever holds before that finds the diff and keeps it; whoever
+   * holds after that finds it gone, which is a miss. Nobody sees a diff vanish that he found while holding it.
+   *
+   * Until it settles no other method of this object may be called (plain Error); other processes only wait.
+   */
+  prune(
+    request: PruneRequest,
+    remove: (diffIds: readonly DiffId[]) => Promise<void>,
+    signal?: AbortSignal,
+  ): Promise<PruneResult>;
 }

@@ -1,3 +1,7 @@
+export { MAX_BUILDS } from './build-log.ts';
 export { actionDigest, encodeCanonical, KEY_VERSION, keyPreimage, stepKey } from './canonical.ts';
 export * from './contract.ts';
+export { type EvictionInput, selectVictims, type Victim } from './evict.ts';
+export { explainHit, explainMiss } from './explain.ts';
 export { type FingerprintOptions, factsDigest, fingerprint } from './fingerprint.ts';
+export { isSessionAlive, openStepCache, type StepCacheOptions } from './store.ts';

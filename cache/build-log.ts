@@ -1,0 +1,37 @@
+import type { BuildLog, BuildReport } from './contract.ts';
+import { type Database, jsonOf } from './database.ts';
+
+/** Builds that are remembered; the oldest go first. */
+export const MAX_BUILDS = 100;
+
+/** The build log in the database of the step cache. A report saved again under its id replaces the older one. */
+export function buildLog(database: Database): BuildLog {
+  const rows = (sql: string, ...values: readonly (string | number)[]): readonly BuildReport[] =>
+    database.reading(() => database.all(sql, ...values).map((row) => jsonOf<BuildReport>(row, 'report')));
+  return {
+    save(report): void {
+      database.transaction(() => {
+        database.run(
+          'INSERT OR REPLACE INTO builds (id, started_at, report) VALUES (?, ?, ?)',
+          report.id,
+          Math.round(report.startedAtMs),
+          JSON.stringify(report),
+        );
+        database.run(
+          'DELETE FROM builds WHERE id NOT IN (SELECT id FROM builds ORDER BY started_at DESC, id DESC LIMIT ?)',
+          MAX_BUILDS,
+        );
+      });
+    },
+    load(id): BuildReport | undefined {
+      if (id === undefined) return this.list(1)[0];
+      const [exact] = rows('SELECT report FROM builds WHERE id = ?', id);
+      if (exact !== undefined || id === '') return exact;
+      const fitting = rows('SELECT report FROM builds WHERE substr(id, 1, length(?1)) = ?1 LIMIT 2', id);
+      return fitting.length === 1 ? fitting[0] : undefined;
+    },
+    list(limit): readonly BuildReport[] {
+      return rows('SELECT report FROM builds ORDER BY started_at DESC, id DESC LIMIT ?', limit);
+    },
+  };
+}

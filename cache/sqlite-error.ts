@@ -1,0 +1,8 @@
+/**
+ * The primary result code of an error that `node:sqlite` threw (https://sqlite.org/rescode.html), undefined for other
+ * errors.
+ */
+export function sqliteCode(error: unknown): number | undefined {
+  if (!(error instanceof Error) || !('errcode' in error)) return undefined;
+  return typeof error.errcode === 'number' ? error.errcode & 0xff : undefined;
+}

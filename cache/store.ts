@@ -1,0 +1,374 @@
+import { mkdirSync, readdirSync } from 'node:fs';
+import {
+  type DiffId,
+  digestHex,
+  type HostPath,
+  joinHost,
+  MachineError,
+  type SnapshotId,
+  type StepKey,
+  type StepKind,
+} from '../core/index.ts';
+import { buildLog } from './build-log.ts';
+import { actionDigest, keyPreimage, stepKey } from './canonical.ts';
+import type {
+  Action,
+  BuildLog,
+  Canonical,
+  Lookup,
+  PrunableCache,
+  PruneRequest,
+  PruneResult,
+  RecordUsage,
+  StepQuery,
+  StepRecord,
+} from './contract.ts';
+import { Database, digestOfRow, numberOf, optionalTextOf, type Row, textOf } from './database.ts';
+import { selectVictims, type Victim } from './evict.ts';
+import { isLocked, type KernelLock, NamedLocks, tryLock, waitForLockBlocking } from './locks.ts';
+import { MIGRATIONS } from './schema.ts';
+import { Slots } from './slots.ts';
+
+export interface StepCacheOptions {
+  /** The store's folder; made where it does not exist. */
+  readonly root: HostPath;
+  /** Milliseconds since 1970. */
+  readonly clock: () => number;
+  /** Names this process among all that ever used the store: letters, digits, `.`, `_`, `-`; never used twice. */
+  readonly session: string;
+  /** Told where something was mended. */
+  readonly onWarning?: (message: string) => void;
+}
+
+const SESSION_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
+const SESSION_WAIT_MS = 5000;
+const LONGEST_TITLE = 200;
+
+/**
+ * Opens the records of the store at `root`: `varve.db`, and beside it `locks/` (steps being worked on) and `sessions/` (one lock
+ * a process that has the store open). From now until `close`, or the death of the process, `isAlive(session)` is true.
+ *
+ * @throws MachineError `store-newer`, `store-io`, `store-busy`, `disk-full`.
+ */
+export function openStepCache(options: StepCacheOptions): PrunableCache {
+  const { root, session } = options;
+  if (!SESSION_NAME.test(session)) throw new Error(`no name of a session: ${JSON.stringify(session)}`);
+  for (const folder of [root, joinHost(root, 'locks'), joinHost(root, 'sessions')]) {
+    try {
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+    } catch (cause) {
+      throw new MachineError('store-io', `cannot make the folder ${folder}`, {
+        hint: 'Choose another folder for the store with --root.',
+        cause,
+      });
+    }
+  }
+  const lock = waitForLockBlocking(sessionLock(root, session), SESSION_WAIT_MS);
+  try {
+    return new SqliteStepCache(options, lock);
+  } catch (error) {
+    lock[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** Does the process that opened the store at `root` as `session` still run and have it open? */
+export function isSessionAlive(root: HostPath, session: string): boolean {
+  return SESSION_NAME.test(session) && isLocked(sessionLock(root, session));
+}
+
+function sessionLock(root: HostPath, session: string): HostPath {
+  return joinHost(root, 'sessions', `${session}.lock`);
+}
+
+class SqliteStepCache implements PrunableCache {
+  readonly builds: BuildLog;
+  readonly #options: StepCacheOptions;
+  readonly #lock: KernelLock;
+  readonly #database: Database;
+  readonly #slots: Slots;
+  readonly #steps: NamedLocks;
+  /** What this process holds: written again into a database that took the place of a damaged one. */
+  readonly #held = new Set<DiffId>();
+  #state: 'open' | 'pruning' | 'closed' = 'open';
+
+  constructor(options: StepCacheOptions, lock: KernelLock) {
+    const { root } = options;
+    this.#options = options;
+    this.#lock = lock;
+    this.#database = new Database({
+      path: joinHost(root, 'varve.db'),
+      repairLock: joinHost(root, 'locks', 'repair.lock'),
+      migrations: MIGRATIONS,
+      onOpen: (database) => this.#register(database),
+      onWarning: (message) => options.onWarning?.(message),
+    });
+    this.#slots = new Slots(this.#database);
+    this.#steps = new NamedLocks(joinHost(root, 'locks'));
+    this.builds = buildLog(this.#database);
+  }
+
+  async lookup(query: StepQuery): Promise<Lookup> {
+    this.#mustBeOpen();
+    const key = stepKey(query);
+    const nowMs = this.#now();
+    const found = this.#database.transaction(() => {
+      const row = this.#database.get('SELECT * FROM records WHERE key = ?', key);
+      if (row === undefined) return undefined;
+      const record = recordOf(row);
+      this.#database.run('UPDATE records SET last_used_at = ?, uses = uses + 1 WHERE key = ?', nowMs, key);
+      if (record.diffId !== undefined) this.#hold([record.diffId]);
+      return { record, known: this.#slots.touch(query.slot, key, nowMs) };
+    });
+    if (found === undefined) return { kind: 'miss', key, why: this.#slots.why(query, key) };
+    if (!found.known) {
+      const listings = await this.#slots.pack(query);
+      this.#database.transaction(() => this.#slots.write(query, listings, { key, ms: nowMs }));
+    }
+    return { kind: 'hit', record: found.record };
+  }
+
+  async record(
+    query: StepQuery,
+    result: { readonly diffId?: DiffId; readonly durationMs: number; readonly title?: string },
+  ): Promise<StepRecord> {
+    this.#mustBeOpen();
+    const preimage = keyPreimage(query);
+    const key = stepKey(query);
+    const nowMs = this.#now();
+    const { diffId, durationMs, title = titleOf(query.action) } = result;
+    const listings = await this.#slots.pack(query);
+    this.#database.transaction(() => {
+      if (diffId !== undefined) this.#hold([diffId]);
+      this.#database.run(
+        `INSERT OR REPLACE INTO records
+           (key, action, preimage, parent, diff_id, kind, title, created_at, last_used_at, uses, duration_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)`,
+        ...[key, actionDigest(query.action), preimage, query.parent ?? null, diffId ?? null],
+        ...[query.action.kind, title.slice(0, LONGEST_TITLE).toWellFormed(), nowMs, nowMs, durationMs],
+      );
+      this.#slots.write(query, listings, { key, ms: nowMs });
+    });
+    return { key, ...(diffId === undefined ? {} : { diffId }), createdAtMs: nowMs, durationMs };
+  }
+
+  knows(action: Action): boolean {
+    this.#mustBeOpen();
+    return (
+      this.#database.get('SELECT 1 FROM records WHERE action = ? LIMIT 1', actionDigest(action)) !== undefined
+    );
+  }
+
+  forget(key: StepKey): void {
+    this.removeRecords([key]);
+  }
+
+  async exclusively<T>(key: StepKey, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    this.#mustBeOpen();
+    return this.#steps.run(digestHex(key), work, signal);
+  }
+
+  hold(diffIds: readonly DiffId[]): void {
+    this.#mustBeOpen();
+    if (diffIds.every((diffId) => this.#held.has(diffId))) return;
+    this.#database.transaction(() => this.#hold(diffIds));
+  }
+
+  isAlive(session: string): boolean {
+    if (session === this.#options.session) return this.#state !== 'closed';
+    return isSessionAlive(this.#options.root, session);
+  }
+
+  usage(): readonly RecordUsage[] {
+    this.#mustBeOpen();
+    return this.#usage();
+  }
+
+  held(): ReadonlySet<DiffId> {
+    this.#mustBeOpen();
+    return this.#database.reading(() => this.#heldByLiving());
+  }
+
+  removeRecords(keys: readonly StepKey[]): number {
+    this.#mustBeOpen();
+    return this.#removeRecords(keys);
+  }
+
+  async prune(
+    request: PruneRequest,
+    remove: (diffIds: readonly DiffId[]) => Promise<void>,
+    signal?: AbortSignal,
+  ): Promise<PruneResult> {
+    this.#mustBeOpen();
+    this.#state = 'pruning';
+    try {
+      const victims = this.#database.transaction(() => {
+        this.#cleanUp();
+        return selectVictims({ ...request, records: this.#usage(), held: this.#heldByLiving() });
+      });
+      const result = { records: 0, diffs: 0, bytes: 0 };
+      for (const victim of victims) {
+        signal?.throwIfAborted();
+        const removed = await this.#database.longTransaction(() => this.#evict(victim, remove));
+        if (removed === undefined) continue;
+        result.records += removed;
+        if (victim.diffId !== undefined) result.diffs += 1;
+        result.bytes += victim.bytes;
+      }
+      return result;
+    } finally {
+      this.#state = 'open';
+    }
+  }
+
+  close(): void {
+    if (this.#state === 'closed') return;
+    this.#mustBeOpen();
+    this.#state = 'closed';
+    try {
+      this.#database.run('DELETE FROM sessions WHERE session = ?', this.#options.session);
+    } finally {
+      this.#database[Symbol.dispose]();
+      this.#lock[Symbol.dispose]();
+    }
+  }
+
+  /** Removes one victim inside a write transaction; undefined where it may not go any more. */
+  async #evict(
+    { diffId, keys }: Victim,
+    remove: (diffIds: readonly DiffId[]) => Promise<void>,
+  ): Promise<number | undefined> {
+    if (this.#strangers().length > 0) return undefined;
+    if (diffId === undefined) return this.#removeRecords(keys);
+    if (this.#heldByLiving().has(diffId)) return undefined;
+    // Not only `keys`: a record may have come since they were chosen.
+    const removed = this.#database.run('DELETE FROM records WHERE diff_id = ?', diffId);
+    await remove([diffId]);
+    return removed;
+  }
+
+  /**
+   * Living sessions that this database does not know: it was begun anew while they ran, and until they write
+   * into it again nobody can tell what they hold.
+   */
+  #strangers(): readonly string[] {
+    const known = new Set(
+      this.#database.all('SELECT session FROM sessions').map((row) => textOf(row, 'session')),
+    );
+    return this.#sessionFiles().filter((session) => !known.has(session) && this.isAlive(session));
+  }
+
+  #sessionFiles(): readonly string[] {
+    return readdirSync(joinHost(this.#options.root, 'sessions'))
+      .filter((name) => name.endsWith('.lock'))
+      .map((name) => name.slice(0, -'.lock'.length));
+  }
+
+  /** Takes away what sessions that died have left: their holds, their lock files, and those of their steps. */
+  #cleanUp(): void {
+    const { root } = this.#options;
+    for (const row of this.#database.all('SELECT session FROM sessions')) {
+      const session = textOf(row, 'session');
+      if (!this.isAlive(session)) this.#database.run('DELETE FROM sessions WHERE session = ?', session);
+    }
+    for (const session of this.#sessionFiles()) {
+      if (session !== this.#options.session) tryLock(sessionLock(root, session))?.[Symbol.dispose]();
+    }
+    const locks = joinHost(root, 'locks');
+    for (const name of readdirSync(locks)) tryLock(joinHost(locks, name))?.[Symbol.dispose]();
+  }
+
+  #register(database: Database): void {
+    database.transaction(() => {
+      database.run('INSERT OR IGNORE INTO sessions (session) VALUES (?)', this.#options.session);
+      for (const diffId of this.#held) this.#insertHold(database, diffId);
+    });
+  }
+
+  /** To be called in a transaction. */
+  #hold(diffIds: readonly DiffId[]): void {
+    for (const diffId of diffIds) {
+      this.#insertHold(this.#database, diffId);
+      this.#held.add(diffId);
+    }
+  }
+
+  #insertHold(database: Database, diffId: DiffId): void {
+    database.run(
+      'INSERT OR IGNORE INTO holds (session, diff_id) VALUES (?, ?)',
+      this.#options.session,
+      diffId,
+    );
+  }
+
+  #heldByLiving(): ReadonlySet<DiffId> {
+    const living = new Map<string, boolean>();
+    const held = new Set<DiffId>();
+    for (const row of this.#database.all('SELECT session, diff_id FROM holds')) {
+      const session = textOf(row, 'session');
+      const alive = living.get(session) ?? this.isAlive(session);
+      living.set(session, alive);
+      if (alive) held.add(digestOfRow(row, 'diff_id') as DiffId);
+    }
+    return held;
+  }
+
+  #usage(): readonly RecordUsage[] {
+    return this.#database.reading(() => this.#database.all('SELECT * FROM records').map(usageOf));
+  }
+
+  #removeRecords(keys: readonly StepKey[]): number {
+    return this.#database.transaction(() => {
+      let removed = 0;
+      for (const key of keys) removed += this.#database.run('DELETE FROM records WHERE key = ?', key);
+      return removed;
+    });
+  }
+
+  #now(): number {
+    return Math.round(this.#options.clock());
+  }
+
+  #mustBeOpen(): void {
+    if (this.#state !== 'open') throw new Error(`the step cache is ${this.#state}`);
+  }
+}
+
+function recordOf(row: Row): StepRecord {
+  const diffId = diffIdOf(row);
+  return {
+    key: textOf(row, 'key') as StepKey,
+    ...(diffId === undefined ? {} : { diffId }),
+    createdAtMs: numberOf(row, 'created_at'),
+    durationMs: numberOf(row, 'duration_ms'),
+  };
+}
+
+function usageOf(row: Row): RecordUsage {
+  const parent = optionalTextOf(row, 'parent');
+  return {
+    ...recordOf(row),
+    ...(parent === undefined ? {} : { parent: parent as SnapshotId }),
+    kind: textOf(row, 'kind') as StepKind,
+    title: textOf(row, 'title'),
+    lastUsedAtMs: numberOf(row, 'last_used_at'),
+    uses: numberOf(row, 'uses'),
+  };
+}
+
+function diffIdOf(row: Row): DiffId | undefined {
+  return row['diff_id'] === null ? undefined : (digestOfRow(row, 'diff_id') as DiffId);
+}
+
+/** The first line of what an action does, from its definition. */
+function titleOf(action: Action): string {
+  const { command, sources, destination } = action.definition;
+  const words = [action.kind, ...wordsOf(command), ...wordsOf(sources), ...wordsOf(destination)].join(' ');
+  return words.split('\n', 1)[0] ?? action.kind;
+}
+
+function wordsOf(value: Canonical | undefined): readonly string[] {
+  if (typeof value === 'string') return [value];
+  if (!Array.isArray(value)) return [];
+  return value.filter((item: Canonical) => typeof item === 'string');
+}
