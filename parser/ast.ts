@@ -33,7 +33,10 @@ interface Node {
   readonly range: SourceRange;
   /** The instruction as written, joined to one line, comments and continuations dropped; heredoc bodies excluded. */
   readonly source: string;
-  /** Comment lines directly above, without `#` and outer blanks: the seat of `# varve:` and `# check=`. */
+  /**
+   * Comment lines directly above, without `#` and outer blanks: the seat of `# varve:` and `# check=`. An empty line or an
+   * empty comment parts them from the instruction.
+   */
   readonly comments: readonly string[];
 }
 
@@ -60,7 +63,10 @@ export interface Heredoc {
   readonly fileDescriptor: number;
   /** With the last newline; CRLF as LF. */
   readonly body: string;
+  /** The word that announces it, `<<EOF`. */
   readonly range: SourceRange;
+  /** The lines of the body, without the terminator. */
+  readonly bodyRange: SourceRange;
 }
 
 /** Command of RUN, CMD, ENTRYPOINT, HEALTHCHECK CMD: one string for a shell, or a JSON list. */

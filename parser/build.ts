@@ -1,0 +1,285 @@
+import { type Diagnostic, type SourceRange, unreachable } from '../core/index.ts';
+import type {
+  ArgInstruction,
+  Command,
+  CopyInstruction,
+  CopySource,
+  Flag,
+  FromInstruction,
+  Heredoc,
+  Instruction,
+  KeyValue,
+  Word,
+} from './ast.ts';
+import { checkFlags } from './flags.ts';
+import { heredocOf } from './heredoc.ts';
+import { INSTRUCTIONS, type InstructionName, type Token } from './lexer.ts';
+import type { JoinedText } from './source-text.ts';
+import { type CommandSyntax, listTokens, type Syntax, type TokenList } from './syntax.ts';
+import { trim } from './whitespace.ts';
+
+/** What belongs to an instruction beside its tokens. */
+export interface InstructionContext {
+  readonly joined: JoinedText;
+  readonly heredocs: readonly Heredoc[];
+  readonly comments: readonly string[];
+  /** With the heredocs. */
+  readonly range: SourceRange;
+  /** Where faults go. */
+  readonly report: (diagnostic: Diagnostic) => void;
+}
+
+const STAGE_NAME = /^[a-z][a-z0-9-_.]*$/;
+const RULES_URL = 'https://docs.docker.com/go/dockerfile/rule/';
+
+/** Makes the node of an instruction out of its syntax, and reports what the grammar cannot see. */
+export function buildInstruction(syntax: Syntax, context: InstructionContext): FromInstruction | Instruction {
+  return new InstructionBuilder(context).build(syntax);
+}
+
+class InstructionBuilder {
+  readonly #context: InstructionContext;
+  readonly #joined: JoinedText;
+
+  constructor(context: InstructionContext) {
+    this.#context = context;
+    this.#joined = context.joined;
+  }
+
+  build(syntax: Syntax): FromInstruction | Instruction {
+    const kind = keywordOf(syntax.keyword);
+    const flags = this.#flags(kind, syntax.flags);
+    const node = {
+      range: this.#context.range,
+      source: this.#joined.text.slice(syntax.keyword.offset),
+      comments: this.#context.comments,
+    };
+    switch (syntax.kind) {
+      case 'from':
+        return {
+          ...node,
+          kind: 'FROM',
+          flags,
+          image: this.#word(syntax.image),
+          ...this.#stageName(syntax.as),
+        };
+      case 'command': {
+        const command = this.#command(syntax.command);
+        if (kind === 'RUN') {
+          if (command.form === 'exec' && command.args.length === 0) {
+            this.#error('missing-argument', 'RUN requires at least one argument', syntax.keyword);
+          }
+          return { ...node, kind, flags, command };
+        }
+        return { ...node, kind: kind === 'CMD' ? kind : 'ENTRYPOINT', command };
+      }
+      case 'copy':
+        return { ...node, kind: kind === 'ADD' ? kind : 'COPY', flags, ...this.#paths(syntax) };
+      case 'pairs': {
+        const pairs = listTokens(syntax.pairs).map((token) => this.#pair(kind, token));
+        return { ...node, kind: kind === 'ENV' ? kind : 'LABEL', pairs, legacy: false };
+      }
+      case 'legacyPair': {
+        this.#warnLegacy(kind, syntax.key, syntax.value);
+        const pairs = [{ key: this.#word(syntax.key), value: this.#word(syntax.value) }];
+        return { ...node, kind: kind === 'ENV' ? kind : 'LABEL', pairs, legacy: true };
+      }
+      case 'arg':
+        return { ...node, kind: 'ARG', args: listTokens(syntax.args).map((token) => this.#arg(token)) };
+      case 'words':
+        return { ...node, kind: kind === 'EXPOSE' ? kind : 'VOLUME', words: this.#words(kind, syntax.words) };
+      case 'word': {
+        if (kind === 'MAINTAINER') this.#warnMaintainer(syntax.word);
+        const wordKind = kind === 'WORKDIR' || kind === 'USER' || kind === 'STOPSIGNAL' ? kind : 'MAINTAINER';
+        return { ...node, kind: wordKind, word: this.#word(syntax.word) };
+      }
+      case 'shell':
+        return { ...node, kind: 'SHELL', args: listTokens(syntax.args).map((token) => token.value) };
+      case 'healthcheck': {
+        if (syntax.command === undefined) return { ...node, kind: 'HEALTHCHECK', flags };
+        const command = this.#command(syntax.command);
+        if (command.form === 'exec' && command.args.length === 0) {
+          this.#error('missing-argument', 'missing command after HEALTHCHECK CMD', syntax.keyword);
+        }
+        return { ...node, kind: 'HEALTHCHECK', flags, command };
+      }
+      case 'onbuild':
+        return { ...node, kind: 'ONBUILD', ...this.#trigger(syntax.trigger) };
+      default:
+        return unreachable(syntax);
+    }
+  }
+
+  #trigger(syntax: Syntax): { readonly trigger: string; readonly instruction: Instruction } {
+    const { joined, heredocs, range } = this.#context;
+    const start = joined.range(syntax.keyword.offset, syntax.keyword.offset).start;
+    const context = { ...this.#context, comments: [], range: { start, end: range.end } };
+    const instruction = new InstructionBuilder(context).build(syntax);
+    if (instruction.kind === 'FROM') throw new Error('the grammar let FROM pass as a trigger');
+    const bodies = heredocs.map((heredoc) => `\n${heredoc.body}${heredoc.name}`);
+    return { trigger: joined.text.slice(syntax.keyword.offset) + bodies.join(''), instruction };
+  }
+
+  #command(syntax: CommandSyntax): Command {
+    if (syntax.form === 'exec') {
+      return { form: 'exec', args: listTokens(syntax.args).map((token) => token.value) };
+    }
+    return { form: 'shell', text: syntax.text.text, heredocs: this.#context.heredocs };
+  }
+
+  #stageName(as: Token | undefined): { readonly as?: Word } {
+    if (as === undefined) return {};
+    if (!STAGE_NAME.test(as.text.toLowerCase())) {
+      this.#error(
+        'invalid-stage-name',
+        `invalid name for build stage: ${JSON.stringify(as.text)}`,
+        as,
+        'a stage name starts with a letter and has letters, digits, "-", "_" and "." only',
+      );
+    }
+    return { as: this.#word(as) };
+  }
+
+  #paths(syntax: Syntax & { readonly kind: 'copy' }): Pick<CopyInstruction, 'sources' | 'destination'> {
+    const kind = keywordOf(syntax.keyword);
+    const { heredocs } = this.#context;
+    const sources: CopySource[] = [];
+    const found = new Set<Heredoc>();
+    for (const token of listTokens(syntax.sources)) {
+      const start = token.type === 'word' ? heredocOf(token.text) : undefined;
+      const name = start?.ok ? start.value?.name : undefined;
+      const heredoc = heredocs.findLast((candidate) => candidate.name === name);
+      if (heredoc === undefined) sources.push({ kind: 'path', word: this.#word(token) });
+      else {
+        found.add(heredoc);
+        sources.push({ kind: 'heredoc', heredoc });
+      }
+    }
+    const { destination } = syntax;
+    const atDestination = destination.type === 'word' ? heredocOf(destination.text) : undefined;
+    if (atDestination?.ok && atDestination.value !== undefined) {
+      this.#error('heredoc-destination', `${kind} cannot accept a heredoc as a destination`, destination);
+    } else {
+      for (const heredoc of heredocs)
+        if (!found.has(heredoc)) this.#reportLostHeredoc(kind, heredoc, heredocs);
+    }
+    return { sources, destination: this.#word(destination) };
+  }
+
+  #reportLostHeredoc(kind: InstructionName, lost: Heredoc, heredocs: readonly Heredoc[]): void {
+    const twice = heredocs.some((other) => other !== lost && other.name === lost.name);
+    this.#context.report({
+      severity: 'error',
+      code: 'heredoc-name',
+      message: twice
+        ? `two heredocs of one ${kind} are called ${lost.name}`
+        : `${kind} takes a heredoc as one word, without blanks`,
+      range: lost.range,
+      hint: twice ? 'each needs a name of its own: it is the name of the file' : `write <<${lost.name}`,
+    });
+  }
+
+  #pair(kind: InstructionName, token: Token): KeyValue {
+    const equals = token.text.indexOf('=');
+    if (equals === -1) {
+      this.#error(
+        'missing-equals',
+        `can't find = in ${JSON.stringify(token.text)}`,
+        token,
+        `write ${kind} name=value; a value with blanks needs quotes`,
+      );
+      return { key: this.#word(token), value: this.#part(token, token.text.length, token.text.length) };
+    }
+    if (equals === 0) this.#error('blank-name', `${kind} names can not be blank`, token);
+    return {
+      key: this.#part(token, 0, equals),
+      value: this.#part(token, equals + 1, token.text.length),
+    };
+  }
+
+  #arg(token: Token): ArgInstruction['args'][number] {
+    const equals = token.text.indexOf('=');
+    if (equals === -1) return { name: this.#word(token) };
+    if (equals === 0) this.#error('blank-name', 'ARG names can not be blank', token);
+    return {
+      name: this.#part(token, 0, equals),
+      defaultValue: this.#part(token, equals + 1, token.text.length),
+    };
+  }
+
+  #words(kind: InstructionName, list: TokenList): readonly Word[] {
+    return listTokens(list).map((token) => {
+      const word = this.#word(token);
+      if (kind !== 'VOLUME') return word;
+      const text = trim(word.text);
+      if (text === '') this.#error('empty-volume', 'VOLUME specified can not be an empty string', token);
+      return { ...word, text };
+    });
+  }
+
+  #flags(kind: InstructionName, list: TokenList | undefined): readonly Flag[] {
+    const flags = listTokens(list).map((token) => {
+      const equals = token.value.indexOf('=');
+      const range = this.#rangeOf(token);
+      if (equals === -1) return { name: token.value.slice(2), range };
+      return { name: token.value.slice(2, equals), value: token.value.slice(equals + 1), range };
+    });
+    for (const diagnostic of checkFlags(kind, flags)) this.#context.report(diagnostic);
+    return flags;
+  }
+
+  #word(token: Token): Word {
+    return { text: token.value, range: this.#rangeOf(token) };
+  }
+
+  #part(token: Token, start: number, end: number): Word {
+    return {
+      text: token.text.slice(start, end),
+      range: this.#joined.range(token.offset + start, token.offset + end),
+    };
+  }
+
+  #rangeOf(token: Token): SourceRange {
+    return this.#joined.range(token.offset, token.offset + token.text.length);
+  }
+
+  #error(code: string, message: string, token: Token, hint?: string): void {
+    const range = this.#rangeOf(token);
+    this.#context.report({
+      severity: 'error',
+      code,
+      message,
+      range,
+      ...(hint === undefined ? {} : { hint }),
+    });
+  }
+
+  #warnLegacy(kind: InstructionName, key: Token, value: Token): void {
+    const quoted = /[\s"'\\]/.test(value.text) ? JSON.stringify(value.text) : value.text;
+    this.#context.report({
+      severity: 'warning',
+      code: 'LegacyKeyValueFormat',
+      message: `"${kind} key=value" should be used instead of legacy "${kind} key value" format`,
+      range: this.#joined.range(key.offset, value.offset + value.text.length),
+      hint: `write ${kind} ${key.text}=${quoted}`,
+      url: `${RULES_URL}legacy-key-value-format/`,
+    });
+  }
+
+  #warnMaintainer(word: Token): void {
+    this.#context.report({
+      severity: 'warning',
+      code: 'MaintainerDeprecated',
+      message: 'MAINTAINER instruction is deprecated in favor of using label',
+      range: this.#context.range,
+      hint: `write LABEL org.opencontainers.image.authors=${JSON.stringify(word.text)}`,
+      url: `${RULES_URL}maintainer-deprecated/`,
+    });
+  }
+}
+
+function keywordOf(token: Token): InstructionName {
+  const name = INSTRUCTIONS.find((known) => known === token.type);
+  if (name === undefined) throw new Error(`the grammar let ${token.type} pass as a keyword`);
+  return name;
+}

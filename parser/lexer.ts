@@ -1,0 +1,228 @@
+import moo from 'moo';
+import { BLANK_CLASS, SPACE_CLASS } from './whitespace.ts';
+
+/** A token of one instruction. `offset` counts in the instruction's joined text. */
+export interface Token {
+  readonly type: string;
+  /** As written. */
+  readonly text: string;
+  /** What it means: flags without quotes, JSON strings decoded. */
+  readonly value: string;
+  readonly offset: number;
+}
+
+/** All instructions, in the order of Docker's reference. */
+export const INSTRUCTIONS = [
+  'ADD',
+  'ARG',
+  'CMD',
+  'COPY',
+  'ENTRYPOINT',
+  'ENV',
+  'EXPOSE',
+  'FROM',
+  'HEALTHCHECK',
+  'LABEL',
+  'MAINTAINER',
+  'ONBUILD',
+  'RUN',
+  'SHELL',
+  'STOPSIGNAL',
+  'USER',
+  'VOLUME',
+  'WORKDIR',
+] as const;
+
+export type InstructionName = (typeof INSTRUCTIONS)[number];
+
+/** How what follows the flags is cut into tokens; each is a state of the lexer. */
+type Body = 'command' | 'text' | 'words' | 'list' | 'from' | 'pairs' | 'args' | 'health' | 'instruction';
+
+const BODIES: Readonly<Record<InstructionName, Body>> = {
+  ADD: 'list',
+  ARG: 'args',
+  CMD: 'command',
+  COPY: 'list',
+  ENTRYPOINT: 'command',
+  ENV: 'pairs',
+  EXPOSE: 'words',
+  FROM: 'from',
+  HEALTHCHECK: 'health',
+  LABEL: 'pairs',
+  MAINTAINER: 'text',
+  ONBUILD: 'instruction',
+  RUN: 'command',
+  SHELL: 'command',
+  STOPSIGNAL: 'text',
+  USER: 'text',
+  VOLUME: 'list',
+  WORKDIR: 'text',
+};
+
+/** Where the lexer goes on when a `[` turns out not to open a JSON array. */
+const NOT_JSON: Readonly<Record<string, string>> = { commandBracket: 'text', listBracket: 'words' };
+
+/** Cuts instructions into tokens. Makes one lexer for both escape characters' words, so make it once per file. */
+export class InstructionLexer {
+  readonly #moo: moo.Lexer;
+
+  constructor(escape: '\\' | '`') {
+    this.#moo = moo.states(lexerStates(escape), 'instruction');
+  }
+
+  /**
+   * The tokens of one instruction, blanks left out. Never fails: what is no instruction gives an `unknown` token, what is
+   * valid JSON but no array of strings a `mixedArray`.
+   *
+   * @param text the instruction's joined text, without outer blanks
+   */
+  tokenize(text: string): readonly Token[] {
+    const lexer = this.#moo;
+    const tokens: Token[] = [];
+    let base = 0;
+    const restart = (offset: number, state: string): void => {
+      base = offset;
+      lexer.reset(text.slice(offset), { state, line: 1, col: 1 });
+    };
+    restart(0, 'instruction');
+    for (let next = lexer.next(); next !== undefined; next = lexer.next()) {
+      const type = next.type ?? '';
+      const token: Token = { type, text: next.text, value: next.value, offset: base + next.offset };
+      const notJson = NOT_JSON[type];
+      if (type === 'space' || type === 'endOfFlags' || type === 'danglingEscape') continue;
+      if (notJson !== undefined) {
+        const rest = text.slice(token.offset);
+        const array = jsonArray(rest);
+        if (array === 'strings') {
+          tokens.push({ ...token, type: 'open' });
+          lexer.setState('json');
+        } else if (array === 'mixed') {
+          tokens.push({ type: 'mixedArray', text: rest, value: rest, offset: token.offset });
+          break;
+        } else restart(token.offset, notJson);
+      } else if (type === 'firstPair' && !token.text.includes('=')) {
+        restart(token.offset, 'legacyPair');
+      } else tokens.push(type === 'firstPair' ? { ...token, type: 'pair' } : token);
+    }
+    return tokens;
+  }
+}
+
+/** Docker takes the JSON form exactly when the text is a JSON array; one that holds anything but strings is an error. */
+function jsonArray(text: string): 'strings' | 'mixed' | 'none' {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (!Array.isArray(value)) return 'none';
+    return value.every((item) => typeof item === 'string') ? 'strings' : 'mixed';
+  } catch {
+    return 'none';
+  }
+}
+
+function lexerStates(escape: '\\' | '`'): Record<string, moo.Rules> {
+  // Joined text has no newline; moo wants to hear of every rule that could match one.
+  const space = new RegExp(`[${SPACE_CLASS.replace('\\n', '')}]+`);
+  const blank = new RegExp(`[${BLANK_CLASS}]+`);
+  const text = /[^\n]+/;
+  const word = new RegExp(`[^\\n${BLANK_CLASS}]+`);
+  const quotedWord = quotedWordPattern(escape);
+  const danglingEscape = escape;
+  const keywordEnd = `(?=[${BLANK_CLASS}]|$)`;
+  const as = new RegExp(`[Aa][Ss]${keywordEnd}`);
+  const bodies: Record<Body, moo.Rules> = {
+    command: { commandBracket: '[', text: { match: text, next: 'text' } },
+    text: { text },
+    words: { space: blank, word },
+    list: { listBracket: '[', word: { match: word, next: 'words' } },
+    from: { space: blank, as, word },
+    pairs: { firstPair: { match: quotedWord, next: 'morePairs' }, danglingEscape },
+    args: { space, pair: quotedWord, danglingEscape },
+    health: {
+      none: { match: caseless('NONE', `(?=[${SPACE_CLASS}]|$)`), next: 'text' },
+      cmd: { match: caseless('CMD', `(?=[${SPACE_CLASS}]|$)`), next: 'command' },
+      other: { match: new RegExp(`[^${SPACE_CLASS}]+`), next: 'text' },
+    },
+    instruction: instructionRules(keywordEnd),
+  };
+  const states: Record<string, moo.Rules> = {
+    morePairs: { space, pair: quotedWord, danglingEscape },
+    legacyPair: { space: { match: blank, next: 'legacyValue' }, legacyKey: word },
+    legacyValue: { text },
+    json: {
+      space,
+      open: '[',
+      close: ']',
+      comma: ',',
+      string: { match: /"(?:[^"\\]|\\[^])*"/, value: decodeJsonString },
+    },
+  };
+  for (const [name, rules] of Object.entries(bodies)) {
+    states[name] = { space, ...rules };
+    states[`${name}Flags`] = {
+      space,
+      endOfFlags: { match: new RegExp(`--(?=[${SPACE_CLASS}]|$)`), next: name },
+      flag: { match: FLAG, value: decodeFlag },
+      ...withNext(rules, name),
+    };
+  }
+  return states;
+}
+
+function instructionRules(keywordEnd: string): moo.Rules {
+  const rules: Record<string, moo.Rule> = {};
+  for (const name of INSTRUCTIONS) {
+    rules[name] = { match: caseless(name, keywordEnd), next: `${BODIES[name]}Flags` };
+  }
+  rules['unknown'] = { match: new RegExp(`[^\\n${BLANK_CLASS}]+`), next: 'text' };
+  return rules;
+}
+
+/** The rules of a body as they stand behind flags: the first token of the body ends the flags. */
+function withNext(rules: moo.Rules, state: string): moo.Rules {
+  const result: moo.Rules = {};
+  for (const [name, rule] of Object.entries(rules)) {
+    if (name === 'space') continue;
+    if (rule instanceof RegExp || typeof rule === 'string') result[name] = { match: rule, next: state };
+    else result[name] = rule;
+  }
+  return result;
+}
+
+/** moo knows no flag `i`. */
+function caseless(name: string, lookahead: string): RegExp {
+  const letters = [...name].map((letter) => `[${letter}${letter.toLowerCase()}]`);
+  return new RegExp(letters.join('') + lookahead);
+}
+
+/**
+ * A word of ENV, LABEL or ARG: blanks in quotes or after the escape character belong to it. A quotation that is not
+ * closed goes to the end of the text.
+ */
+function quotedWordPattern(escape: '\\' | '`'): RegExp {
+  const e = escape === '\\' ? '\\\\' : '`';
+  return new RegExp(`(?:[^${SPACE_CLASS}'"${e}]|${e}[^]|'[^']*'?|"(?:[^"${e}]|${e}[^])*"?)+`);
+}
+
+/** In flags the escape is a backslash whatever the directive says, in quotes of both kinds. */
+const FLAG = new RegExp(
+  `--(?:[^${SPACE_CLASS}'"\\\\]|\\\\[^]|\\\\$|'(?:[^'\\\\]|\\\\[^])*\\\\?'?|"(?:[^"\\\\]|\\\\[^])*\\\\?"?)+`,
+);
+
+function decodeFlag(text: string): string {
+  let quote = '';
+  let value = '';
+  for (let at = 0; at < text.length; at += 1) {
+    const character = text.charAt(at);
+    if (character === '\\') {
+      at += 1;
+      value += text.charAt(at);
+    } else if (quote === '' && (character === '"' || character === "'")) quote = character;
+    else if (character === quote) quote = '';
+    else value += character;
+  }
+  return value;
+}
+
+function decodeJsonString(text: string): string {
+  return String(JSON.parse(text));
+}

@@ -1,0 +1,240 @@
+import type { Diagnostic, SourceRange } from '../core/index.ts';
+import type {
+  ArgInstruction,
+  Dockerfile,
+  FromInstruction,
+  Heredoc,
+  Instruction,
+  ParseOutput,
+  Stage,
+} from './ast.ts';
+import { buildInstruction } from './build.ts';
+import { readDirectives } from './directives.ts';
+import { explain } from './explain.ts';
+import { parseTokens } from './grammar.ts';
+import { heredocsOf } from './heredoc.ts';
+import { InstructionLexer, type Token } from './lexer.ts';
+import { LineReader, type LogicalLine } from './line-reader.ts';
+import { SourceText } from './source-text.ts';
+
+/** An instruction that stands by itself: the trigger of an image. */
+export interface InstructionOutput {
+  /** Absent when an error diagnostic was given. */
+  readonly instruction?: Instruction;
+  readonly diagnostics: readonly Diagnostic[];
+}
+
+/** How far below an unknown instruction the end of its supposed heredoc is looked for. */
+const UNKNOWN_HEREDOC_LINES = 200;
+
+/**
+ * Reads a Dockerfile: https://docs.docker.com/reference/dockerfile/, as BuildKit's frontend does. The text may start with a
+ * byte order mark and may have CRLF. Never throws for what the text holds: every fault of every instruction is a diagnostic.
+ */
+export function parse(text: string): ParseOutput {
+  const reader = new InstructionReader(text);
+  const assembly = new StageAssembly(reader);
+  for (let read = reader.next(); read !== undefined; read = reader.next()) assembly.add(read);
+  const dockerfile = assembly.finish();
+  return output(reader.diagnostics, (diagnostics) => ({ dockerfile, diagnostics }));
+}
+
+/** Reads the trigger that an image keeps of an ONBUILD: one instruction with its heredocs. */
+export function parseInstruction(text: string): InstructionOutput {
+  const reader = new InstructionReader(text);
+  const read = reader.next();
+  const more = reader.next();
+  const instruction = read?.instruction;
+  const problem =
+    read === undefined || more !== undefined
+      ? 'onbuild trigger should be a single expression'
+      : instruction?.kind === 'FROM' || instruction?.kind === 'MAINTAINER' || instruction?.kind === 'ONBUILD'
+        ? `${instruction.kind} isn't allowed as an ONBUILD trigger`
+        : undefined;
+  if (problem !== undefined) {
+    reader.report({
+      severity: 'error',
+      code: 'onbuild-trigger',
+      message: problem,
+      range: more?.range ?? read?.range ?? reader.source.range(0, 0),
+    });
+  }
+  return output(reader.diagnostics, (diagnostics) => {
+    if (instruction === undefined || instruction.kind === 'FROM') return { diagnostics };
+    return { instruction, diagnostics };
+  });
+}
+
+/** Sorts the diagnostics by place; the result only counts where none of them is an error. */
+function output<T>(
+  reported: readonly Diagnostic[],
+  result: (diagnostics: readonly Diagnostic[]) => T,
+): T | { readonly diagnostics: readonly Diagnostic[] } {
+  const diagnostics = reported.toSorted((one, other) => one.range.start.offset - other.range.start.offset);
+  return diagnostics.some(({ severity }) => severity === 'error') ? { diagnostics } : result(diagnostics);
+}
+
+/** An instruction as it was met; without a node where it is faulty. */
+interface InstructionRead {
+  readonly instruction: FromInstruction | Instruction | undefined;
+  /** The type of its keyword token: a name, or `unknown`. */
+  readonly keyword: string;
+  readonly range: SourceRange;
+}
+
+/** Reads the instructions of a text one by one. */
+class InstructionReader {
+  readonly source: SourceText;
+  readonly directives: Dockerfile['directives'];
+  readonly diagnostics: Diagnostic[];
+  readonly #lines: LineReader;
+  readonly #lexer: InstructionLexer;
+
+  constructor(text: string) {
+    this.source = new SourceText(text);
+    const { directives, nextLine, diagnostics } = readDirectives(this.source);
+    this.directives = directives;
+    this.diagnostics = [...diagnostics];
+    this.#lines = new LineReader(this.source, directives.escape, nextLine);
+    this.#lexer = new InstructionLexer(directives.escape);
+  }
+
+  report(diagnostic: Diagnostic): void {
+    this.diagnostics.push(diagnostic);
+  }
+
+  next(): InstructionRead | undefined {
+    const line = this.#lines.next();
+    if (line === undefined) return undefined;
+    for (const range of line.emptyContinuations) {
+      this.report({
+        severity: 'warning',
+        code: 'NoEmptyContinuation',
+        message: 'Empty continuation line',
+        range,
+        hint: 'remove the line, or start it with #',
+        url: 'https://docs.docker.com/go/dockerfile/rule/no-empty-continuation/',
+      });
+    }
+    const { joined } = line;
+    const tokens = this.#lexer.tokenize(joined.text);
+    const heredocs = this.#takeHeredocs(line, tokens);
+    const { start } = joined.range(0, 0);
+    const range = { start, end: this.source.position(heredocs.end) };
+    const keyword = tokens[0]?.type ?? '';
+    const syntax = parseTokens(tokens);
+    if (syntax === undefined) {
+      this.report(explain(tokens, joined));
+      return { instruction: undefined, keyword, range };
+    }
+    const instruction = buildInstruction(syntax, {
+      joined,
+      heredocs: heredocs.found,
+      comments: line.comments,
+      range,
+      report: (diagnostic) => this.report(diagnostic),
+    });
+    return { instruction, keyword, range };
+  }
+
+  /** The heredocs of a line, and where the instruction ends with them. */
+  #takeHeredocs(line: LogicalLine, tokens: readonly Token[]): { found: readonly Heredoc[]; end: number } {
+    const { joined } = line;
+    const end = joined.range(0, joined.text.length).end.offset;
+    const keyword = heredocKeyword(tokens);
+    if (keyword === undefined) return { found: [], end };
+    const starts = heredocsOf(joined.text);
+    if (!starts.ok) {
+      if (keyword !== 'unknown') {
+        const { offset, message } = starts.error;
+        this.report({
+          severity: 'error',
+          code: 'invalid-heredoc',
+          message: `cannot read the heredoc's name: ${message}`,
+          range: joined.range(offset, joined.text.length),
+        });
+      }
+      return { found: [], end };
+    }
+    const within = keyword === 'unknown' ? UNKNOWN_HEREDOC_LINES : this.source.lineCount;
+    const found: Heredoc[] = [];
+    for (const { start, end: wordEnd, ...heredoc } of starts.value) {
+      const range = joined.range(start, wordEnd);
+      const body = this.#lines.takeHeredoc(heredoc.name, { chomp: heredoc.chomp, within });
+      if (body !== undefined) found.push({ ...heredoc, body: body.text, range, bodyRange: body.range });
+      else if (keyword !== 'unknown') {
+        this.report({
+          severity: 'error',
+          code: 'unterminated-heredoc',
+          message: 'unterminated heredoc',
+          range,
+          hint: `end it with a line that is ${heredoc.name} and nothing else`,
+        });
+        this.#lines.skipToEnd();
+        break;
+      }
+    }
+    return { found, end: found.length > 0 ? this.#lines.takenEnd : end };
+  }
+}
+
+/** The keyword that may have heredocs, behind ONBUILD too; undefined where there can be none. */
+function heredocKeyword(tokens: readonly Token[]): string | undefined {
+  const keyword = tokens.find((token) => token.type !== 'ONBUILD' && token.type !== 'flag')?.type;
+  const allowed = keyword === 'RUN' || keyword === 'COPY' || keyword === 'ADD' || keyword === 'unknown';
+  const json = tokens.some((token) => token.type === 'open' || token.type === 'mixedArray');
+  return allowed && !json ? keyword : undefined;
+}
+
+/** Puts instructions into stages. */
+class StageAssembly {
+  readonly #reader: InstructionReader;
+  readonly #globalArgs: ArgInstruction[] = [];
+  readonly #stages: { from: FromInstruction; instructions: Instruction[] }[] = [];
+  #last: SourceRange | undefined;
+  /** A FROM was met, be it faulty: what follows belongs to a stage. */
+  #inStage = false;
+
+  constructor(reader: InstructionReader) {
+    this.#reader = reader;
+  }
+
+  add({ instruction, keyword, range }: InstructionRead): void {
+    this.#last = range;
+    if (keyword === 'FROM') this.#inStage = true;
+    if (instruction?.kind === 'FROM') this.#stages.push({ from: instruction, instructions: [] });
+    else if (!this.#inStage && instruction?.kind === 'ARG') this.#globalArgs.push(instruction);
+    else if (!this.#inStage && keyword !== 'ARG' && keyword !== 'unknown') {
+      this.#reader.report({
+        severity: 'error',
+        code: 'no-build-stage',
+        message: `no build stage in current context: ${keyword} stands before the first FROM`,
+        range,
+        hint: 'only ARG may stand before the first FROM',
+      });
+      this.#inStage = true;
+    } else if (instruction !== undefined) this.#stages.at(-1)?.instructions.push(instruction);
+  }
+
+  /** The Dockerfile as far as it could be read. */
+  finish(): Dockerfile {
+    const { source, directives } = this.#reader;
+    if (this.#last === undefined) {
+      this.#reportEmpty('empty-dockerfile', 'file with no instructions', source.range(0, 0));
+    } else if (!this.#inStage) {
+      this.#reportEmpty('no-stage', 'dockerfile contains no stages to build', this.#last);
+    }
+    const stages: readonly Stage[] = this.#stages.map((stage, index) => ({ index, ...stage }));
+    return { directives, globalArgs: this.#globalArgs, stages };
+  }
+
+  #reportEmpty(code: string, message: string, range: SourceRange): void {
+    this.#reader.report({
+      severity: 'error',
+      code,
+      message,
+      range,
+      hint: 'a Dockerfile needs a FROM: FROM <image>, or FROM scratch',
+    });
+  }
+}
