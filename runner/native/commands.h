@@ -11,10 +11,10 @@ int sandbox_main(int argc, char **argv);
 /* Orders on stdin: a root mount, then tree operations until the end of the stream. Result on stdout. */
 int tree_apply_main(int argc, char **argv);
 
-/* Order on stdin: a host path. Lists the folder, which is in OverlayFS form, as changes on stdout. */
+/* Order on stdin: a host path, u8 userxattrs. Lists the folder, in OverlayFS form, as changes on stdout. */
 int tree_scan_diff_main(int argc, char **argv);
 
-/* Order on stdin: a host path. Lists the plain folder as entries on stdout, staying on its file system. */
+/* Orders as for scan-diff. Lists the plain folder as entries on stdout, staying on its file system. */
 int tree_scan_plain_main(int argc, char **argv);
 
 /* Orders on stdin: host paths until the end of the stream. Removes each with all below it. */

@@ -42,6 +42,7 @@ struct record {
 
 struct scan {
   bool diff;
+  bool user_xattrs;
   dev_t device;
   struct record *records;
   uint32_t count, capacity;
@@ -70,9 +71,10 @@ static bool is_overlay_attribute(const char *name) {
   return strncmp(name, "trusted.overlay.", 16) == 0 || strncmp(name, "user.overlay.", 13) == 0;
 }
 
-static bool is_opaque_mark(const char *name, const unsigned char *value, ssize_t size) {
-  return (strcmp(name, "trusted.overlay.opaque") == 0 || strcmp(name, "user.overlay.opaque") == 0) && size == 1 &&
-         value[0] == 'y';
+/* Only the mark that the mount itself obeys: a build step can set the other one as it likes. */
+static bool is_opaque_mark(const struct scan *scan, const char *name, const unsigned char *value, ssize_t size) {
+  const char *mark = scan->user_xattrs ? "user.overlay.opaque" : "trusted.overlay.opaque";
+  return strcmp(name, mark) == 0 && size == 1 && value[0] == 'y';
 }
 
 static void read_attributes(struct scan *scan, struct record *record, const char *file) {
@@ -85,7 +87,7 @@ static void read_attributes(struct scan *scan, struct record *record, const char
     ssize_t size = lgetxattr(file, name, scan->value, sizeof scan->value);
     if (size < 0 && errno == ENODATA) continue;
     if (size < 0) tree_fail(record->path, "cannot read an extended attribute");
-    if (scan->diff && is_opaque_mark(name, scan->value, size)) record->kind = 'o';
+    if (scan->diff && is_opaque_mark(scan, name, scan->value, size)) record->kind = 'o';
     if (scan->diff && is_overlay_attribute(name)) continue;
     wire_put_text(&out, name);
     wire_put_bytes(&out, scan->value, (uint32_t)size);
@@ -226,6 +228,7 @@ static int scan_folder(bool diff) {
   struct wire_in in;
   wire_in_init(&in, STDIN_FILENO);
   char *folder = wire_text(&in);
+  scan.user_xattrs = wire_u8(&in) != 0;
   scan.diff = diff;
   int fd = host_open_folder(folder, O_RDONLY);
   if (fd < 0) tree_fail(folder, "cannot open the folder");

@@ -1,0 +1,157 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { getSystemErrorMap } from 'node:util';
+import { decodePath, MachineError } from '../core/index.ts';
+import { WireReader } from './native-wire.ts';
+
+/** Where the native program lies, seen from this file in the sources and in the bundle. */
+const PLACES = ['../dist/native/varve-native', './native/varve-native'] as const;
+
+/**
+ * Path of the native program.
+ *
+ * @param override a path to use instead (`VARVE_NATIVE`).
+ * @throws MachineError `native-missing` where there is none.
+ */
+export function locateNative(override?: string): string {
+  const candidates = override
+    ? [override]
+    : PLACES.map((place) => fileURLToPath(new URL(place, import.meta.url)));
+  const found = candidates.find((path) => existsSync(path));
+  if (found !== undefined) return found;
+  throw new MachineError(
+    'native-missing',
+    `varve's native program is missing (looked for ${candidates.join(' and ')})`,
+    { hint: 'install gcc and libc6-dev, then npm rebuild' },
+  );
+}
+
+/** Thrown into a feed when the program no longer takes orders: its own report tells why. */
+class OrdersRefused extends Error {}
+
+/** Sends orders to a native process and waits whenever it is behind. */
+export interface OrderSink {
+  /** Takes over `bytes`. Rejects when the process has ended; feeds let that pass. */
+  send(bytes: Uint8Array): Promise<void>;
+}
+
+export interface NativeCall {
+  readonly program: string;
+  readonly command: 'apply' | 'scan-diff' | 'scan-tree' | 'remove';
+  /** Sends all orders; the stream is ended behind it. */
+  readonly feed: (sink: OrderSink) => Promise<void>;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Runs one native process and returns all that it wrote to its result stream.
+ *
+ * @throws MachineError with the code that the program reported, or `native-failed` where it ended without a report;
+ *   whatever `feed` throws; the signal's reason when it was aborted. The process is gone in each case.
+ */
+export async function callNative(call: NativeCall): Promise<Buffer> {
+  call.signal?.throwIfAborted();
+  const child = spawn(call.program, [call.command], { stdio: ['pipe', 'pipe', 'pipe'], env: {} });
+  const kill = () => child.kill('SIGKILL');
+  call.signal?.addEventListener('abort', kill, { once: true });
+  const collected = collect(child);
+  // Awaited below; until then a failure to start must not count as unhandled.
+  collected.catch(() => undefined);
+  try {
+    await feedOrders(child, call.feed);
+    const result = await collected;
+    call.signal?.throwIfAborted();
+    return readReport(call, result);
+  } catch (error) {
+    kill();
+    await collected.catch(() => undefined);
+    call.signal?.throwIfAborted();
+    throw error;
+  } finally {
+    call.signal?.removeEventListener('abort', kill);
+  }
+}
+
+interface NativeResult {
+  readonly output: Buffer;
+  readonly log: string;
+  readonly ending: string;
+}
+
+function collect(child: ChildProcess): Promise<NativeResult> {
+  const output: Buffer[] = [];
+  const log: Buffer[] = [];
+  child.stdout?.on('data', (chunk: Buffer) => output.push(chunk));
+  child.stderr?.on('data', (chunk: Buffer) => {
+    if (log.length < 64) log.push(chunk);
+  });
+  return new Promise((resolve, reject) => {
+    child.once('error', (cause) =>
+      reject(new MachineError('native-failed', `cannot start varve's native program`, { cause })),
+    );
+    child.once('close', (code, killer) => {
+      const ending = code === null ? `signal ${killer ?? 'unknown'}` : `status ${code}`;
+      resolve({ output: Buffer.concat(output), log: Buffer.concat(log).toString(), ending });
+    });
+  });
+}
+
+async function feedOrders(child: ChildProcess, feed: NativeCall['feed']): Promise<void> {
+  const stdin = child.stdin;
+  if (stdin === null) throw new Error('the native process was started without a pipe');
+  // EPIPE: the process has ended early; its report tells why.
+  stdin.on('error', () => undefined);
+  const send = async (bytes: Uint8Array): Promise<void> => {
+    if (stdin.destroyed) throw new OrdersRefused();
+    if (stdin.write(bytes)) return;
+    await new Promise<void>((resolve) => {
+      const done = () => {
+        stdin.off('drain', done).off('close', done);
+        resolve();
+      };
+      stdin.on('drain', done).on('close', done);
+    });
+    if (stdin.destroyed) throw new OrdersRefused();
+  };
+  try {
+    await feed({ send });
+  } catch (error) {
+    if (!(error instanceof OrdersRefused)) throw error;
+  }
+  stdin.end();
+}
+
+function errnoName(errno: number): string {
+  return getSystemErrorMap().get(-errno)?.[0] ?? `errno ${errno}`;
+}
+
+const HINTS: Readonly<Record<string, string>> = {
+  'disk-full': 'free some space, or let `varve cache prune` do it',
+  'mount-failed': 'mounting needs root, or a kernel that lets users mount overlays (Linux 5.11)',
+};
+
+/** Turns the record that `runner/native/failure.h` states into an error. */
+function readReport(call: NativeCall, result: NativeResult): Buffer {
+  const last = result.output.at(-1);
+  if (last === 'Z'.charCodeAt(0) && result.ending === 'status 0') return result.output;
+  if (result.output.at(0) !== 'F'.charCodeAt(0)) {
+    const log = result.log.trim();
+    throw new MachineError(
+      'native-failed',
+      `varve's native program ended ${call.command} with ${result.ending}${log === '' ? '' : `: ${log}`}`,
+    );
+  }
+  const reader = new WireReader(result.output.subarray(1));
+  const errno = reader.u32();
+  const code = reader.bytes().toString();
+  const path = decodePath(reader.bytes());
+  const message = reader.bytes().toString();
+  const parts = [message, path === '' ? '' : path, errno === 0 ? '' : errnoName(errno)];
+  const hint = HINTS[code];
+  throw new MachineError(
+    code,
+    parts.filter((part) => part !== '').join(': '),
+    hint === undefined ? {} : { hint },
+  );
+}

@@ -1,0 +1,161 @@
+import { encodePath, type RootMount } from '../core/index.ts';
+
+/** Writes the fields that `runner/native/wire.h` reads: little endian, texts with their length before them. */
+export class WireWriter {
+  #buffer: Buffer;
+  #length = 0;
+
+  constructor(capacity = 4096) {
+    this.#buffer = Buffer.allocUnsafe(capacity);
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  #room(size: number): number {
+    const at = this.#length;
+    if (at + size > this.#buffer.length) {
+      const larger = Buffer.allocUnsafe(Math.max(this.#buffer.length * 2, at + size));
+      this.#buffer.copy(larger, 0, 0, at);
+      this.#buffer = larger;
+    }
+    this.#length = at + size;
+    return at;
+  }
+
+  u8(value: number): void {
+    const at = this.#room(1);
+    this.#buffer.writeUInt8(value, at);
+  }
+
+  /** One ASCII character, as the tags of records are. */
+  tag(char: string): void {
+    this.u8(char.charCodeAt(0));
+  }
+
+  flag(value: boolean): void {
+    this.u8(value ? 1 : 0);
+  }
+
+  u16(value: number): void {
+    const at = this.#room(2);
+    this.#buffer.writeUInt16LE(value, at);
+  }
+
+  u32(value: number): void {
+    const at = this.#room(4);
+    this.#buffer.writeUInt32LE(value, at);
+  }
+
+  /** A whole number within 2^53, negative ones in two's complement. */
+  i64(value: number): void {
+    const at = this.#room(8);
+    this.#buffer.writeBigInt64LE(BigInt(value), at);
+  }
+
+  bytes(value: Uint8Array): void {
+    this.u32(value.length);
+    this.raw(value);
+  }
+
+  /** Bytes without their length. */
+  raw(value: Uint8Array): void {
+    const at = this.#room(value.length);
+    this.#buffer.set(value, at);
+  }
+
+  /** A path, link target or attribute name; escaped bytes (see `decodePath`) become themselves again. */
+  text(value: string): void {
+    if (!value.isWellFormed()) {
+      this.bytes(encodePath(value));
+      return;
+    }
+    const lengthAt = this.#room(4 + value.length * 3);
+    const size = this.#buffer.write(value, lengthAt + 4, 'utf8');
+    this.#buffer.writeUInt32LE(size, lengthAt);
+    this.#length = lengthAt + 4 + size;
+  }
+
+  texts(values: readonly string[]): void {
+    this.u32(values.length);
+    for (const value of values) this.text(value);
+  }
+
+  /** What was written since the last call; the writer starts anew and keeps nothing of it. */
+  take(): Buffer {
+    const taken = this.#buffer.subarray(0, this.#length);
+    this.#buffer = Buffer.allocUnsafe(this.#buffer.length);
+    this.#length = 0;
+    return taken;
+  }
+}
+
+/** `root` in the form that `runner/native/rootmount.h` states. */
+export function writeRootMount(out: WireWriter, root: RootMount): void {
+  if (root.type === 'directory') {
+    out.tag('D');
+    out.text(root.path);
+    out.flag(root.readonly);
+    return;
+  }
+  out.tag('O');
+  out.texts(root.lowers);
+  out.flag(root.writable !== undefined);
+  if (root.writable !== undefined) {
+    out.text(root.writable.upper);
+    out.text(root.writable.work);
+  }
+  out.flag(root.userXattrs);
+}
+
+/** Reads fields that `runner/native/wire.h` wrote. Reading past the end throws a RangeError. */
+export class WireReader {
+  readonly #buffer: Buffer;
+  #at = 0;
+
+  constructor(buffer: Buffer) {
+    this.#buffer = buffer;
+  }
+
+  get ended(): boolean {
+    return this.#at >= this.#buffer.length;
+  }
+
+  u8(): number {
+    return this.#buffer.readUInt8(this.#at++);
+  }
+
+  tag(): string {
+    return String.fromCharCode(this.u8());
+  }
+
+  u16(): number {
+    const value = this.#buffer.readUInt16LE(this.#at);
+    this.#at += 2;
+    return value;
+  }
+
+  u32(): number {
+    const value = this.#buffer.readUInt32LE(this.#at);
+    this.#at += 4;
+    return value;
+  }
+
+  /** Exact within 2^53. */
+  i64(): number {
+    const low = this.u32();
+    const high = this.#buffer.readInt32LE(this.#at);
+    this.#at += 4;
+    return high * 0x1_0000_0000 + low;
+  }
+
+  /** A view into what is read, not a copy. */
+  bytes(): Buffer {
+    const size = this.u32();
+    if (this.#at + size > this.#buffer.length) throw new RangeError('a field reaches beyond the stream');
+    const value = this.#buffer.subarray(this.#at, this.#at + size);
+    this.#at += size;
+    return value;
+  }
+}
