@@ -49,10 +49,9 @@ export function createBlobStore({ root }: { readonly root: HostPath }): BlobStor
     try {
       const info = await write(temporary, bytes, expected);
       const existed = (await size(info.digest)) === info.size;
-      if (!existed) {
-        await rename(temporary, pathOf(info.digest));
-        await syncFolder(folder);
-      }
+      // Also where it existed: its new age keeps a prune that began before from taking it.
+      await rename(temporary, pathOf(info.digest));
+      await syncFolder(folder);
       return { ...info, existed };
     } catch (error) {
       throw diskError(error, `storing ${expected.digest ?? 'a blob'}`);

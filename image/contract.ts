@@ -63,12 +63,19 @@ export interface ImageStore {
   /** By name, by image ID (config digest) or manifest digest, or by a unique prefix of an ID (at least 4 hex digits). */
   resolve(nameOrId: string): Promise<StoredImage | undefined>;
   list(): Promise<readonly StoredImage[]>;
-  /** Stores config and manifest and points `names` at it; names move from whatever had them. */
+  /**
+   * Stores config and manifest and points `names` at it; names move from whatever had them. `manifest`: the bytes to keep
+   * where they are another's (a pulled image keeps its digest); they must name this config and these layers. Absent: made
+   * by `encodeManifest`.
+   */
   put(image: {
-    config: Uint8Array;
-    layers: readonly Descriptor[];
-    names: readonly string[];
+    readonly config: Uint8Array;
+    readonly layers: readonly Descriptor[];
+    readonly names: readonly string[];
+    readonly manifest?: Uint8Array;
   }): Promise<StoredImage>;
+  /** The layers of an image, lowest first; `open` fails with `layer-missing` where neither blob nor diff is there. */
+  layersOf(image: StoredImage): Promise<readonly Layer[]>;
   tag(manifestDigest: Digest, name: string): Promise<void>;
   /** Takes a name away. Returns the image that had it. */
   untag(name: string): Promise<StoredImage | undefined>;
@@ -86,6 +93,23 @@ export interface PackedLayer {
 export interface DiffSource {
   readonly changes: readonly Change[];
   readonly folder: HostPath;
+}
+
+/**
+ * What is known about a layer beside its diff, on disk by diffId: with what it was packed, and its compressed forms, so that
+ * a second push or export finds their blobs.
+ */
+export interface LayerTable {
+  get(diffId: DiffId): Promise<LayerFacts>;
+  /** Adds to what is known. */
+  note(diffId: DiffId, facts: LayerFacts): Promise<void>;
+}
+
+export interface LayerFacts {
+  /** `PackOptions.sourceDateEpoch` of its packing; without it the tar could not be made again. */
+  readonly sourceDateEpoch?: number;
+  readonly gzip?: Descriptor;
+  readonly zstd?: Descriptor;
 }
 
 export interface PackOptions {

@@ -1,0 +1,103 @@
+import { createHash } from 'node:crypto';
+import { Readable, type Transform } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { constants, createGzip, createZstdCompress } from 'node:zlib';
+import { type Descriptor, type DiffId, type Digest, MachineError, MEDIA_TYPE } from '../core/index.ts';
+import type { BlobStore, DiffSource, Layer, LayerTable, PackedLayer } from './contract.ts';
+import { layerTar } from './layer-tar.ts';
+
+export interface LayerSources {
+  readonly blobs: BlobStore;
+  readonly table: LayerTable;
+  /** The diff of a layer that this machine built; undefined where it is gone. */
+  readonly openDiff: (diffId: DiffId) => Promise<DiffSource | undefined>;
+}
+
+/** How a layer is described that was packed here: its plain tar, named by its diffId. */
+export function plainDescriptor(layer: PackedLayer): Descriptor {
+  return { mediaType: MEDIA_TYPE.ociLayer, digest: layer.diffId, size: layer.size };
+}
+
+/**
+ * The layer that `descriptor` names: its bytes come from the blob where there is one, else, for a plain tar, from the diff,
+ * packed again and verified as they flow.
+ */
+export function layerFrom(diffId: DiffId, descriptor: Descriptor, sources: LayerSources): Layer {
+  async function* open(): AsyncGenerator<Uint8Array> {
+    if (await sources.blobs.has(descriptor.digest)) {
+      yield* sources.blobs.open(descriptor.digest);
+      return;
+    }
+    const diff = isPlain(diffId, descriptor) ? await sources.openDiff(diffId) : undefined;
+    if (diff === undefined) {
+      throw new MachineError('layer-missing', `layer ${descriptor.digest} is no longer in the store`, {
+        hint: 'pull or build the image again',
+      });
+    }
+    const { sourceDateEpoch } = await sources.table.get(diffId);
+    yield* verified(
+      layerTar(diff, sourceDateEpoch === undefined ? {} : { sourceDateEpoch }),
+      descriptor.digest,
+    );
+  }
+  return { diffId, descriptor, open };
+}
+
+function isPlain(diffId: DiffId, descriptor: Descriptor): boolean {
+  return descriptor.digest === (diffId as Digest);
+}
+
+async function* verified(tar: AsyncIterable<Uint8Array>, digest: Digest): AsyncGenerator<Uint8Array> {
+  const hash = createHash('sha256');
+  for await (const chunk of tar) {
+    hash.update(chunk);
+    yield chunk;
+  }
+  const found = `sha256:${hash.digest('hex')}`;
+  if (found === digest) return;
+  throw new MachineError('layer-changed', `the files of layer ${digest} have changed since it was built`, {
+    hint: 'something outside of varve changed its store: build again with --no-cache',
+  });
+}
+
+/**
+ * The layer in compressed form. Its blob is stored, and noted in `table`, so that a second call finds it. The same bytes
+ * come out for the same layer and the same zlib; a layer that is compressed already is given back as it is.
+ */
+export async function compressLayer(
+  layer: Layer,
+  form: 'gzip' | 'zstd',
+  { blobs, table }: Pick<LayerSources, 'blobs' | 'table'>,
+): Promise<Layer> {
+  if (!isPlain(layer.diffId, layer.descriptor)) return layer;
+  const noted = (await table.get(layer.diffId))[form];
+  const kept = noted !== undefined && (await blobs.size(noted.digest)) === noted.size;
+  const descriptor = kept ? noted : await compressInto(layer, form, blobs);
+  if (!kept) await table.note(layer.diffId, { [form]: descriptor });
+  return { diffId: layer.diffId, descriptor, open: () => blobs.open(descriptor.digest) };
+}
+
+async function compressInto(layer: Layer, form: 'gzip' | 'zstd', blobs: BlobStore): Promise<Descriptor> {
+  const { digest, size } = await blobs.put(compress(layer.open(), form));
+  return { mediaType: form === 'gzip' ? MEDIA_TYPE.ociLayerGzip : MEDIA_TYPE.ociLayerZstd, digest, size };
+}
+
+/** gzip without name and time (zlib writes neither); levels are those that BuildKit and containerd use by default. */
+async function* compress(
+  plain: AsyncIterable<Uint8Array>,
+  form: 'gzip' | 'zstd',
+): AsyncGenerator<Uint8Array> {
+  const codec: Transform =
+    form === 'gzip'
+      ? createGzip({ level: constants.Z_DEFAULT_COMPRESSION, chunkSize: 128 * 1024 })
+      : createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: 3 }, chunkSize: 128 * 1024 });
+  const flowing = pipeline(Readable.from(plain, { objectMode: true }), codec);
+  // The reader below sees the same error; this keeps it from being reported as unhandled as well.
+  flowing.catch(() => {});
+  try {
+    for await (const chunk of codec as AsyncIterable<Uint8Array>) yield chunk;
+    await flowing;
+  } finally {
+    codec.destroy();
+  }
+}
