@@ -11,9 +11,11 @@ export interface Dockerfile {
 export interface Directives {
   readonly syntax?: DirectiveValue;
   readonly check?: DirectiveValue;
-  /** The character that continues a line and escapes in words. */
-  readonly escape: '\\' | '`';
+  readonly escape: EscapeCharacter;
 }
+
+/** The character that continues a line and escapes in words. */
+export type EscapeCharacter = '\\' | '`';
 
 export interface DirectiveValue {
   readonly value: string;

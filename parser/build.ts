@@ -143,12 +143,12 @@ class InstructionBuilder {
   #paths(syntax: Syntax & { readonly kind: 'copy' }): Pick<CopyInstruction, 'sources' | 'destination'> {
     const kind = keywordOf(syntax.keyword);
     const { heredocs } = this.#context;
+    const byName = new Map(heredocs.map((heredoc) => [heredoc.name, heredoc]));
     const sources: CopySource[] = [];
     const found = new Set<Heredoc>();
     for (const token of listTokens(syntax.sources)) {
       const start = token.type === 'word' ? heredocOf(token.text) : undefined;
-      const name = start?.ok ? start.value?.name : undefined;
-      const heredoc = heredocs.findLast((candidate) => candidate.name === name);
+      const heredoc = start?.ok ? byName.get(start.value?.name ?? '') : undefined;
       if (heredoc === undefined) sources.push({ kind: 'path', word: this.#word(token) });
       else {
         found.add(heredoc);
@@ -160,14 +160,14 @@ class InstructionBuilder {
     if (atDestination?.ok && atDestination.value !== undefined) {
       this.#error('heredoc-destination', `${kind} cannot accept a heredoc as a destination`, destination);
     } else {
-      for (const heredoc of heredocs)
-        if (!found.has(heredoc)) this.#reportLostHeredoc(kind, heredoc, heredocs);
+      for (const heredoc of heredocs) {
+        if (!found.has(heredoc)) this.#reportLostHeredoc(kind, heredoc, byName.get(heredoc.name) !== heredoc);
+      }
     }
     return { sources, destination: this.#word(destination) };
   }
 
-  #reportLostHeredoc(kind: InstructionName, lost: Heredoc, heredocs: readonly Heredoc[]): void {
-    const twice = heredocs.some((other) => other !== lost && other.name === lost.name);
+  #reportLostHeredoc(kind: InstructionName, lost: Heredoc, twice: boolean): void {
     this.#context.report({
       severity: 'error',
       code: 'heredoc-name',

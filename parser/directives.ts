@@ -1,5 +1,5 @@
 import type { Diagnostic } from '../core/index.ts';
-import type { Directives, DirectiveValue } from './ast.ts';
+import type { Directives, DirectiveValue, EscapeCharacter } from './ast.ts';
 import type { SourceText } from './source-text.ts';
 import { SPACE_CLASS, trimStart } from './whitespace.ts';
 
@@ -23,7 +23,7 @@ export function readDirectives(source: SourceText): DirectivesRead {
   const found: Partial<Record<DirectiveName, DirectiveValue>> = {};
   const diagnostics: Diagnostic[] = [];
   const shebang = source.line(0).startsWith('#!');
-  let escape: '\\' | '`' = '\\';
+  let escapeCharacter: EscapeCharacter = '\\';
   let line = shebang ? 1 : 0;
   for (; line < source.lineCount; line += 1) {
     const content = trimStart(source.line(line));
@@ -51,16 +51,30 @@ export function readDirectives(source: SourceText): DirectivesRead {
       });
     }
     found[name] ??= { value, range };
-    if (name === 'escape' && value === '`') escape = '`';
+    if (name === 'escape' && value === '`') escapeCharacter = '`';
   }
   const { syntax, check } = found;
   return {
     directives: {
-      escape,
+      escape: escapeCharacter,
       ...(syntax === undefined ? {} : { syntax }),
       ...(check === undefined ? {} : { check }),
     },
     nextLine: line,
     diagnostics,
   };
+}
+
+/**
+ * The checks that `# check=skip=A,B` switches off, `all` for every one; other parts of the directive are not for the parser.
+ * https://docs.docker.com/reference/dockerfile/#check
+ */
+export function skippedChecks(check: DirectiveValue | undefined): ReadonlySet<string> {
+  const skipped = new Set<string>();
+  for (const part of check?.value.split(';') ?? []) {
+    const [key = '', list = ''] = part.split('=', 2);
+    if (key.trim().toLowerCase() !== 'skip') continue;
+    for (const name of list.split(',')) skipped.add(name.trim());
+  }
+  return skipped;
 }

@@ -1,10 +1,11 @@
 import { err, ok, type Result } from '../core/index.ts';
+import type { EscapeCharacter } from './ast.ts';
 import { type PatternElement, parsePattern, removePrefix, removeSuffix, replaceMatches } from './pattern.ts';
 import { isSpace } from './whitespace.ts';
 
 export interface ExpandOptions {
   /** The Dockerfile's escape character. */
-  readonly escape: '\\' | '`';
+  readonly escape: EscapeCharacter;
   /** The value of a variable; undefined where it is not set. */
   readonly lookup: (name: string) => string | undefined;
 }
@@ -204,15 +205,15 @@ class ShellLexer {
   }
 
   /** In double quotes only `"`, `$` and the escape character itself can be escaped; before others it stays. */
-  #readQuotedEscape(escape: string): string {
-    const kept = this.#rawEscapes ? escape : '';
+  #readQuotedEscape(character: string): string {
+    const kept = this.#rawEscapes ? character : '';
     const next = this.#peek();
     if (next === undefined) return kept;
-    if (next === '"' || next === '$' || next === escape) {
+    if (next === '"' || next === '$' || next === character) {
       this.#next();
       return kept + next;
     }
-    return kept + escape;
+    return kept + character;
   }
 
   #readDollar(): string {

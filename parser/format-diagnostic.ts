@@ -35,9 +35,9 @@ export function formatDiagnostic(
   const style = options.style ?? ((_part, text) => text);
   const { range, severity, message, hint } = diagnostic;
   const place = `${source.file}:${range.start.line}:${range.start.column}:`;
-  const head = `${style('place', place)} ${style(severity, `${severity}:`)} ${style('message', message)}`;
+  const head = `${style('place', place)} ${style(severity, `${severity}:`)} ${style('message', visible(message))}`;
   const lines = [head, ...excerpt(diagnostic, new SourceText(source.text), style)];
-  if (hint !== undefined) lines.push(`${style('hint', 'hint:')} ${hint}`);
+  if (hint !== undefined) lines.push(`${style('hint', 'hint:')} ${visible(hint)}`);
   if (diagnostic.url !== undefined) lines.push(`${style('hint', 'see:')} ${diagnostic.url}`);
   return lines.join('\n');
 }
@@ -62,6 +62,7 @@ function excerpt(
     const shown = clip(visible(content));
     lines.push(shown === '' ? gutter : `${gutter} ${style('source', shown)}`);
     if (number < first || number > last) continue;
+    if (content.trim() === '' && number !== first) continue;
     const start = number === first ? range.start.column - 1 : content.length - content.trimStart().length;
     const end = number === range.end.line ? range.end.column - 1 : content.length;
     const carets = underline(content, start, end);

@@ -23,6 +23,11 @@ export function parseTokens(tokens: readonly Token[]): Syntax | undefined {
     throw error;
   }
   const readings: readonly Syntax[] = parser.results;
+  return onlyReading(readings, tokens);
+}
+
+/** The one reading, or undefined where there is none. @throws Error where there are several */
+export function onlyReading<T>(readings: readonly T[], tokens: readonly Token[]): T | undefined {
   if (readings.length > 1) {
     const text = tokens.map((token) => token.text).join(' ');
     throw new Error(`the grammar reads ${JSON.stringify(text)} in ${readings.length} ways`);

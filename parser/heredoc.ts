@@ -55,7 +55,7 @@ export function heredocOf(
     name: name.text,
     expand: countQuotes(name.text) === countQuotes(quoted.value.words[0]?.text ?? ''),
     chomp: dash === '-',
-    fileDescriptor: fileDescriptor > MAX_DESCRIPTOR ? MAX_DESCRIPTOR : fileDescriptor,
+    fileDescriptor: Math.min(fileDescriptor, MAX_DESCRIPTOR),
   });
 }
 

@@ -3,3 +3,4 @@ export { parseDuration } from './duration.ts';
 export { type ExpandError, type ExpandOptions, expandWord, expandWords } from './expand.ts';
 export { type DiagnosticPart, type FormatOptions, formatDiagnostic } from './format-diagnostic.ts';
 export { type InstructionOutput, parse, parseInstruction } from './parse.ts';
+export { heredocsIn, print } from './print.ts';

@@ -1,4 +1,5 @@
 import moo from 'moo';
+import type { EscapeCharacter } from './ast.ts';
 import { BLANK_CLASS, SPACE_CLASS } from './whitespace.ts';
 
 /** A token of one instruction. `offset` counts in the instruction's joined text. */
@@ -66,8 +67,8 @@ const NOT_JSON: Readonly<Record<string, string>> = { commandBracket: 'text', lis
 export class InstructionLexer {
   readonly #moo: moo.Lexer;
 
-  constructor(escape: '\\' | '`') {
-    this.#moo = moo.states(lexerStates(escape), 'instruction');
+  constructor(escapeCharacter: EscapeCharacter) {
+    this.#moo = moo.states(lexerStates(escapeCharacter), 'instruction');
   }
 
   /**
@@ -119,14 +120,14 @@ function jsonArray(text: string): 'strings' | 'mixed' | 'none' {
   }
 }
 
-function lexerStates(escape: '\\' | '`'): Record<string, moo.Rules> {
+function lexerStates(escapeCharacter: EscapeCharacter): Record<string, moo.Rules> {
   // Joined text has no newline; moo wants to hear of every rule that could match one.
   const space = new RegExp(`[${SPACE_CLASS.replace('\\n', '')}]+`);
   const blank = new RegExp(`[${BLANK_CLASS}]+`);
   const text = /[^\n]+/;
   const word = new RegExp(`[^\\n${BLANK_CLASS}]+`);
-  const quotedWord = quotedWordPattern(escape);
-  const danglingEscape = escape;
+  const quotedWord = quotedWordPattern(escapeCharacter);
+  const danglingEscape = escapeCharacter;
   const keywordEnd = `(?=[${BLANK_CLASS}]|$)`;
   const as = new RegExp(`[Aa][Ss]${keywordEnd}`);
   const bodies: Record<Body, moo.Rules> = {
@@ -153,7 +154,7 @@ function lexerStates(escape: '\\' | '`'): Record<string, moo.Rules> {
       open: '[',
       close: ']',
       comma: ',',
-      string: { match: /"(?:[^"\\]|\\[^])*"/, value: decodeJsonString },
+      string: { match: /"(?:[^"\\]|\\["\\/bfnrtu])*"/, value: decodeJsonString },
     },
   };
   for (const [name, rules] of Object.entries(bodies)) {
@@ -198,14 +199,14 @@ function caseless(name: string, lookahead: string): RegExp {
  * A word of ENV, LABEL or ARG: blanks in quotes or after the escape character belong to it. A quotation that is not
  * closed goes to the end of the text.
  */
-function quotedWordPattern(escape: '\\' | '`'): RegExp {
-  const e = escape === '\\' ? '\\\\' : '`';
-  return new RegExp(`(?:[^${SPACE_CLASS}'"${e}]|${e}[^]|'[^']*'?|"(?:[^"${e}]|${e}[^])*"?)+`);
+function quotedWordPattern(escapeCharacter: EscapeCharacter): RegExp {
+  const e = escapeCharacter === '\\' ? '\\\\' : '`';
+  return new RegExp(`(?:[^${SPACE_CLASS}'"${e}]|${e}[^\\n]|'[^']*'?|"(?:[^"${e}]|${e}[^\\n])*"?)+`);
 }
 
 /** In flags the escape is a backslash whatever the directive says, in quotes of both kinds. */
 const FLAG = new RegExp(
-  `--(?:[^${SPACE_CLASS}'"\\\\]|\\\\[^]|\\\\$|'(?:[^'\\\\]|\\\\[^])*\\\\?'?|"(?:[^"\\\\]|\\\\[^])*\\\\?"?)+`,
+  `--(?:[^${SPACE_CLASS}'"\\\\]|\\\\[^\\n]|\\\\$|'(?:[^'\\\\]|\\\\[^\\n])*\\\\?'?|"(?:[^"\\\\]|\\\\[^\\n])*\\\\?"?)+`,
 );
 
 function decodeFlag(text: string): string {

@@ -1,4 +1,5 @@
 import type { SourceRange } from '../core/index.ts';
+import type { EscapeCharacter } from './ast.ts';
 import { JoinedText, type SourceText } from './source-text.ts';
 import { isSpace, trim } from './whitespace.ts';
 
@@ -27,13 +28,13 @@ interface Stretch {
 /** Walks a Dockerfile from instruction to instruction, as BuildKit's frontend/dockerfile/parser does. */
 export class LineReader {
   readonly #source: SourceText;
-  readonly #escape: '\\' | '`';
+  readonly #escape: EscapeCharacter;
   #line: number;
 
   /** @param firstLine the first line after the directives, from 0 */
-  constructor(source: SourceText, escape: '\\' | '`', firstLine: number) {
+  constructor(source: SourceText, escapeCharacter: EscapeCharacter, firstLine: number) {
     this.#source = source;
-    this.#escape = escape;
+    this.#escape = escapeCharacter;
     this.#line = firstLine;
   }
 
@@ -75,9 +76,8 @@ export class LineReader {
       this.#line = index + 1;
       const lines: string[] = [];
       for (let at = first; at < index; at += 1) {
-        const raw = this.#source.text.slice(this.#source.lineStart(at), this.#source.lineStart(at + 1));
-        const text = raw.endsWith('\r\n') ? `${raw.slice(0, -2)}\n` : raw;
-        lines.push(options.chomp ? withoutTabs(text) : text);
+        const text = this.#source.line(at);
+        lines.push(`${options.chomp ? withoutTabs(text) : text}\n`);
       }
       const start = this.#source.lineStart(first);
       return { text: lines.join(''), range: this.#source.range(start, this.#source.lineStart(index)) };

@@ -9,7 +9,7 @@ import type {
   Stage,
 } from './ast.ts';
 import { buildInstruction } from './build.ts';
-import { readDirectives } from './directives.ts';
+import { readDirectives, skippedChecks } from './directives.ts';
 import { explain } from './explain.ts';
 import { parseTokens } from './grammar.ts';
 import { heredocsOf } from './heredoc.ts';
@@ -89,18 +89,21 @@ class InstructionReader {
   readonly diagnostics: Diagnostic[];
   readonly #lines: LineReader;
   readonly #lexer: InstructionLexer;
+  readonly #skippedChecks: ReadonlySet<string>;
 
   constructor(text: string) {
     this.source = new SourceText(text);
     const { directives, nextLine, diagnostics } = readDirectives(this.source);
     this.directives = directives;
     this.diagnostics = [...diagnostics];
+    this.#skippedChecks = skippedChecks(directives.check);
     this.#lines = new LineReader(this.source, directives.escape, nextLine);
     this.#lexer = new InstructionLexer(directives.escape);
   }
 
   report(diagnostic: Diagnostic): void {
-    this.diagnostics.push(diagnostic);
+    const skipped = this.#skippedChecks.has(diagnostic.code) || this.#skippedChecks.has('all');
+    if (diagnostic.severity === 'error' || !skipped) this.diagnostics.push(diagnostic);
   }
 
   next(): InstructionRead | undefined {
