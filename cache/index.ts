@@ -3,5 +3,7 @@ export { actionDigest, encodeCanonical, KEY_VERSION, keyPreimage, stepKey } from
 export * from './contract.ts';
 export { type EvictionInput, selectVictims, type Victim } from './evict.ts';
 export { explainHit, explainMiss } from './explain.ts';
+export type { DigestFile } from './file-digest.ts';
+export { type FileIndexOptions, openFileIndex } from './file-index.ts';
 export { type FingerprintOptions, factsDigest, fingerprint } from './fingerprint.ts';
 export { isSessionAlive, openStepCache, type StepCacheOptions } from './store.ts';

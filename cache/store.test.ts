@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { chainId, type DiffId, digestOf, type HostPath, type ImagePath, type SnapshotId } from '../core/index.ts';
+import { type DiffId, digestOf, type HostPath, type ImagePath, type SnapshotId } from '../core/index.ts';
 import type { FileFact, PrunableCache, StepQuery, TreeInput } from './contract.ts';
 import { factsDigest } from './fingerprint.ts';
 import { openStepCache } from './store.ts';
@@ -38,16 +38,31 @@ function diff(name: string): DiffId {
 }
 
 function fact(path: string, content = path, more: Partial<FileFact> = {}): FileFact {
-  return { path: path as ImagePath, type: 'file', mode: 0o644, uid: 0, gid: 0, digest: digestOf(content), ...more };
+  return {
+    path: path as ImagePath,
+    type: 'file',
+    mode: 0o644,
+    uid: 0,
+    gid: 0,
+    digest: digestOf(content),
+    ...more,
+  };
 }
 
 function input(facts: readonly FileFact[], name = 'context'): TreeInput {
   return { name, digest: factsDigest(facts), facts };
 }
 
-function query(change: Partial<StepQuery> = {}, definition: StepQuery['action']['definition'] = {}): StepQuery {
+function query(
+  change: Partial<StepQuery> = {},
+  definition: StepQuery['action']['definition'] = {},
+): StepQuery {
   return {
-    action: { version: 1, kind: 'RUN', definition: { command: 'make', environment: { A: '1' }, ...definition } },
+    action: {
+      version: 1,
+      kind: 'RUN',
+      definition: { command: 'make', environment: { A: '1' }, ...definition },
+    },
     parent: digestOf('base') as string as SnapshotId,
     inputs: [input([fact('src/app.js'), fact('src/lib.js')])],
     slot: 'Dockerfile#1',
