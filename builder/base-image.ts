@@ -1,0 +1,242 @@
+import { createHash } from 'node:crypto';
+import {
+  type ActiveSnapshot,
+  type CommittedSnapshot,
+  type Descriptor,
+  type DiffId,
+  type Digest,
+  digestOf,
+  formatReference,
+  type ImageConfig,
+  type ImageManifest,
+  MachineError,
+  type Platform,
+  parseReference,
+  type Reference,
+  type SnapshotId,
+  type SourceRange,
+  type StepKey,
+} from '../core/index.ts';
+import { decompress, type ResolvedImage, unpackLayer } from '../image/index.ts';
+import type { BuilderParts } from './contract.ts';
+import type { ImageUse } from './graph.ts';
+import type { FoundImage } from './plan.ts';
+import type { Standing } from './standing.ts';
+import { stop } from './stop.ts';
+import type { TransferPhase } from './transfer-phase.ts';
+import { formatPlatform } from './variables.ts';
+
+/** An image whose layers are, or can be brought, into the store. */
+export interface UsableImage {
+  readonly reference: Reference;
+  readonly manifestDigest: Digest;
+  readonly manifest: ImageManifest;
+  readonly config: ImageConfig;
+  /** Present when the image comes from a registry and is not in the store yet. */
+  readonly resolved?: ResolvedImage;
+}
+
+export interface BaseImagesOptions {
+  readonly parts: Pick<BuilderParts, 'snapshotter' | 'treeOps' | 'cache' | 'images' | 'blobs' | 'registry'>;
+  /** Ask the registry even when the store has the name. */
+  readonly pull: boolean;
+  readonly signal: AbortSignal;
+  /** Shows a pull; absent: nobody looks. */
+  readonly beginPull?: (reference: Reference) => TransferPhase;
+}
+
+/** The images that builds start from and containers run: found by name, pulled, and unpacked into snapshots. */
+export class BaseImages {
+  readonly #options: BaseImagesOptions;
+  readonly #found = new Map<Digest, UsableImage>();
+  readonly #unpacked = new Map<Digest, Promise<CommittedSnapshot | undefined>>();
+
+  constructor(options: BaseImagesOptions) {
+    this.#options = options;
+  }
+
+  /** Finds the image that a Dockerfile names. Ends the build where the name is no reference or nothing has it. */
+  async find(name: string, platform: Platform, range: SourceRange): Promise<FoundImage> {
+    const parsed = parseReference(name);
+    if (!parsed.ok)
+      stop('invalid-reference', `failed to parse ${JSON.stringify(name)}: ${parsed.error}`, { range });
+    try {
+      const image = await this.lookUp(parsed.value, platform);
+      const use: ImageUse = { reference: image.reference, manifestDigest: image.manifestDigest, range };
+      return { use, config: image.config };
+    } catch (error) {
+      if (!(error instanceof MachineError)) throw error;
+      stop(error.code, `${name}: ${error.message}`, {
+        range,
+        ...(error.hint === undefined ? {} : { hint: error.hint }),
+      });
+    }
+  }
+
+  /**
+   * Looks in the local store, then asks the registry.
+   * @throws MachineError as `Registry.resolve`.
+   */
+  async lookUp(reference: Reference, platform: Platform): Promise<UsableImage> {
+    const { parts, pull, signal } = this.#options;
+    const stored = pull ? undefined : await parts.images.resolve(formatReference(reference));
+    let image: UsableImage;
+    if (stored !== undefined && fits(stored.config, platform)) {
+      const { manifestDigest, manifest, config } = stored;
+      image = { reference, manifestDigest, manifest, config };
+    } else {
+      const resolved = await parts.registry.resolve(reference, platform, signal);
+      const { manifestDigest, manifest, config } = resolved;
+      image = { reference, manifestDigest, manifest, config, resolved };
+    }
+    this.#found.set(image.manifestDigest, image);
+    return image;
+  }
+
+  /** The image that an earlier `find` or `lookUp` gave. */
+  imageOf(use: ImageUse): UsableImage {
+    const image = this.#found.get(use.manifestDigest);
+    if (image === undefined) throw new Error(`image ${use.manifestDigest} was not looked up`);
+    return image;
+  }
+
+  /** Stands on the image's layers, pulled and unpacked. */
+  async standOn(use: ImageUse): Promise<Standing> {
+    const snapshot = await this.unpack(this.imageOf(use));
+    return { snapshot, committed: Promise.resolve(snapshot), way: wayOfSnapshot(snapshot?.id) };
+  }
+
+  /** Brings the image's layers into the snapshotter; a pulled image is then in the local store under its name. */
+  unpack(image: UsableImage): Promise<CommittedSnapshot | undefined> {
+    const running = this.#unpacked.get(image.manifestDigest);
+    if (running !== undefined) return running;
+    const unpacked = this.#unpack(image);
+    this.#unpacked.set(image.manifestDigest, unpacked);
+    return unpacked;
+  }
+
+  async #unpack(image: UsableImage): Promise<CommittedSnapshot | undefined> {
+    const { parts } = this.#options;
+    const diffIds = image.config.rootfs.diff_ids;
+    parts.cache.hold(diffIds);
+    const known = diffIds.length === 0 ? undefined : await parts.snapshotter.find(diffIds);
+    let snapshot = known;
+    if (known === undefined && diffIds.length > 0) {
+      await this.#fetch(image);
+      for (const [index, diffId] of diffIds.entries()) {
+        const layer = image.manifest.layers[index];
+        if (layer === undefined) throw damaged(image, 'its manifest has fewer layers than its configuration');
+        snapshot = await this.#layer(snapshot, { diffId, descriptor: layer });
+      }
+    }
+    if (image.resolved !== undefined) {
+      if (known !== undefined) await this.#fetch(image);
+      await parts.images.put({
+        config: image.resolved.configBytes,
+        layers: image.manifest.layers,
+        names: [formatReference(image.reference)],
+      });
+    }
+    return snapshot;
+  }
+
+  async #fetch(image: UsableImage): Promise<void> {
+    const { parts, signal, beginPull } = this.#options;
+    const missing: Descriptor[] = [];
+    for (const layer of image.manifest.layers)
+      if (!(await parts.blobs.has(layer.digest))) missing.push(layer);
+    if (missing.length === 0) return;
+    using phase = beginPull?.(image.reference);
+    await parts.registry.fetchBlobs(image.reference, missing, {
+      blobs: parts.blobs,
+      signal,
+      ...(phase === undefined ? {} : { onProgress: phase.onProgress }),
+    });
+  }
+
+  /** One layer on its parent; a layer that several processes want is unpacked by one of them. */
+  async #layer(
+    parent: CommittedSnapshot | undefined,
+    layer: { readonly diffId: DiffId; readonly descriptor: Descriptor },
+  ): Promise<CommittedSnapshot> {
+    const { parts, signal } = this.#options;
+    const stacked = await parts.snapshotter.stack(parent, layer.diffId);
+    if (stacked !== undefined) return stacked;
+    const key = digestOf(`unpack ${layer.diffId}`) as string as StepKey;
+    return parts.cache.exclusively(
+      key,
+      async () => {
+        const other = await parts.snapshotter.stack(parent, layer.diffId);
+        if (other !== undefined) return other;
+        await using active = await parts.snapshotter.prepare(parent);
+        await this.#apply(active, layer);
+        await using frozen = await active.freeze();
+        return frozen.commit(layer.diffId);
+      },
+      signal,
+    );
+  }
+
+  async #apply(
+    active: ActiveSnapshot,
+    layer: { readonly diffId: DiffId; readonly descriptor: Descriptor },
+  ): Promise<void> {
+    const { parts, signal } = this.#options;
+    const hash = createHash('sha256');
+    const bytes = decompress(parts.blobs.open(layer.descriptor.digest));
+    const tar = hashed(bytes, hash);
+    await parts.treeOps.apply(active.root, unpackLayer(tar.stream, { signal }), signal);
+    await tar.drain();
+    const found = `sha256:${hash.digest('hex')}`;
+    if (found !== layer.diffId) {
+      throw new MachineError(
+        'layer-corrupt',
+        `layer ${layer.descriptor.digest} unpacks to ${found}, not to ${layer.diffId} as its image says`,
+        {
+          hint: 'The image is damaged at its source: pull another one.',
+        },
+      );
+    }
+  }
+}
+
+/** The name of the way that begins with a committed snapshot (see Standing). */
+export function wayOfSnapshot(id: SnapshotId | undefined): StepKey {
+  return digestOf(`snapshot ${id ?? 'scratch'}`) as string as StepKey;
+}
+
+function fits(config: ImageConfig, platform: Platform): boolean {
+  const variant =
+    platform.variant === undefined || config.variant === undefined || platform.variant === config.variant;
+  return config.os === platform.os && config.architecture === platform.architecture && variant;
+}
+
+function damaged(image: UsableImage, why: string): MachineError {
+  const name = `${formatReference(image.reference)} (${formatPlatform(image.config)})`;
+  return new MachineError('image-damaged', `image ${name} cannot be used: ${why}`, {
+    hint: 'Pull the image again.',
+  });
+}
+
+/**
+ * Passes `bytes` on and feeds them to `hash`. A reader of a tar stops at its end mark; `drain` reads what lies behind it, so that the
+ * hash covers the whole stream.
+ */
+function hashed(
+  bytes: AsyncIterable<Uint8Array>,
+  hash: { update(chunk: Uint8Array): unknown },
+): { readonly stream: AsyncIterable<Uint8Array>; drain(): Promise<void> } {
+  const iterator = bytes[Symbol.asyncIterator]();
+  const next = async (): Promise<IteratorResult<Uint8Array>> => {
+    const result = await iterator.next();
+    if (result.done !== true) hash.update(result.value);
+    return result;
+  };
+  return {
+    stream: { [Symbol.asyncIterator]: () => ({ next }) },
+    async drain() {
+      let result = await next();
+      while (result.done !== true) result = await next();
+    },
+  };
+}

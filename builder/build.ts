@@ -1,0 +1,362 @@
+import { createReadStream } from 'node:fs';
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { explainHit, explainMiss, type FileIndex } from '../cache/index.ts';
+import {
+  type BuildRequest,
+  type Diagnostic,
+  type EventSink,
+  err,
+  familiarName,
+  type HostPath,
+  joinHost,
+  MachineError,
+  ok,
+  type Result,
+  type StepSummary,
+  type Tree,
+  unreachable,
+} from '../core/index.ts';
+import { decompress, unpackLayer } from '../image/index.ts';
+import { type Dockerfile, parse } from '../parser/index.ts';
+import { assembleImage } from './assemble.ts';
+import { BaseImages, wayOfSnapshot } from './base-image.ts';
+import { ContextTree } from './context.ts';
+import type { BuilderParts, BuildSuccess, FailedBuild } from './contract.ts';
+import { type LoadedDockerfile, loadDockerfile, loadIgnoreRules, openContextFolder } from './dockerfile.ts';
+import { EMPTY_TREE } from './empty-tree.ts';
+import { exportImage } from './export.ts';
+import type { BuildGraph, StagePlan, Step, TreeRef } from './graph.ts';
+import { NO_IGNORE_RULES } from './ignore.ts';
+import { createLimiter } from './limiter.ts';
+import { planBuild } from './plan.ts';
+import { type SolvedStep, Solver, type TimelessEvent, timed } from './solve.ts';
+import { type Standing, treeOf } from './standing.ts';
+import { prepareCopy } from './steps/copy.ts';
+import type { PreparedStep } from './steps/prepared-step.ts';
+import { prepareRun } from './steps/run.ts';
+import { prepareWorkdir } from './steps/workdir.ts';
+import { BuildStop, stop } from './stop.ts';
+import { beginTransfer } from './transfer-phase.ts';
+import { parsePlatform } from './variables.ts';
+
+export interface BuildOptions {
+  readonly onEvent: EventSink;
+  readonly signal: AbortSignal;
+  /** Takes the bytes of an output whose destination is standard output; resolves when they are taken. */
+  readonly writeStdout: (chunk: Uint8Array) => Promise<void>;
+}
+
+/**
+ * Builds what `request` asks for. Sends `build.started` first and `build.finished` last; a report for `why` is kept either way.
+ *
+ * @returns the image and how each step came about, or the user's failure.
+ * @throws MachineError where the machine failed; the signal's reason when it is aborted.
+ */
+export async function build(
+  parts: BuilderParts,
+  request: BuildRequest,
+  options: BuildOptions,
+): Promise<Result<BuildSuccess, FailedBuild>> {
+  const run = new BuildRun(parts, request, options);
+  return run.run();
+}
+
+class BuildRun {
+  readonly #parts: BuilderParts;
+  readonly #request: BuildRequest;
+  readonly #options: BuildOptions;
+  readonly #emit: (event: TimelessEvent) => void;
+  readonly #images: BaseImages;
+  readonly #startedAtMs: number;
+  #dockerfile: LoadedDockerfile | undefined;
+  #contextName = '';
+  #solver: Solver | undefined;
+  #graph: BuildGraph | undefined;
+  #context: { readonly tree: Tree; readonly index?: FileIndex } = { tree: EMPTY_TREE };
+
+  constructor(parts: BuilderParts, request: BuildRequest, options: BuildOptions) {
+    this.#parts = parts;
+    this.#request = request;
+    this.#options = options;
+    this.#emit = timed(options.onEvent, parts.now);
+    this.#startedAtMs = parts.now();
+    this.#images = new BaseImages({
+      parts,
+      pull: request.pull,
+      signal: options.signal,
+      beginPull: (reference) => beginTransfer(this.#emit, `pull ${familiarName(reference)}`),
+    });
+  }
+
+  async run(): Promise<Result<BuildSuccess, FailedBuild>> {
+    const request = this.#request;
+    const name = request.dockerfile.kind === 'file' ? request.dockerfile.path : '-';
+    this.#emit({ type: 'build.started', id: request.id, dockerfile: name });
+    try {
+      const success = await this.#build();
+      this.#conclude(undefined);
+      this.#emit({
+        type: 'build.finished',
+        ok: true,
+        ...(success.image === undefined ? {} : { image: success.image }),
+      });
+      return ok(success);
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      this.#conclude(message);
+      this.#emit({ type: 'build.finished', ok: false, error: message });
+      if (!(error instanceof BuildStop)) throw error;
+      const dockerfile = this.#dockerfile;
+      return err({
+        failure: error.failure,
+        steps: this.#summaries(),
+        ...(dockerfile === undefined ? {} : { dockerfile }),
+      });
+    }
+  }
+
+  async #build(): Promise<BuildSuccess> {
+    await using cleanup = new AsyncDisposableStack();
+    const folder = await this.#openContext(cleanup);
+    const dockerfile = this.#parse(await this.#load(folder));
+    const graph = await this.#plan(dockerfile);
+    this.#graph = graph;
+    const solver = cleanup.use(this.#newSolver(graph));
+    this.#solver = solver;
+    let snapshot: Awaited<ReturnType<Solver['solve']>>;
+    try {
+      snapshot = await solver.solve();
+    } finally {
+      await this.#context.index?.save();
+    }
+    const image = assembleImage({
+      graph,
+      solved: solver.solved,
+      snapshot,
+      imageOf: (stage) => (stage.base.kind === 'image' ? this.#images.imageOf(stage.base.image) : undefined),
+    });
+    const exported = await exportImage({
+      parts: this.#parts,
+      request: this.#request,
+      image,
+      snapshot,
+      emit: this.#emit,
+      signal: this.#options.signal,
+      writeStdout: this.#options.writeStdout,
+    });
+    return { ...(exported === undefined ? {} : { image: exported }), steps: this.#summaries() };
+  }
+
+  /** Makes the context's folder ready. @returns it; undefined for an empty context. */
+  async #openContext(cleanup: AsyncDisposableStack): Promise<HostPath | undefined> {
+    const { context } = this.#request;
+    switch (context.kind) {
+      case 'empty':
+        return undefined;
+      case 'directory': {
+        const folder = await openContextFolder(context.path);
+        if (!(await stat(folder)).isDirectory()) {
+          stop('context-not-folder', `unable to prepare context: ${context.path} is no folder`, {
+            hint: 'Give the folder that holds the files to build from; name the Dockerfile with -f.',
+          });
+        }
+        return folder;
+      }
+      case 'archive': {
+        const folder = (await mkdtemp(joinHost(this.#parts.temporary, 'context-'))) as HostPath;
+        cleanup.defer(() => rm(folder, { recursive: true, force: true }));
+        const tar = decompress(createReadStream(context.path));
+        const root = { type: 'directory', path: folder, readonly: false } as const;
+        await this.#parts.treeOps.apply(root, unpackLayer(tar), this.#options.signal);
+        return folder;
+      }
+      default:
+        return unreachable(context);
+    }
+  }
+
+  async #load(folder: HostPath | undefined): Promise<LoadedDockerfile> {
+    const { dockerfile: source } = this.#request;
+    const loaded = await loadDockerfile(source, folder);
+    this.#dockerfile = loaded;
+    if (folder === undefined) return loaded;
+    this.#contextName = folder;
+    const ignore = await loadIgnoreRules(source, folder);
+    const index = await this.#parts.openFileIndex(folder);
+    this.#context = {
+      index,
+      tree: new ContextTree({
+        folder,
+        ignore: ignore ?? NO_IGNORE_RULES,
+        digestFile: (path, file, at) => index.digest(path, file, at),
+      }),
+    };
+    return loaded;
+  }
+
+  #parse(loaded: LoadedDockerfile): Dockerfile {
+    if (loaded.text.trim() === '') {
+      stop('dockerfile-empty', `${loaded.file} is empty`, { hint: 'A Dockerfile begins with FROM.' });
+    }
+    const { dockerfile, diagnostics } = parse(loaded.text);
+    const errors = diagnostics.filter((diagnostic) => diagnostic.severity === 'error');
+    this.#warn(diagnostics.filter((diagnostic) => diagnostic.severity === 'warning'));
+    const [first] = errors;
+    if (dockerfile !== undefined && first === undefined) return dockerfile;
+    throw new BuildStop({
+      kind: 'build-failure',
+      code: first?.code ?? 'dockerfile-invalid',
+      message: first?.message ?? `${loaded.file} cannot be read`,
+      ...(first === undefined ? {} : { range: first.range }),
+      diagnostics: errors,
+    });
+  }
+
+  async #plan(dockerfile: Dockerfile): Promise<BuildGraph> {
+    const { platform } = this.#parts;
+    const wanted = this.#request.platform === undefined ? platform : parsePlatform(this.#request.platform);
+    if (wanted === undefined) {
+      stop('invalid-platform', `failed to parse platform ${JSON.stringify(this.#request.platform)}`, {
+        hint: 'Write os/architecture, such as linux/amd64.',
+      });
+    }
+    const { file } = this.#dockerfile ?? { file: '' };
+    const { graph, warnings } = await planBuild(
+      {
+        dockerfile,
+        request: this.#request,
+        buildPlatform: platform,
+        targetPlatform: wanted,
+        slotPrefix: `${this.#contextName}\n${file}`,
+      },
+      (name, on, range) => this.#images.find(name, on, range),
+    );
+    this.#warn(warnings);
+    this.#emit({
+      type: 'build.planned',
+      steps: graph.stages.flatMap((stage) => stage.steps.map((step) => step.info)),
+    });
+    return graph;
+  }
+
+  #warn(diagnostics: readonly Diagnostic[]): void {
+    for (const diagnostic of diagnostics) this.#emit({ type: 'warning', diagnostic });
+  }
+
+  #newSolver(graph: BuildGraph): Solver {
+    const { signal } = this.#options;
+    return new Solver({
+      graph,
+      parts: this.#parts,
+      standOn: (stage, solver) => this.#standOn(stage, solver),
+      prepare: (step, solver) => this.#prepare(step, solver),
+      explain: { hit: ({ record }) => explainHit(record, this.#parts.now()), miss: explainMiss },
+      limiter: createLimiter(this.#request.parallelism),
+      emit: this.#emit,
+      signal,
+    });
+  }
+
+  async #standOn(stage: StagePlan, solver: Solver): Promise<Standing> {
+    switch (stage.base.kind) {
+      case 'scratch':
+        return { snapshot: undefined, committed: Promise.resolve(undefined), way: wayOfSnapshot(undefined) };
+      case 'stage':
+        return solver.stage(stage.base.index);
+      case 'image':
+        return this.#images.standOn(stage.base.image);
+      default:
+        return unreachable(stage.base);
+    }
+  }
+
+  #prepare(step: Step, solver: Solver): Promise<PreparedStep> {
+    const { snapshotter, treeOps, runner, temporary, platform } = this.#parts;
+    switch (step.kind) {
+      case 'COPY':
+      case 'ADD':
+        return prepareCopy(
+          step,
+          { snapshotter, treeOps, treeFor: (from) => this.#treeFor(from, solver) },
+          solver.signal,
+        );
+      case 'WORKDIR':
+        return Promise.resolve(prepareWorkdir(step, { snapshotter, treeOps }));
+      case 'RUN': {
+        const onOutput = this.#logger(step);
+        return Promise.resolve(
+          prepareRun(step, { snapshotter, runner, temporary, platform, buildId: this.#request.id, onOutput }),
+        );
+      }
+      default:
+        return unreachable(step);
+    }
+  }
+
+  async #treeFor(from: TreeRef, solver: Solver): Promise<{ readonly tree: Tree; readonly where: string }> {
+    switch (from.kind) {
+      case 'context':
+        return { tree: this.#context.tree, where: 'the build context' };
+      case 'stage':
+        return { tree: treeOf(await solver.stage(from.index)), where: `stage ${from.name}` };
+      case 'image': {
+        const standing = await this.#images.standOn(from.image);
+        return { tree: treeOf(standing), where: `image ${from.image.reference.repository}` };
+      }
+      default:
+        return unreachable(from);
+    }
+  }
+
+  /** Sends a step's output on as text; bytes of a character that is split over two chunks are kept back. */
+  #logger(step: Step): (stream: 'stdout' | 'stderr', chunk: Uint8Array) => void {
+    const decoders = { stdout: new TextDecoder(), stderr: new TextDecoder() };
+    return (stream, chunk) => {
+      const text = decoders[stream].decode(chunk, { stream: true });
+      if (text !== '') this.#emit({ type: 'step.log', step: step.info.index, stream, text });
+    };
+  }
+
+  #solvedInOrder(): readonly SolvedStep[] {
+    const solved = [...(this.#solver?.solved.values() ?? [])];
+    return solved.sort((a, b) => a.step.info.index - b.step.info.index);
+  }
+
+  #summaries(): readonly StepSummary[] {
+    return this.#solvedInOrder().map(({ step, outcome, reason, ms }) => ({
+      name: step.info.name,
+      stage: step.info.stage,
+      outcome,
+      reason,
+      ms,
+    }));
+  }
+
+  /** Keeps the report of this build. A store that cannot take it does not fail a build that is done. */
+  #conclude(error: string | undefined): void {
+    const { id } = this.#request;
+    const target = this.#graph?.stages.find((stage) => stage.index === this.#graph?.target)?.name ?? '';
+    try {
+      this.#parts.buildLog.save({
+        id,
+        startedAtMs: this.#startedAtMs,
+        finishedAtMs: this.#parts.now(),
+        dockerfile: this.#dockerfile?.file ?? '',
+        context: this.#contextName,
+        target,
+        ok: error === undefined,
+        ...(error === undefined ? {} : { error }),
+        steps: this.#solvedInOrder().map(({ step, outcome, reason, ms, key }) => ({
+          info: step.info,
+          outcome,
+          reason,
+          ms,
+          ...(key === undefined ? {} : { key }),
+        })),
+      });
+    } catch (cause) {
+      if (error !== undefined && cause instanceof MachineError) return;
+      throw cause;
+    }
+  }
+}

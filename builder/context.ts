@@ -1,0 +1,196 @@
+import type { BigIntStats } from 'node:fs';
+import { lstat, readdir, readlink } from 'node:fs/promises';
+import {
+  comparePaths,
+  type Digest,
+  decodePath,
+  type Entry,
+  encodePath,
+  errnoOf,
+  type FileType,
+  fsPath,
+  type HostPath,
+  type ImagePath,
+  joinHost,
+  joinPath,
+  MachineError,
+  parentPath,
+  type Tree,
+} from '../core/index.ts';
+import type { IgnoreRules } from './ignore.ts';
+
+/** The part of a stat that a file index compares; see `FileIndex` in the cache room. */
+export type DigestFile = (path: ImagePath, file: HostPath, stat: BigIntStats) => Promise<Digest>;
+
+export interface ContextOptions {
+  readonly folder: HostPath;
+  readonly ignore: IgnoreRules;
+  readonly digestFile: DigestFile;
+}
+
+const BILLION = 1_000_000_000n;
+
+/**
+ * A build context in a folder, less what its `.dockerignore` leaves out. Owners read as 0:0 and extended attributes as none,
+ * as Docker sends a context. Each folder is read once.
+ */
+export class ContextTree implements Tree {
+  readonly #options: ContextOptions;
+  readonly #folders = new Map<ImagePath, Promise<readonly Entry[]>>();
+  readonly #stats = new Map<ImagePath, BigIntStats>();
+
+  constructor(options: ContextOptions) {
+    this.#options = options;
+  }
+
+  async lstat(path: ImagePath): Promise<Entry | undefined> {
+    if (path === '') return this.#read(path);
+    const siblings = await this.list(parentPath(path));
+    return siblings.find((entry) => entry.path === path);
+  }
+
+  list(path: ImagePath): Promise<readonly Entry[]> {
+    const known = this.#folders.get(path);
+    if (known !== undefined) return known;
+    const listing = this.#list(path);
+    this.#folders.set(path, listing);
+    return listing;
+  }
+
+  async digest(path: ImagePath): Promise<Digest> {
+    const stat = this.#stats.get(path) ?? (await this.#stat(path));
+    if (!stat.isFile()) throw new Error(`digest of ${JSON.stringify(path)}, which is no regular file`);
+    try {
+      return await this.#options.digestFile(path, this.#host(path), stat);
+    } catch (error) {
+      throw readFailure(path, error);
+    }
+  }
+
+  async hostPath(path: ImagePath): Promise<HostPath> {
+    return this.#host(path);
+  }
+
+  /**
+   * Was a file changed since it was first looked at? Asked after its bytes were used, so that what was hashed is what was used.
+   */
+  async isUnchanged(path: ImagePath): Promise<boolean> {
+    const before = this.#stats.get(path);
+    if (before === undefined) return true;
+    const now = await this.#stat(path);
+    return (
+      now.ino === before.ino &&
+      now.size === before.size &&
+      now.mtimeNs === before.mtimeNs &&
+      now.ctimeNs === before.ctimeNs
+    );
+  }
+
+  async #list(path: ImagePath): Promise<readonly Entry[]> {
+    if (path !== '') {
+      const self = await this.lstat(path);
+      if (self?.type !== 'dir') return [];
+    }
+    const folder = this.#host(path);
+    let names: string[];
+    try {
+      names = (await readdir(fsPath(folder), { encoding: 'buffer' })).map(decodePath);
+    } catch (error) {
+      throw readFailure(path, error);
+    }
+    const { ignore } = this.#options;
+    const entries = await Promise.all(
+      names.map(async (name) => {
+        const child = joinPath(path, name);
+        if (!ignore.ignores(child)) return this.#read(child);
+        if (!ignore.mayReinclude(child)) return undefined;
+        const entry = await this.#read(child);
+        return entry?.type === 'dir' && (await this.#holdsAnything(child)) ? entry : undefined;
+      }),
+    );
+    return entries.filter((entry) => entry !== undefined).sort((a, b) => comparePaths(a.path, b.path));
+  }
+
+  /** An ignored folder is part of the context when something in it is let in again. */
+  async #holdsAnything(path: ImagePath): Promise<boolean> {
+    const names = (await readdir(fsPath(this.#host(path)), { encoding: 'buffer' })).map(decodePath);
+    for (const name of names) {
+      const child = joinPath(path, name);
+      if (!this.#options.ignore.ignores(child)) return true;
+      const stat = await lstat(fsPath(this.#host(child)));
+      if (stat.isDirectory() && (await this.#holdsAnything(child))) return true;
+    }
+    return false;
+  }
+
+  async #read(path: ImagePath): Promise<Entry | undefined> {
+    let stat: BigIntStats;
+    try {
+      stat = await this.#stat(path);
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return undefined;
+      throw readFailure(path, error);
+    }
+    this.#stats.set(path, stat);
+    const type = typeOf(stat);
+    const linkTarget =
+      type === 'symlink' ? decodePath(await readlink(fsPath(this.#host(path)), 'buffer')) : undefined;
+    return {
+      path,
+      type,
+      mode: Number(stat.mode & 0o7777n),
+      uid: 0,
+      gid: 0,
+      size: type === 'file' ? Number(stat.size) : 0,
+      mtime: {
+        sec: Number(floorDivide(stat.mtimeNs)),
+        nsec: Number(stat.mtimeNs - floorDivide(stat.mtimeNs) * BILLION),
+      },
+      ...(linkTarget === undefined ? {} : { linkTarget }),
+      ...(type === 'char' || type === 'block' ? { device: deviceOf(stat.rdev) } : {}),
+    };
+  }
+
+  #stat(path: ImagePath): Promise<BigIntStats> {
+    return lstat(fsPath(this.#host(path)), { bigint: true });
+  }
+
+  #host(path: ImagePath): HostPath {
+    return joinHost(this.#options.folder, path);
+  }
+}
+
+function floorDivide(nanoseconds: bigint): bigint {
+  const quotient = nanoseconds / BILLION;
+  return nanoseconds < 0n && quotient * BILLION !== nanoseconds ? quotient - 1n : quotient;
+}
+
+function typeOf(stat: BigIntStats): FileType {
+  if (stat.isFile()) return 'file';
+  if (stat.isDirectory()) return 'dir';
+  if (stat.isSymbolicLink()) return 'symlink';
+  if (stat.isCharacterDevice()) return 'char';
+  if (stat.isBlockDevice()) return 'block';
+  return stat.isFIFO() ? 'fifo' : 'socket';
+}
+
+/** Splits a device number as glibc's gnu_dev_major and gnu_dev_minor do (makedev(3)). */
+function deviceOf(rdev: bigint): { readonly major: number; readonly minor: number } {
+  const major = ((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & 0xfffff000n);
+  const minor = (rdev & 0xffn) | ((rdev >> 12n) & 0xffffff00n);
+  return { major: Number(major), minor: Number(minor) };
+}
+
+function readFailure(path: ImagePath, error: unknown): unknown {
+  const errno = errnoOf(error);
+  if (errno === undefined) return error;
+  const shown =
+    path === ''
+      ? 'the context folder'
+      : `${JSON.stringify(encodePath(path).toString())} of the build context`;
+  const hint =
+    errno === 'EACCES' || errno === 'EPERM'
+      ? 'Make it readable for this user, or leave it out with a line in .dockerignore.'
+      : 'Check the file, or leave it out with a line in .dockerignore.';
+  return new MachineError('context-unreadable', `cannot read ${shown}: ${errno}`, { hint, cause: error });
+}

@@ -1,0 +1,54 @@
+import type { BuildLog, FileIndex, StepCache } from '../cache/index.ts';
+import type {
+  BuildFailure,
+  BuiltImage,
+  HostPath,
+  Platform,
+  Runner,
+  Snapshotter,
+  StepSummary,
+  TreeOps,
+} from '../core/index.ts';
+import type {
+  BlobStore,
+  DiffSource,
+  ImageStore,
+  PackedLayer,
+  PackOptions,
+  Registry,
+} from '../image/index.ts';
+
+/** What the builder stands on: one object, put together where the program starts. */
+export interface BuilderParts {
+  readonly snapshotter: Snapshotter;
+  readonly runner: Runner;
+  readonly treeOps: TreeOps;
+  readonly cache: StepCache;
+  readonly buildLog: BuildLog;
+  readonly openFileIndex: (context: HostPath) => Promise<FileIndex>;
+  readonly images: ImageStore;
+  readonly blobs: BlobStore;
+  readonly registry: Registry;
+  readonly packLayer: (source: DiffSource, options: PackOptions) => Promise<PackedLayer>;
+  /** A folder of this process, on the store's file system, that is gone when it ends. */
+  readonly temporary: HostPath;
+  /** This machine's. */
+  readonly platform: Platform;
+  /** Milliseconds since 1970. */
+  readonly now: () => number;
+}
+
+/** What came of a build that succeeded. */
+export interface BuildSuccess {
+  /** Absent where no image was asked for (`--output type=local` alone). */
+  readonly image?: BuiltImage;
+  readonly steps: readonly StepSummary[];
+}
+
+/** What came of one that did not. */
+export interface FailedBuild {
+  readonly failure: BuildFailure;
+  /** The text that `failure.range` points into; absent where it could not be read at all. */
+  readonly dockerfile?: { readonly file: string; readonly text: string };
+  readonly steps: readonly StepSummary[];
+}

@@ -1,0 +1,112 @@
+import type {
+  ContainerConfig,
+  Digest,
+  ImagePath,
+  NetworkMode,
+  Platform,
+  Reference,
+  SourceRange,
+  StepInfo,
+} from '../core/index.ts';
+
+/**
+ * A Dockerfile made ready to be carried out: every word expanded, every stage and image that is named found, stages that
+ * the target does not need left out. Plain data.
+ */
+export interface BuildGraph {
+  /** The needed stages, in Dockerfile order. */
+  readonly stages: readonly StagePlan[];
+  /** Index (in the Dockerfile) of the stage that is asked for. */
+  readonly target: number;
+}
+
+export interface StagePlan {
+  /** Position in the Dockerfile, from 0. */
+  readonly index: number;
+  /** The stage's name, or its number where it has none. */
+  readonly name: string;
+  readonly base: StageBase;
+  readonly steps: readonly Step[];
+  /** The image's configuration when all instructions of the stage are done. */
+  readonly config: ContainerConfig;
+  readonly author?: string;
+  readonly platform: Platform;
+  /** One item an instruction, in order, after the base's own history. */
+  readonly history: readonly HistoryItem[];
+}
+
+export type StageBase =
+  | { readonly kind: 'scratch' }
+  | { readonly kind: 'stage'; readonly index: number }
+  | { readonly kind: 'image'; readonly image: ImageUse };
+
+/** An image that the build reads: where its name stands and what it was found to be. */
+export interface ImageUse {
+  readonly reference: Reference;
+  readonly manifestDigest: Digest;
+  readonly range: SourceRange;
+}
+
+export interface HistoryItem {
+  readonly createdBy: string;
+  /** The step that makes this instruction's layer; absent for instructions without one. */
+  readonly step?: number;
+}
+
+/** An instruction that can change files. */
+export type Step = RunStep | CopyStep | WorkdirStep;
+
+interface StepBase {
+  readonly info: StepInfo;
+  /** Index of its stage. */
+  readonly stage: number;
+  /** True: not looked up, always carried out. */
+  readonly noCache: boolean;
+  /** Which step of which Dockerfile this is; finds what it was last time, to say what changed. */
+  readonly slot: string;
+}
+
+export interface RunStep extends StepBase {
+  readonly kind: 'RUN';
+  readonly args: readonly string[];
+  /** A heredoc that starts with `#!`: written to `/dev/pipes/<name>` and run itself. */
+  readonly script?: { readonly name: string; readonly text: string };
+  readonly environment: Readonly<Record<string, string>>;
+  /** Given to the command but no part of the key or the history (predefined proxy arguments). */
+  readonly hiddenEnvironment: Readonly<Record<string, string>>;
+  readonly user: string;
+  readonly workdir: ImagePath;
+  readonly network: NetworkMode;
+  readonly mounts: readonly RunMount[];
+}
+
+/** `RUN --mount`. Other types (bind, cache, secret, ssh) join this union. */
+export type RunMount = { readonly type: 'tmpfs'; readonly target: ImagePath; readonly sizeBytes?: number };
+
+export interface CopyStep extends StepBase {
+  readonly kind: 'COPY' | 'ADD';
+  readonly sources: readonly CopySourcePlan[];
+  /** Absolute or, joined to the work folder, made so; a trailing slash is kept: it asks for a folder. */
+  readonly destination: string;
+  /** `user[:group]` as written; absent: owners are 0:0 for the context and kept for stages and images. */
+  readonly chown?: string;
+  /** Permission bits for everything that is copied. */
+  readonly chmod?: number;
+}
+
+export type CopySourcePlan =
+  | { readonly kind: 'path'; readonly from: TreeRef; readonly pattern: string; readonly range: SourceRange }
+  | { readonly kind: 'inline'; readonly name: string; readonly text: string };
+
+/** Whose files a COPY reads. Other context kinds join this union. */
+export type TreeRef =
+  | { readonly kind: 'context' }
+  | { readonly kind: 'stage'; readonly index: number; readonly name: string }
+  | { readonly kind: 'image'; readonly image: ImageUse };
+
+export interface WorkdirStep extends StepBase {
+  readonly kind: 'WORKDIR';
+  readonly path: ImagePath;
+  /** Owner of folders that are made. */
+  readonly user: string;
+}

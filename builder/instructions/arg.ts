@@ -1,0 +1,36 @@
+import type { ArgInstruction } from '../../parser/index.ts';
+import type { StageDraft } from '../stage-draft.ts';
+import { PROXY_ARGS } from '../variables.ts';
+
+/**
+ * `ARG name[=default]`: the value comes from the command line, else from the default, else from the global scope. An argument
+ * with a value is a variable of everything that follows in the stage. Predefined proxy arguments stay out of the environment
+ * that keys see unless they are declared.
+ */
+export function planArg(instruction: ArgInstruction, stage: StageDraft): void {
+  const shown: string[] = [];
+  for (const arg of instruction.args) {
+    const name = stage.expand(arg.name);
+    const given = stage.context.buildArgs[name];
+    const value =
+      given ??
+      (arg.defaultValue === undefined ? stage.context.globals.get(name) : stage.expand(arg.defaultValue));
+    if (given !== undefined) stage.context.consumedArgs.add(name);
+    if (value !== undefined) {
+      stage.variables.set(name, value);
+      stage.args.set(name, value);
+    }
+    shown.push(value === undefined ? name : `${name}=${value}`);
+  }
+  stage.note(`ARG ${shown.join(' ')}`);
+}
+
+/** Proxy settings given on the command line that no ARG of the stage declares. */
+export function undeclaredProxies(stage: StageDraft): Readonly<Record<string, string>> {
+  const found: Record<string, string> = {};
+  for (const name of PROXY_ARGS) {
+    const value = stage.context.buildArgs[name];
+    if (value !== undefined && !stage.args.has(name) && !stage.variables.has(name)) found[name] = value;
+  }
+  return found;
+}

@@ -1,0 +1,85 @@
+import { imagePath, type NetworkMode } from '../../core/index.ts';
+import type { Flag, RunInstruction } from '../../parser/index.ts';
+import type { RunMount, RunStep } from '../graph.ts';
+import type { StageDraft } from '../stage-draft.ts';
+import { stop } from '../stop.ts';
+import { DEFAULT_PATH } from '../variables.ts';
+import { undeclaredProxies } from './arg.ts';
+
+/** RUN in its shell, exec and heredoc forms. */
+export function planRun(instruction: RunInstruction, stage: StageDraft): void {
+  const { args, script } = commandOf(instruction, stage);
+  const environment = Object.fromEntries(stage.variables);
+  const declared = [...stage.args.keys()].map((name) => `${name}=${stage.variables.get(name) ?? ''}`);
+  const prefix = declared.length === 0 ? '' : `|${declared.length} ${declared.join(' ')} `;
+  stage.addStep(
+    instruction,
+    {
+      kind: 'RUN',
+      args,
+      ...(script === undefined ? {} : { script }),
+      environment: { PATH: DEFAULT_PATH, ...environment },
+      hiddenEnvironment: undeclaredProxies(stage),
+      user: stage.user,
+      workdir: stage.workdir,
+      network: networkOf(instruction.flags, stage),
+      mounts: instruction.flags.filter((flag) => flag.name === 'mount').map(mountOf),
+    },
+    `RUN ${prefix}${args.join(' ')}`,
+  );
+}
+
+/**
+ * How BuildKit reads heredocs on RUN: a lone heredoc is the script itself (run as a program where it starts with `#!`);
+ * beside a command, the shell gets command and heredocs as one text.
+ */
+function commandOf(instruction: RunInstruction, stage: StageDraft): Pick<RunStep, 'args' | 'script'> {
+  const { command } = instruction;
+  if (command.form === 'exec') {
+    if (command.args.length === 0) stop('empty-run', 'RUN requires a command', { range: instruction.range });
+    return { args: command.args };
+  }
+  const [first, ...others] = command.heredocs;
+  if (first === undefined) return { args: stage.withShell(command.text) };
+  const alone = others.length === 0 && isOnlyHeredoc(command.text);
+  if (!alone) {
+    const bodies = command.heredocs.map((heredoc) => `\n${heredoc.body}${heredoc.name}`);
+    return { args: stage.withShell(command.text + bodies.join('')) };
+  }
+  if (!first.body.startsWith('#!')) return { args: stage.withShell(first.body) };
+  return { args: [`/dev/pipes/${first.name}`], script: { name: first.name, text: first.body } };
+}
+
+function isOnlyHeredoc(text: string): boolean {
+  return /^\d*<<-?\s*(?:"[^"]*"|'[^']*'|[^\s<>|;&"']+)$/.test(text.trim());
+}
+
+function networkOf(flags: readonly Flag[], stage: StageDraft): NetworkMode {
+  const flag = flags.findLast((candidate) => candidate.name === 'network');
+  if (flag === undefined) return stage.context.network;
+  if (flag.value === 'default' || flag.value === 'none' || flag.value === 'host') return flag.value;
+  stop('unknown-network', `unknown network mode ${JSON.stringify(flag.value ?? '')}`, {
+    range: flag.range,
+    hint: 'Use --network=default, --network=none or --network=host.',
+  });
+}
+
+function mountOf(flag: Flag): RunMount {
+  const fields = new Map<string, string>();
+  for (const part of (flag.value ?? '').split(',')) {
+    const equals = part.indexOf('=');
+    fields.set(equals === -1 ? part : part.slice(0, equals), equals === -1 ? 'true' : part.slice(equals + 1));
+  }
+  const type = fields.get('type') ?? 'bind';
+  const target = fields.get('target') ?? fields.get('dst') ?? fields.get('destination');
+  if (type !== 'tmpfs') {
+    stop('unsupported-mount', `RUN --mount=type=${type} is not supported yet`, {
+      range: flag.range,
+      hint: 'Only --mount=type=tmpfs,target=PATH is. COPY the files that the step needs.',
+    });
+  }
+  if (target === undefined || target === '') {
+    stop('mount-target-missing', 'RUN --mount needs target=PATH', { range: flag.range });
+  }
+  return { type, target: imagePath(target) };
+}

@@ -1,0 +1,295 @@
+import { type Lookup, type MissReason, type StepQuery, type StepRecord, stepKey } from '../cache/index.ts';
+import type {
+  BuildEvent,
+  CommittedSnapshot,
+  DiffId,
+  EventSink,
+  FrozenSnapshot,
+  StepKey,
+  StepOutcome,
+} from '../core/index.ts';
+import type { BuilderParts } from './contract.ts';
+import type { BuildGraph, StagePlan, Step } from './graph.ts';
+import type { Limiter } from './limiter.ts';
+import type { Standing } from './standing.ts';
+import type { PreparedStep } from './steps/prepared-step.ts';
+
+/** What a step came to. */
+export interface SolvedStep {
+  readonly step: Step;
+  readonly outcome: StepOutcome;
+  readonly reason: string;
+  readonly ms: number;
+  readonly key?: StepKey;
+  /** The layer that the step adds; absent where it changed nothing. */
+  readonly layer?: { readonly diffId: DiffId; readonly size: number };
+  /** When the layer came about, ms since 1970: the same as long as the record is used. */
+  readonly createdAtMs: number;
+}
+
+export interface SolverOptions {
+  readonly graph: BuildGraph;
+  readonly parts: Pick<BuilderParts, 'cache' | 'snapshotter' | 'packLayer' | 'now'>;
+  /** Where a stage begins: its base made ready. */
+  readonly standOn: (stage: StagePlan, solver: Solver) => Promise<Standing>;
+  readonly prepare: (step: Step, solver: Solver) => Promise<PreparedStep>;
+  readonly explain: {
+    readonly hit: (lookup: Lookup & { kind: 'hit' }) => string;
+    readonly miss: (reason: MissReason) => string;
+  };
+  readonly limiter: Limiter;
+  readonly emit: (event: TimelessEvent) => void;
+  readonly signal: AbortSignal;
+}
+
+/** An event before the time is put on it. */
+export type TimelessEvent = BuildEvent extends infer E
+  ? E extends BuildEvent
+    ? Omit<E, 'at'>
+    : never
+  : never;
+
+/** Puts the time since `start` on events. */
+export function timed(sink: EventSink, now: () => number): (event: TimelessEvent) => void {
+  const start = now();
+  return (event) => sink({ ...event, at: now() - start });
+}
+
+type TryHit =
+  | { readonly kind: 'hit'; readonly standing: Standing; readonly solved: SolvedStep }
+  | { readonly kind: 'miss'; readonly why: MissReason };
+
+/**
+ * Carries out a graph: stages side by side as far as they do not need each other, the steps of a stage in order.
+ *
+ * A step on a miss: its command runs, its snapshot is frozen, and the next step starts on that while the layer is hashed,
+ * committed and recorded. Whether a step is worth looking up before its parent's hash is known is told by
+ * `cache.knows`: an action that never ran cannot hit. The lock that keeps two processes from running the same step is
+ * taken under the way (see Standing), which is known without any hash, and held until the record is written.
+ */
+export class Solver implements AsyncDisposable {
+  readonly solved = new Map<number, SolvedStep>();
+  readonly #options: SolverOptions;
+  readonly #stages = new Map<number, Promise<Standing>>();
+  readonly #background = new Set<Promise<unknown>>();
+  readonly #frozen = new AsyncDisposableStack();
+  readonly #abort = new AbortController();
+  readonly signal: AbortSignal;
+
+  constructor(options: SolverOptions) {
+    this.#options = options;
+    this.signal = AbortSignal.any([options.signal, this.#abort.signal]);
+  }
+
+  /** The end of stage `index`, started when it is first asked for. */
+  stage(index: number): Promise<Standing> {
+    const started = this.#stages.get(index);
+    if (started !== undefined) return started;
+    const plan = this.#options.graph.stages.find((stage) => stage.index === index);
+    if (plan === undefined) throw new Error(`stage ${index} is not in the graph`);
+    const standing = this.#solveStage(plan);
+    this.#stages.set(index, standing);
+    this.#watch(standing);
+    return standing;
+  }
+
+  /** Solves the whole graph. @returns the target's snapshot, committed; undefined for an empty image. */
+  async solve(): Promise<CommittedSnapshot | undefined> {
+    try {
+      const target = this.stage(this.#options.graph.target);
+      for (const stage of this.#options.graph.stages) void this.stage(stage.index);
+      const committed = await (await target).committed;
+      await this.#settle();
+      return committed;
+    } catch (error) {
+      this.#abort.abort(error);
+      await this.#settle();
+      throw error;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#frozen.disposeAsync();
+  }
+
+  /** Waits for all that goes on; the first failure is told. */
+  async #settle(): Promise<void> {
+    let failure: PromiseRejectedResult | undefined;
+    while (this.#background.size > 0) {
+      const batch = [...this.#background];
+      const results = await Promise.allSettled(batch);
+      for (const promise of batch) this.#background.delete(promise);
+      failure ??= results.find((result) => result.status === 'rejected');
+    }
+    if (failure !== undefined && !this.#abort.signal.aborted) throw failure.reason;
+  }
+
+  /** A failure anywhere stops everything; whoever awaits `promise` hears of it too. */
+  #watch(promise: Promise<unknown>): void {
+    this.#background.add(promise);
+    promise.catch((error: unknown) => this.#abort.abort(error));
+  }
+
+  async #solveStage(plan: StagePlan): Promise<Standing> {
+    let standing = await this.#options.standOn(plan, this);
+    for (const step of plan.steps) standing = await this.#solveStep(step, standing);
+    return standing;
+  }
+
+  async #solveStep(step: Step, on: Standing): Promise<Standing> {
+    this.signal.throwIfAborted();
+    const started = this.#options.parts.now();
+    this.#options.emit({ type: 'step.started', step: step.info.index });
+    try {
+      return await this.#look(step, on, started);
+    } catch (error) {
+      if (!this.signal.aborted) this.#fail(step, error, started);
+      throw error;
+    }
+  }
+
+  async #look(step: Step, on: Standing, started: number): Promise<Standing> {
+    const prepared = await this.#options.prepare(step, this);
+    const { cache } = this.#options.parts;
+    const { action, inputs } = prepared;
+    const way = stepKey({
+      action,
+      inputs,
+      parent: on.way as string as NonNullable<StepQuery['parent']>,
+      slot: step.slot,
+    });
+    const attempt = { step, on, prepared, way, started };
+    if (!step.noCache && cache.knows(action)) {
+      const found = await this.#tryHit(attempt);
+      if (found.kind === 'hit') return this.#finish(found.solved, found.standing);
+    }
+    return this.#run(attempt);
+  }
+
+  async #tryHit(attempt: Attempt): Promise<TryHit> {
+    const { step, on, way, started } = attempt;
+    const { cache, snapshotter, now } = this.#options.parts;
+    const parent = await on.committed;
+    const lookup = await cache.lookup(queryOf(attempt, parent));
+    if (lookup.kind === 'miss') return { kind: 'miss', why: lookup.why };
+    const { record } = lookup;
+    const snapshot = record.diffId === undefined ? parent : await snapshotter.stack(parent, record.diffId);
+    if (record.diffId !== undefined && snapshot === undefined) {
+      cache.forget(record.key);
+      return { kind: 'miss', why: { reason: 'evicted' } };
+    }
+    const solved: SolvedStep = {
+      step,
+      outcome: 'exact',
+      reason: this.#options.explain.hit(lookup),
+      ms: now() - started,
+      key: record.key,
+      ...layerOf(record),
+      createdAtMs: record.createdAtMs,
+    };
+    return { kind: 'hit', solved, standing: { snapshot, committed: Promise.resolve(snapshot), way } };
+  }
+
+  /** Runs a step that missed, unless another process has just done so. Resolves as soon as the next step can start. */
+  #run(attempt: Attempt, why?: MissReason): Promise<Standing> {
+    const { step, prepared, on, way } = attempt;
+    const { cache } = this.#options.parts;
+    const early = Promise.withResolvers<Standing>();
+    const whole = cache.exclusively(
+      way,
+      async () => {
+        let reason = why;
+        if (!step.noCache && cache.knows(prepared.action)) {
+          const found = await this.#tryHit(attempt);
+          if (found.kind === 'hit') return early.resolve(this.#finish(found.solved, found.standing));
+          reason = found.why;
+        }
+        const result = await this.#options.limiter.run(() => prepared.execute(on, this.signal));
+        if (result !== undefined) this.#frozen.use(result);
+        const frozen = result === undefined || result.changes.length === 0 ? undefined : result;
+        const committed = this.#commit(attempt, frozen, reason);
+        this.#watch(committed);
+        early.resolve({ snapshot: frozen ?? on.snapshot, committed, way });
+        await committed;
+      },
+      this.signal,
+    );
+    this.#watch(whole);
+    whole.catch(early.reject);
+    return early.promise;
+  }
+
+  /** Hashes, commits and records what a step left, while the next step may already be on its way. */
+  async #commit(
+    attempt: Attempt,
+    frozen: FrozenSnapshot | undefined,
+    why: MissReason | undefined,
+  ): Promise<CommittedSnapshot | undefined> {
+    const { step, on, started } = attempt;
+    const { cache, packLayer, now } = this.#options.parts;
+    const ms = now() - started;
+    const packing = frozen === undefined ? undefined : packLayer(frozen, { signal: this.signal });
+    const [parent, packed] = await Promise.all([on.committed, packing]);
+    const query = queryOf(attempt, parent);
+    const reason = step.noCache ? ({ reason: 'no-cache' } as const) : (why ?? (await this.#whyMissed(query)));
+    let committed = parent;
+    if (frozen !== undefined && packed !== undefined) {
+      cache.hold([packed.diffId]);
+      committed = await frozen.commit(packed.diffId);
+    }
+    const record = await cache.record(query, {
+      durationMs: ms,
+      title: step.info.name,
+      ...(packed === undefined ? {} : { diffId: packed.diffId, layerBytes: packed.size }),
+    });
+    this.#finish({
+      step,
+      outcome: 'ran',
+      reason: this.#options.explain.miss(reason),
+      ms,
+      key: record.key,
+      ...layerOf(record),
+      createdAtMs: record.createdAtMs,
+    });
+    return committed;
+  }
+
+  async #whyMissed(query: StepQuery): Promise<MissReason> {
+    const lookup = await this.#options.parts.cache.lookup(query);
+    return lookup.kind === 'miss' ? lookup.why : { reason: 'never-ran' };
+  }
+
+  #finish(solved: SolvedStep): void;
+  #finish(solved: SolvedStep, standing: Standing): Standing;
+  #finish(solved: SolvedStep, standing?: Standing): Standing | undefined {
+    const { step, outcome, reason, ms } = solved;
+    this.solved.set(step.info.index, solved);
+    this.#options.emit({ type: 'step.finished', step: step.info.index, outcome, reason, ms });
+    return standing;
+  }
+
+  #fail(step: Step, error: unknown, started: number): void {
+    const ms = this.#options.parts.now() - started;
+    const reason = error instanceof Error ? error.message : String(error);
+    this.#finish({ step, outcome: 'failed', reason, ms, createdAtMs: 0 });
+  }
+}
+
+/** One step on its way from look-up to result. */
+interface Attempt {
+  readonly step: Step;
+  readonly on: Standing;
+  readonly prepared: PreparedStep;
+  readonly way: StepKey;
+  readonly started: number;
+}
+
+function layerOf(record: StepRecord): Pick<SolvedStep, 'layer'> {
+  const { diffId, layerBytes } = record;
+  return diffId === undefined || layerBytes === undefined ? {} : { layer: { diffId, size: layerBytes } };
+}
+
+function queryOf(attempt: Attempt, parent: CommittedSnapshot | undefined): StepQuery {
+  const { prepared, step } = attempt;
+  return { action: prepared.action, inputs: prepared.inputs, parent: parent?.id, slot: step.slot };
+}

@@ -1,0 +1,172 @@
+import type {
+  ContainerConfig,
+  ImagePath,
+  NetworkMode,
+  Platform,
+  SourceRange,
+  StepKind,
+} from '../core/index.ts';
+import { expandWord, expandWords, type Heredoc, type Instruction, type Word } from '../parser/index.ts';
+import type { HistoryItem, StageBase, StagePlan, Step, TreeRef } from './graph.ts';
+import { stop } from './stop.ts';
+import { readEnvironment } from './variables.ts';
+
+/** What all stages of one build share while they are planned. */
+export interface PlanContext {
+  readonly escape: '\\' | '`';
+  readonly buildArgs: Readonly<Record<string, string>>;
+  /** Names of build arguments that some ARG took up. */
+  readonly consumedArgs: Set<string>;
+  /** Global ARGs with the platform arguments: what a bare `ARG name` in a stage takes its value from. */
+  readonly globals: ReadonlyMap<string, string>;
+  readonly network: NetworkMode;
+  /** Prefix of every step's slot: names the Dockerfile and its context. */
+  readonly slotPrefix: string;
+  /** Finds what `COPY --from=<name>` means. */
+  readonly treeNamed: (name: string, range: SourceRange) => TreeRef;
+}
+
+/** What a stage stands on: its base's configuration, and the draft of a stage whose ARGs it inherits. */
+export interface DraftBase {
+  readonly from: StageBase;
+  readonly config: ContainerConfig;
+  readonly author?: string;
+  readonly parent?: StageDraft;
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** The fields of a step that the draft fills in by itself. */
+type OwnStepFields = 'info' | 'stage' | 'noCache' | 'slot';
+type StepDetails = Step extends infer S ? (S extends Step ? Omit<S, OwnStepFields> : never) : never;
+
+/** One stage while its instructions are gone through, in order. Instructions change it; `finish` gives the plan. */
+export class StageDraft {
+  readonly context: PlanContext;
+  readonly config: Mutable<ContainerConfig>;
+  /** Variables that words see and RUN gets: the image's environment, then ENV and ARG in the order they come. */
+  readonly variables: Map<string, string>;
+  /** ARGs with a value, in order, for RUN's history line. */
+  readonly args: Map<string, string>;
+  author: string | undefined;
+  /** Was CMD given in this stage? ENTRYPOINT drops a CMD that comes from the base. */
+  hasCmd = false;
+
+  readonly #stage: {
+    readonly index: number;
+    readonly name: string;
+    readonly noCache: boolean;
+    readonly platform: Platform;
+  };
+  readonly #base: StageBase;
+  readonly #steps: Step[] = [];
+  readonly #history: HistoryItem[] = [];
+  readonly #kinds = new Map<StepKind, number>();
+
+  constructor(
+    context: PlanContext,
+    stage: {
+      readonly index: number;
+      readonly name: string;
+      readonly noCache: boolean;
+      readonly platform: Platform;
+    },
+    base: DraftBase,
+  ) {
+    this.context = context;
+    this.#stage = stage;
+    this.#base = base.from;
+    this.config = { ...base.config };
+    this.author = base.parent?.author ?? base.author;
+    this.variables = new Map(base.parent?.variables ?? readEnvironment(base.config.Env ?? []));
+    this.args = new Map(base.parent?.args);
+  }
+
+  /** The stage's work folder. */
+  get workdir(): ImagePath {
+    return (this.config.WorkingDir ?? '/').replace(/^\/+/, '') as ImagePath;
+  }
+
+  get user(): string {
+    return this.config.User ?? '';
+  }
+
+  expand(word: Word): string {
+    const result = expandWord(word.text, {
+      escape: this.context.escape,
+      lookup: (name) => this.variables.get(name),
+    });
+    if (!result.ok)
+      stop('bad-substitution', `failed to process ${JSON.stringify(word.text)}: ${result.error.message}`, {
+        range: word.range,
+      });
+    return result.value.text;
+  }
+
+  /** Expands a word that may become several. */
+  expandAll(word: Word): readonly string[] {
+    const result = expandWords(word.text, {
+      escape: this.context.escape,
+      lookup: (name) => this.variables.get(name),
+    });
+    if (!result.ok)
+      stop('bad-substitution', `failed to process ${JSON.stringify(word.text)}: ${result.error.message}`, {
+        range: word.range,
+      });
+    return result.value.words;
+  }
+
+  /** Expands a heredoc's body: variables only, quotes are left alone. */
+  expandHeredoc(heredoc: Heredoc): string {
+    const result = expandWord(heredoc.body, {
+      escape: this.context.escape,
+      lookup: (name) => this.variables.get(name),
+      rawQuotes: true,
+    });
+    if (!result.ok)
+      stop('bad-substitution', `failed to process <<${heredoc.name}: ${result.error.message}`, {
+        range: heredoc.range,
+      });
+    return result.value.text;
+  }
+
+  /** Shell-form text as the argument list that runs it. */
+  withShell(text: string): readonly string[] {
+    return [...(this.config.Shell ?? ['/bin/sh', '-c']), text];
+  }
+
+  /** Notes an instruction that changes only the configuration. */
+  note(createdBy: string): void {
+    this.#history.push({ createdBy });
+  }
+
+  /** Adds the step of `instruction`. `createdBy` is its line in the image's history. */
+  addStep(instruction: Instruction, details: StepDetails, createdBy: string): void {
+    const nth = this.#kinds.get(details.kind) ?? 0;
+    this.#kinds.set(details.kind, nth + 1);
+    this.#history.push({ createdBy, step: this.#steps.length });
+    const info = {
+      index: 0,
+      kind: details.kind,
+      name: instruction.source,
+      stage: this.#stage.name,
+      range: instruction.range,
+    };
+    const slot = `${this.context.slotPrefix}\n${this.#stage.name}\n${details.kind} ${nth}`;
+    this.#steps.push({ ...details, info, stage: this.#stage.index, noCache: this.#stage.noCache, slot });
+  }
+
+  /** The plan; `firstStep` is the number of the stage's first step in the whole build. */
+  finish(firstStep: number): StagePlan {
+    return {
+      index: this.#stage.index,
+      name: this.#stage.name,
+      base: this.#base,
+      steps: this.#steps.map((step, nth) => ({ ...step, info: { ...step.info, index: firstStep + nth } })),
+      config: this.config,
+      ...(this.author === undefined ? {} : { author: this.author }),
+      platform: this.#stage.platform,
+      history: this.#history,
+    };
+  }
+}

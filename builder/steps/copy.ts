@@ -1,0 +1,196 @@
+import { type Canonical, fingerprint, type Selection, type TreeInput } from '../../cache/index.ts';
+import {
+  digestOf,
+  type Entry,
+  type HostPath,
+  imagePath,
+  joinPath,
+  type Snapshotter,
+  type Tree,
+  type TreeOp,
+  type TreeOps,
+} from '../../core/index.ts';
+import { archiveOps, isArchive } from '../archive.ts';
+import { ContextTree } from '../context.ts';
+import { type PlacedSource, type Placement, placeSources } from '../copy-placement.ts';
+import { type SelectedRoot, selectSources } from '../copy-selection.ts';
+import type { CopyStep, TreeRef } from '../graph.ts';
+import { type Standing, treeOf } from '../standing.ts';
+import { stop } from '../stop.ts';
+import { lookUpOwner } from '../users.ts';
+import type { PreparedStep } from './prepared-step.ts';
+
+const ACTION_VERSION = 1;
+const INLINE_MODE = 0o644;
+/** Heredoc files carry no time of their own: the epoch, so that the layer is the same wherever it is made. */
+const INLINE_TIME = { sec: 0, nsec: 0 };
+
+export interface CopyParts {
+  readonly snapshotter: Snapshotter;
+  readonly treeOps: TreeOps;
+  /** The files that a source's `from` means, and how to call them in messages. */
+  readonly treeFor: (from: TreeRef) => Promise<{ readonly tree: Tree; readonly where: string }>;
+}
+
+/** A source found in its tree, or a heredoc's text. */
+type FoundSource =
+  | { readonly kind: 'root'; readonly tree: Tree; readonly where: string; readonly root: SelectedRoot }
+  | { readonly kind: 'inline'; readonly name: string; readonly text: string };
+
+/** COPY and ADD: sources are found and fingerprinted before the step is looked up; the bytes move only on a miss. */
+export async function prepareCopy(
+  step: CopyStep,
+  parts: CopyParts,
+  signal: AbortSignal,
+): Promise<PreparedStep> {
+  const found = await findSources(step, parts);
+  const inputs = await fingerprintSources(found, signal);
+  const inline = found.flatMap((source) =>
+    source.kind === 'inline' ? [{ name: source.name, digest: digestOf(source.text) }] : [],
+  );
+  const definition: Record<string, Canonical | undefined> = {
+    sources: step.sources.map((source) => (source.kind === 'path' ? source.pattern : `<<${source.name}`)),
+    inline: inline.length === 0 ? undefined : inline,
+    destination: step.destination,
+    chown: step.chown,
+    chmod: step.chmod,
+  };
+  return {
+    action: { version: ACTION_VERSION, kind: step.kind, definition },
+    inputs,
+    async execute(on, executeSignal) {
+      const ops = await operations(step, found, on);
+      await using active = await parts.snapshotter.prepare(on.snapshot);
+      await parts.treeOps.apply(active.root, ops, executeSignal);
+      await refuseChangedSources(step, found);
+      return active.freeze();
+    },
+  };
+}
+
+async function findSources(step: CopyStep, parts: CopyParts): Promise<readonly FoundSource[]> {
+  const found: FoundSource[] = [];
+  for (const source of step.sources) {
+    if (source.kind === 'inline') {
+      found.push(source);
+      continue;
+    }
+    const { tree, where } = await parts.treeFor(source.from);
+    const roots = await selectSources(tree, source.pattern, { range: source.range, where });
+    for (const root of roots) found.push({ kind: 'root', tree, where, root });
+  }
+  const several = found.length > 1 && !step.destination.endsWith('/') && step.destination !== '/';
+  if (several) {
+    stop(
+      'copy-destination-not-folder',
+      `${step.kind} of ${found.length} files needs a destination that is a folder and ends with a /`,
+      {
+        range: step.info.range,
+        hint: `Write ${step.destination}/ instead of ${step.destination}.`,
+      },
+    );
+  }
+  return found;
+}
+
+/** One input for each tree that is read, so that a miss can say whose file changed. */
+async function fingerprintSources(
+  found: readonly FoundSource[],
+  signal: AbortSignal,
+): Promise<readonly TreeInput[]> {
+  const byTree = new Map<string, Selection[]>();
+  for (const source of found) {
+    if (source.kind === 'inline') continue;
+    const selections = byTree.get(source.where) ?? [];
+    byTree.set(source.where, selections);
+    const { root, tree } = source;
+    selections.push({ tree, from: root.resolved, to: root.path });
+    for (const { path, entry } of root.inside) {
+      selections.push({ tree, from: entry.path, to: joinPath(root.path, path) });
+    }
+  }
+  return Promise.all([...byTree].map(([where, selections]) => fingerprint(where, selections, { signal })));
+}
+
+async function operations(
+  step: CopyStep,
+  found: readonly FoundSource[],
+  on: Standing,
+): Promise<AsyncIterable<TreeOp> | readonly TreeOp[]> {
+  const parent = treeOf(on);
+  const owner = step.chown === undefined ? undefined : await lookUpOwner(parent, step.chown);
+  if (owner?.ok === false) stop('unknown-user', owner.error, { range: step.info.range });
+  const placement: Placement = {
+    destination: step.destination,
+    range: step.info.range,
+    ...(owner === undefined ? {} : { owner: owner.value }),
+    ...(step.chmod === undefined ? {} : { mode: step.chmod }),
+  };
+  const archives: HostPath[] = [];
+  const placed: PlacedSource[] = [];
+  for (const source of found) {
+    const archive = step.kind === 'ADD' ? await archivePath(source) : undefined;
+    if (archive === undefined) placed.push(placedSource(source));
+    else archives.push(archive);
+  }
+  const ops = await placeSources(parent, placed, placement);
+  return archives.length === 0 ? ops : withArchives(parent, ops, { archives, placement });
+}
+
+async function* withArchives(
+  parent: Tree,
+  ops: readonly TreeOp[],
+  from: { readonly archives: readonly HostPath[]; readonly placement: Placement },
+): AsyncGenerator<TreeOp> {
+  yield* ops;
+  for (const archive of from.archives) yield* archiveOps(parent, archive, from.placement);
+}
+
+/** Where a source lies that ADD unpacks: a tar, plain or compressed. */
+async function archivePath(source: FoundSource): Promise<HostPath | undefined> {
+  if (source.kind === 'inline' || source.root.entry.type !== 'file') return undefined;
+  const path = await source.tree.hostPath(source.root.resolved);
+  return (await isArchive(path)) ? path : undefined;
+}
+
+function placedSource(source: FoundSource): PlacedSource {
+  if (source.kind === 'root') {
+    return {
+      root: source.root,
+      contentOf: async (path) => ({ kind: 'host', path: await source.tree.hostPath(path) }),
+    };
+  }
+  const bytes = Buffer.from(source.text);
+  const path = imagePath(source.name);
+  const entry: Entry = {
+    path,
+    type: 'file',
+    mode: INLINE_MODE,
+    uid: 0,
+    gid: 0,
+    size: bytes.length,
+    mtime: INLINE_TIME,
+  };
+  return {
+    root: { path, resolved: path, entry, inside: [] },
+    contentOf: async () => ({ kind: 'bytes', bytes }),
+  };
+}
+
+/** What was copied must be what was fingerprinted: a file that changed meanwhile would make a wrong record. */
+async function refuseChangedSources(step: CopyStep, found: readonly FoundSource[]): Promise<void> {
+  for (const source of found) {
+    if (source.kind !== 'root' || !(source.tree instanceof ContextTree)) continue;
+    const entries: readonly Entry[] = [
+      source.root.entry,
+      ...source.root.inside.map((inside) => inside.entry),
+    ];
+    for (const entry of entries) {
+      if (entry.type !== 'file' || (await source.tree.isUnchanged(entry.path))) continue;
+      stop('context-changed', `${JSON.stringify(entry.path)} changed while it was copied`, {
+        range: step.info.range,
+        hint: 'Build again when nothing writes to the build context.',
+      });
+    }
+  }
+}

@@ -1,0 +1,143 @@
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import {
+  type BuildFailure,
+  DEFAULT_SHM_BYTES,
+  type HostPath,
+  type ImagePath,
+  joinHost,
+  type Mount,
+  type Platform,
+  type Runner,
+  type SandboxOutcome,
+  type SandboxSpec,
+  type Snapshotter,
+  unreachable,
+} from '../../core/index.ts';
+import type { RunStep } from '../graph.ts';
+import { treeOf } from '../standing.ts';
+import { BuildStop, stop } from '../stop.ts';
+import { lookUpUser } from '../users.ts';
+import { formatEnvironment, formatPlatform } from '../variables.ts';
+import type { PreparedStep } from './prepared-step.ts';
+
+/** Raised when the sandbox changes in a way that commands can see. */
+const ACTION_VERSION = 1;
+const HOSTNAME = 'buildkitsandbox';
+const SCRIPT_FOLDER = 'dev/pipes';
+
+export interface RunParts {
+  readonly snapshotter: Snapshotter;
+  readonly runner: Runner;
+  readonly temporary: HostPath;
+  readonly platform: Platform;
+  readonly buildId: string;
+  readonly onOutput: (stream: 'stdout' | 'stderr', chunk: Uint8Array) => void;
+}
+
+/** A RUN: its command in a sandbox on a writable layer. */
+export function prepareRun(step: RunStep, parts: RunParts): PreparedStep {
+  return {
+    action: {
+      version: ACTION_VERSION,
+      kind: 'RUN',
+      definition: {
+        command: step.args,
+        script: step.script === undefined ? undefined : { ...step.script },
+        environment: { ...step.environment },
+        user: step.user,
+        workdir: step.workdir,
+        network: step.network,
+        mounts: step.mounts.map((mount) => ({ ...mount })),
+        platform: formatPlatform(parts.platform),
+      },
+    },
+    inputs: [],
+    async execute(on, signal) {
+      const user = await lookUpUser(treeOf(on), step.user);
+      if (!user.ok) stop('unknown-user', user.error, { range: step.info.range });
+      await using script = await scriptMount(step, parts.temporary);
+      await using active = await parts.snapshotter.prepare(on.snapshot);
+      const environment = new Map([
+        ['HOME', user.value.home],
+        ...Object.entries(step.hiddenEnvironment),
+        ...Object.entries(step.environment),
+      ]);
+      const spec: SandboxSpec = {
+        root: active.root,
+        readonlyRoot: false,
+        mounts: [...step.mounts, ...script.mounts],
+        args: step.args,
+        env: formatEnvironment(environment),
+        cwd: step.workdir,
+        user: user.value,
+        hostname: HOSTNAME,
+        network: step.network === 'none' ? 'none' : 'host',
+        extraHosts: [],
+        limits: {},
+        shmSizeBytes: DEFAULT_SHM_BYTES,
+        security: 'default',
+        noNewPrivileges: false,
+        id: `build-${parts.buildId}-${step.info.index}`,
+      };
+      const child = await parts.runner.start(spec, { mode: 'pipe', onOutput: parts.onOutput }, { signal });
+      const outcome = await child.outcome;
+      signal.throwIfAborted();
+      const failure = failureOf(step, outcome);
+      if (failure !== undefined) throw new BuildStop(failure);
+      return active.freeze();
+    },
+  };
+}
+
+/** The failure of a command that did not succeed, in the words of `docker build`. */
+function failureOf(step: RunStep, outcome: SandboxOutcome): BuildFailure | undefined {
+  const command = JSON.stringify(step.args.join(' '));
+  const failure = (code: string, message: string, details: Partial<BuildFailure> = {}): BuildFailure => ({
+    kind: 'build-failure',
+    code,
+    message: `process ${command} ${message}`,
+    range: step.info.range,
+    ...details,
+  });
+  switch (outcome.kind) {
+    case 'exited': {
+      const { code: exitCode } = outcome;
+      if (exitCode === 0) return undefined;
+      return failure('run-failed', `did not complete successfully: exit code: ${exitCode}`, { exitCode });
+    }
+    case 'signaled':
+      return failure('run-failed', `was killed by ${outcome.signal}`, {
+        exitCode: 128 + outcome.signalNumber,
+      });
+    case 'out-of-memory':
+      return failure('run-out-of-memory', 'was killed: out of memory', { exitCode: 137 });
+    case 'not-started':
+      return failure('run-not-started', `could not be started: ${outcome.message}`, {
+        exitCode: outcome.code,
+        hint: 'Shell-form commands need the shell of the base image (/bin/sh, or what SHELL says); exec-form commands need their program.',
+      });
+    case 'timed-out':
+    case 'cancelled':
+      return failure('run-cancelled', 'was cancelled');
+    default:
+      return unreachable(outcome);
+  }
+}
+
+/** A heredoc that is a program of its own, as a file that the sandbox sees. */
+async function scriptMount(
+  step: RunStep,
+  temporary: HostPath,
+): Promise<{ readonly mounts: readonly Mount[] } & AsyncDisposable> {
+  const { script } = step;
+  if (script === undefined) return { mounts: [], [Symbol.asyncDispose]: async () => {} };
+  const folder = (await mkdtemp(joinHost(temporary, 'script-'))) as HostPath;
+  const source = joinHost(folder, 'script');
+  await writeFile(source, script.text);
+  await chmod(source, 0o755);
+  const target = `${SCRIPT_FOLDER}/${script.name}` as ImagePath;
+  return {
+    mounts: [{ type: 'bind', source, target, readonly: true }],
+    [Symbol.asyncDispose]: () => rm(folder, { recursive: true }),
+  };
+}

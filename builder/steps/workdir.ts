@@ -1,0 +1,54 @@
+import {
+  imagePath,
+  parentPath,
+  resolvePath,
+  type Snapshotter,
+  type TreeOp,
+  type TreeOps,
+} from '../../core/index.ts';
+import type { WorkdirStep } from '../graph.ts';
+import { treeOf } from '../standing.ts';
+import { stop } from '../stop.ts';
+import { lookUpOwner } from '../users.ts';
+import type { PreparedStep } from './prepared-step.ts';
+
+const ACTION_VERSION = 1;
+const FOLDER_MODE = 0o755;
+
+/** Makes the work folder and what is missing above it, owned by the stage's user. */
+export function prepareWorkdir(
+  step: WorkdirStep,
+  parts: { readonly snapshotter: Snapshotter; readonly treeOps: TreeOps },
+): PreparedStep {
+  return {
+    action: { version: ACTION_VERSION, kind: 'WORKDIR', definition: { path: step.path, user: step.user } },
+    inputs: [],
+    async execute(on, signal) {
+      const tree = treeOf(on);
+      const found = await resolvePath(tree, step.path, { followLast: true });
+      if (found === undefined)
+        stop('too-many-symlinks', `/${step.path}: too many levels of symbolic links`, {
+          range: step.info.range,
+        });
+      if (found.entry?.type === 'dir') return undefined;
+      if (found.entry !== undefined)
+        stop('workdir-not-folder', `/${step.path} is no folder`, { range: step.info.range });
+      const owner =
+        step.user === ''
+          ? { ok: true as const, value: { uid: 0, gid: 0 } }
+          : await lookUpOwner(tree, step.user);
+      if (!owner.ok) stop('unknown-user', owner.error, { range: step.info.range });
+      const ops: TreeOp[] = [];
+      for (let at = found.path; at !== '' && (await tree.lstat(at)) === undefined; at = parentPath(at)) {
+        ops.unshift({
+          op: 'ensureDir',
+          path: imagePath(at),
+          attributes: { mode: FOLDER_MODE, ...owner.value },
+        });
+      }
+      await using active = await parts.snapshotter.prepare(on.snapshot);
+      await parts.treeOps.apply(active.root, ops, signal);
+      return active.freeze();
+    },
+  };
+}

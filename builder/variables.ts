@@ -1,0 +1,56 @@
+import type { Platform } from '../core/index.ts';
+
+/** Build arguments that need no ARG, reach RUN, and are no part of keys or history. */
+export const PROXY_ARGS: readonly string[] = [
+  'HTTP_PROXY',
+  'HTTPS_PROXY',
+  'FTP_PROXY',
+  'NO_PROXY',
+  'ALL_PROXY',
+].flatMap((name) => [name, name.toLowerCase()]);
+
+/** The PATH of images that set none, as Docker has it. */
+export const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** `linux/arm64/v8` from its parts. */
+export function formatPlatform(platform: Platform): string {
+  return [platform.os, platform.architecture, platform.variant]
+    .filter((part) => part !== undefined)
+    .join('/');
+}
+
+/** Reads `os/arch[/variant]`; undefined where it is no such text. */
+export function parsePlatform(text: string): Platform | undefined {
+  const [os, architecture, variant, ...more] = text.split('/');
+  if (os === undefined || architecture === undefined || os === '' || architecture === '' || more.length > 0)
+    return undefined;
+  return { os, architecture, ...(variant === undefined || variant === '' ? {} : { variant }) };
+}
+
+/** The platform arguments of the global scope: https://docs.docker.com/reference/dockerfile/#automatic-platform-args-in-the-global-scope. */
+export function platformArgs(build: Platform, target: Platform): ReadonlyMap<string, string> {
+  const entries: [string, string][] = [];
+  for (const [prefix, platform] of [
+    ['BUILD', build],
+    ['TARGET', target],
+  ] as const) {
+    entries.push([`${prefix}PLATFORM`, formatPlatform(platform)]);
+    entries.push([`${prefix}OS`, platform.os], [`${prefix}ARCH`, platform.architecture]);
+    entries.push([`${prefix}VARIANT`, platform.variant ?? '']);
+  }
+  return new Map(entries);
+}
+
+/** `NAME=value` lines as a map; a later line wins. */
+export function readEnvironment(lines: readonly string[]): Map<string, string> {
+  const environment = new Map<string, string>();
+  for (const line of lines) {
+    const equals = line.indexOf('=');
+    if (equals > 0) environment.set(line.slice(0, equals), line.slice(equals + 1));
+  }
+  return environment;
+}
+
+export function formatEnvironment(environment: Iterable<readonly [string, string]>): string[] {
+  return [...environment].map(([name, value]) => `${name}=${value}`);
+}
