@@ -1,0 +1,2 @@
+export { createRunner, type RunnerOptions } from './runner.ts';
+export { createTreeOps, type TreeOpsOptions } from './tree-ops.ts';

@@ -1,0 +1,370 @@
+/*
+ * varve-native sandbox: starts one process in a sandbox and stays as its supervisor, outside of it.
+ *
+ *   varve --(descriptor 3: spec and orders / records)--> supervisor --clone--> init (process 1) --fork--> the program
+ *
+ * Descriptors 0, 1 and 2 are the caller's ends of the program's standard streams; with inherited streams they are the streams.
+ * Orders after the spec: 'S' u32 signal for the program; 'W' u16 columns, u16 rows; 'K' kill everything. The end of the stream
+ * means that varve is dead: everything is killed, and what it left on the host is removed.
+ * Records: those of sandbox_init.h but 'T'. The one that ends the story ('E', 'F', 'N') is sent when nothing of the
+ * sandbox is left: no process, no mount, no stub.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "commands.h"
+#include "failure.h"
+#include "sandbox_devices.h"
+#include "sandbox_init.h"
+#include "sandbox_plan.h"
+#include "sandbox_relay.h"
+#include "sandbox_target.h"
+
+#define CODE "sandbox-setup"
+
+#define CONTROL 3
+
+#define LONGEST_RECORD ((size_t)16 * 1024)
+
+struct supervisor {
+  struct sandbox_spec spec;
+  struct wire_in orders;
+  struct opened opened;
+  int root_copy; /* for the stubs: outlives the sandbox's own mount of the root */
+  struct stub_list stubs;
+  pid_t init;
+  int status;  /* our end of init's status socket */
+  int signals; /* signalfd for SIGCHLD */
+  int master;  /* of the terminal, or -1 */
+  struct winsize size;
+  bool orphaned, ended;
+  int init_status;
+  struct relay in, out, err;
+  unsigned char record[LONGEST_RECORD];
+  size_t record_length;
+};
+
+/*
+ * Starts this program once more, from a read-only view of its own file. A program in the sandbox that gets hold of
+ * /proc/PID/exe while that is still us (`#!/proc/self/exe`, CVE-2019-5736) can then not write to the file on the host.
+ */
+static void seal(void) {
+  int file = open_tree(AT_FDCWD, "/proc/self/exe", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+  struct mount_attr readonly = {.attr_set = MOUNT_ATTR_RDONLY};
+  if (file < 0 || mount_setattr(file, "", AT_EMPTY_PATH, &readonly, sizeof readonly) < 0) {
+    fail(errno, CODE, NULL, "cannot make mounts: root, or CAP_SYS_ADMIN, is needed");
+  }
+  char *const arguments[] = {"varve-native", "sandbox", "sealed", NULL};
+  char *const environment[] = {NULL};
+  syscall(SYS_execveat, file, "", arguments, environment, AT_EMPTY_PATH);
+  fail(errno, CODE, NULL, "cannot start from a read-only view");
+}
+
+static int open_bind(const struct mount_spec *mount) {
+  int fd = open_tree(AT_FDCWD, mount->source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+  if (fd < 0) fail(errno, CODE, mount->source, "cannot open the source of a mount");
+  return fd;
+}
+
+static void adjust_mount(int fd, bool readonly, const char *path) {
+  struct mount_attr change = {.attr_set = readonly ? MOUNT_ATTR_RDONLY : 0, .propagation = MS_PRIVATE};
+  if (mount_setattr(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &change, sizeof change) < 0) {
+    fail(errno, CODE, path, "cannot set the mode of a mount");
+  }
+}
+
+/* Opens everything that lies on the host, while paths still mean the host's files. */
+static void open_sources(struct supervisor *self) {
+  self->opened.root = root_mount_open(&self->spec.root);
+  if (self->spec.nodev) {
+    struct mount_attr nodev = {.attr_set = MOUNT_ATTR_NODEV};
+    if (mount_setattr(self->opened.root, "", AT_EMPTY_PATH, &nodev, sizeof nodev) < 0) fail(errno, CODE, "/", "cannot set nodev");
+  }
+  self->opened.mounts = wire_allocate(self->spec.mount_count * sizeof *self->opened.mounts);
+  for (uint32_t i = 0; i < self->spec.mount_count; i++) {
+    const struct mount_spec *mount = &self->spec.mounts[i];
+    int fd = -1;
+    if (mount->type == MOUNT_BIND) fd = open_bind(mount);
+    if (mount->type == MOUNT_TREE) fd = root_mount_open(&mount->tree);
+    if (fd >= 0) adjust_mount(fd, mount->readonly, mount->target);
+    self->opened.mounts[i] = fd;
+  }
+}
+
+/* Whether `path` lies below the target of an earlier mount, where the root's own folders are out of sight. */
+static bool is_covered(const struct sandbox_spec *spec, uint32_t number, const char *path) {
+  static const char *const OWN[] = {"proc", "sys", "dev"};
+  for (size_t i = 0; i < 3; i++) {
+    size_t length = strlen(OWN[i]);
+    if (strncmp(path, OWN[i], length) == 0 && path[length] == '/') return true;
+  }
+  for (uint32_t i = 0; i < number; i++) {
+    const char *above = spec->mounts[i].target;
+    size_t length = strlen(above);
+    if (strncmp(path, above, length) == 0 && path[length] == '/') return true;
+  }
+  return false;
+}
+
+/* Makes the places for mounts which the root lacks, and remembers them, so that they do not stay in its diff. */
+static void make_stubs(struct supervisor *self) {
+  self->stubs.upper = self->spec.root.type == ROOT_OVERLAY ? self->spec.root.upper : NULL;
+  if (self->spec.root.readonly) return;
+  self->root_copy = open_tree(self->opened.root, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+  /* Before Linux 6.15 a mount that is attached nowhere cannot be copied; the one mount then serves both. */
+  if (self->root_copy < 0) self->root_copy = fcntl(self->opened.root, F_DUPFD_CLOEXEC, 0);
+  static const char *const OWN[] = {"proc", "sys", "dev"};
+  for (size_t i = 0; i < 3; i++) {
+    int fd = target_open_plain(self->root_copy, OWN[i], &self->stubs);
+    if (fd >= 0) close(fd); /* a symlink here is refused by the set-up, with a better message */
+  }
+  for (uint32_t i = 0; i < self->spec.mount_count; i++) {
+    const char *target = self->spec.mounts[i].target;
+    if (is_covered(&self->spec, i, target)) continue;
+    struct stat status;
+    int source = self->opened.mounts[i];
+    bool file = source >= 0 && fstat(source, &status) == 0 && !S_ISDIR(status.st_mode);
+    int fd = target_open(self->root_copy, target, file ? TARGET_FILE : TARGET_FOLDER, &self->stubs);
+    if (fd < 0) fail(errno, CODE, target, "cannot open or make this place for a mount");
+    close(fd);
+  }
+}
+
+/* A pipe for one of the program's streams; the user owns it, so that /dev/stdout can be opened again by name. */
+static void stream_pipe(const struct supervisor *self, int ends[2]) {
+  if (pipe2(ends, O_CLOEXEC) < 0) fail(errno, CODE, NULL, "cannot make a pipe");
+  if (fchown(ends[0], self->spec.identity.uid, (gid_t)-1) < 0) fail(errno, CODE, NULL, "cannot give away a pipe");
+}
+
+static void close_ends(struct standard_io io) {
+  if (io.in >= 0) close(io.in);
+  if (io.out >= 0) close(io.out);
+  if (io.err >= 0) close(io.err);
+}
+
+static void start_init(struct supervisor *self) {
+  struct standard_io io = {-1, -1, -1, false};
+  int in[2], out[2], err[2], status[2];
+  bool pipes = self->spec.io == IO_PIPE;
+  if (pipes) {
+    stream_pipe(self, out);
+    stream_pipe(self, err);
+    io.out = out[1];
+    io.err = err[1];
+    if (self->spec.has_stdin) {
+      stream_pipe(self, in);
+      io.in = in[0];
+    }
+  }
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, status) < 0) fail(errno, CODE, NULL, "cannot make a socket");
+  struct plan plan = plan_sandbox(&self->spec, &self->opened);
+  unsigned long flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | (self->spec.own_network ? CLONE_NEWNET : 0);
+  self->init = (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, NULL);
+  if (self->init < 0) fail(errno, CODE, NULL, "cannot make namespaces");
+  if (self->init == 0) {
+    close(status[0]);
+    close(CONTROL);
+    if (self->root_copy >= 0) close(self->root_copy);
+    for (struct stub *stub = self->stubs.newest; stub != NULL; stub = stub->next) close(stub->parent);
+    sandbox_init(&self->spec, &plan, io, status[1]);
+  }
+  close(status[1]);
+  close_ends(io);
+  self->status = status[0];
+  close(self->opened.root);
+  for (uint32_t i = 0; i < self->spec.mount_count; i++) {
+    if (self->opened.mounts[i] >= 0) close(self->opened.mounts[i]);
+  }
+  if (!pipes) return;
+  relay_start(&self->out, out[0], 1);
+  relay_start(&self->err, err[0], 2);
+  if (self->spec.has_stdin) relay_start(&self->in, 0, in[1]);
+}
+
+static void kill_all(const struct supervisor *self) {
+  /* Process 1 takes the whole pid namespace with it, whatever sessions and signal handlers there are. */
+  if (!self->ended) kill(self->init, SIGKILL);
+}
+
+static void take_order(struct supervisor *self) {
+  if (wire_ended(&self->orders)) {
+    self->orphaned = true;
+    kill_all(self);
+    return;
+  }
+  switch (wire_u8(&self->orders)) {
+    case 'S': {
+      int number = (int)wire_u32(&self->orders);
+      if (!self->ended) kill(self->init, number);
+      return;
+    }
+    case 'W':
+      self->size.ws_col = wire_u16(&self->orders);
+      self->size.ws_row = wire_u16(&self->orders);
+      if (self->master >= 0) ioctl(self->master, TIOCSWINSZ, &self->size);
+      return;
+    default: kill_all(self); return;
+  }
+}
+
+static void take_terminal(struct supervisor *self, int master) {
+  self->master = master;
+  if (self->size.ws_col != 0) ioctl(master, TIOCSWINSZ, &self->size);
+  int again = fcntl(master, F_DUPFD_CLOEXEC, 0);
+  relay_start(&self->out, again, 1);
+  int input = fcntl(master, F_DUPFD_CLOEXEC, 0);
+  if (self->spec.has_stdin) relay_start(&self->in, 0, input);
+  else close(input);
+}
+
+/* Takes what init reports: 'R' goes on at once, the end of the story waits until all is cleaned up. */
+static void take_status(struct supervisor *self) {
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof(int))];
+  } control;
+  struct iovec data = {.iov_base = self->record + self->record_length, .iov_len = LONGEST_RECORD - self->record_length};
+  struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  ssize_t got = recvmsg(self->status, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (got <= 0) {
+    close(self->status);
+    self->status = -1;
+    return;
+  }
+  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+  if (header != NULL && header->cmsg_type == SCM_RIGHTS) {
+    int master;
+    memcpy(&master, CMSG_DATA(header), sizeof master);
+    take_terminal(self, master);
+  }
+  self->record_length += (size_t)got;
+  while (self->record_length > 0 && (self->record[0] == 'T' || self->record[0] == 'R')) {
+    if (self->record[0] == 'R' && send(CONTROL, "R", 1, MSG_NOSIGNAL) < 0) self->orphaned = true;
+    memmove(self->record, self->record + 1, --self->record_length);
+  }
+}
+
+static void take_signal(struct supervisor *self) {
+  struct signalfd_siginfo info;
+  if (read(self->signals, &info, sizeof info) < 0) return;
+  if (waitpid(self->init, &self->init_status, WNOHANG) == self->init) self->ended = true;
+}
+
+static void watch(struct supervisor *self) {
+  enum { ORDERS, STATUS, SIGNALS, IN, OUT, ERR, ALL };
+  while (!self->ended) {
+    struct pollfd polled[ALL] = {
+        [ORDERS] = {.fd = self->orphaned ? -1 : CONTROL, .events = POLLIN},
+        [STATUS] = {.fd = self->status, .events = POLLIN},
+        [SIGNALS] = {.fd = self->signals, .events = POLLIN},
+        [IN] = relay_interest(&self->in),
+        [OUT] = relay_interest(&self->out),
+        [ERR] = relay_interest(&self->err),
+    };
+    bool waiting = self->orders.at < self->orders.end;
+    if (poll(polled, ALL, waiting ? 0 : -1) < 0 && errno != EINTR) fail(errno, CODE, NULL, "cannot wait");
+    if (waiting || polled[ORDERS].revents != 0) take_order(self);
+    if (polled[STATUS].revents != 0) take_status(self);
+    if (polled[IN].revents != 0) relay_move(&self->in);
+    if (polled[OUT].revents != 0) relay_move(&self->out);
+    if (polled[ERR].revents != 0) relay_move(&self->err);
+    if (polled[SIGNALS].revents != 0) take_signal(self);
+  }
+}
+
+/* Writes out what the dead left in their pipes; a reader that is slow is waited for, one that is gone is not. */
+static void drain(struct supervisor *self) {
+  while (self->status >= 0) {
+    size_t before = self->record_length;
+    take_status(self);
+    if (self->status >= 0 && self->record_length == before) break;
+  }
+  relay_close(&self->in);
+  for (;;) {
+    bool out = relay_drain(&self->out), err = relay_drain(&self->err);
+    if ((out && err) || self->orphaned) break;
+    struct pollfd polled[3] = {relay_interest(&self->out), relay_interest(&self->err), {.fd = CONTROL, .events = POLLIN}};
+    if (out) polled[0].fd = -1;
+    if (err) polled[1].fd = -1;
+    if (poll(polled, 3, -1) < 0 && errno != EINTR) break;
+    if (polled[2].revents != 0) take_order(self);
+  }
+  relay_close(&self->out);
+  relay_close(&self->err);
+}
+
+static void remove_leftovers(const struct supervisor *self) {
+  for (char **path = self->spec.leftovers; *path != NULL; path++) {
+    if (unlink(*path) == 0 || (errno != EISDIR && errno != EPERM)) continue;
+    /* A cgroup is busy for a moment after its last process was reaped. */
+    for (int i = 0; i < 100 && rmdir(*path) < 0 && errno == EBUSY; i++) usleep(10 * 1000);
+  }
+}
+
+/* The record of the end: init's own, or, where init was killed before it could write one, the signal that did it. */
+static void tell_end(struct supervisor *self) {
+  if (self->record_length == 0) {
+    self->record[0] = 'E';
+    for (int i = 0; i < 4; i++) self->record[1 + i] = (unsigned char)((unsigned)self->init_status >> (8 * i));
+    self->record_length = 5;
+  }
+  send(CONTROL, self->record, self->record_length, MSG_NOSIGNAL);
+}
+
+static void prepare(struct supervisor *self) {
+  signal(SIGPIPE, SIG_IGN);
+  sigset_t all, child;
+  sigfillset(&all);
+  /* Blocked in init and its child too, from their first instruction on. */
+  sigprocmask(SIG_SETMASK, &all, NULL);
+  sigemptyset(&child);
+  sigaddset(&child, SIGCHLD);
+  self->signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
+  if (self->signals < 0) fail(errno, CODE, NULL, "cannot watch signals");
+}
+
+int sandbox_main(int argc, char **argv) {
+  failure_stream(CONTROL);
+  if (argc < 2 || strcmp(argv[1], "sealed") != 0) seal();
+  /* What the caller forgot to mark close-on-exec ends here. */
+  close_range(CONTROL + 1, ~0U, 0);
+  fcntl(CONTROL, F_SETFD, FD_CLOEXEC);
+  prctl(PR_SET_NAME, "varve-sandbox", 0, 0, 0);
+  umask(022);
+
+  struct supervisor *self = wire_allocate(sizeof *self);
+  self->root_copy = -1;
+  self->master = -1;
+  self->in.from = self->in.to = self->out.from = self->out.to = self->err.from = self->err.to = -1;
+  wire_in_init(&self->orders, CONTROL);
+  self->spec = sandbox_spec_read(&self->orders);
+  prepare(self);
+  open_sources(self);
+  if (*self->spec.device_cgroup != '\0') device_filter_attach(self->spec.device_cgroup);
+  make_stubs(self);
+  start_init(self);
+  watch(self);
+  drain(self);
+  stubs_remove(&self->stubs);
+  if (self->root_copy >= 0) close(self->root_copy);
+  stubs_drop_copies(&self->stubs);
+  if (self->orphaned) remove_leftovers(self);
+  tell_end(self);
+  return 0;
+}

@@ -1,0 +1,56 @@
+/*
+ * What a sandbox shall be: SandboxSpec of core/sandbox.ts, with what the TypeScript side has settled for it (cgroups made,
+ * files for /etc written, mounts ordered).
+ *
+ * On the wire, in this order: root mount (rootmount.h); u8 readonly root; u32 number of mounts, each u8 type, text target and
+ *   'B': text source, u8 readonly          'T': u64 size (0: the kernel's default), u32 mode
+ *   'R': root mount, u8 readonly           'C': text file system, text option: a cgroup hierarchy, read-only
+ * texts args; texts env; text cwd; u32 uid; u32 gid; u32 number of further groups, u32 each; text hostname;
+ * u8 own network; u64 size of /dev/shm; u8 Docker's security; u8 no_new_privs; u8 io: 'P' pipes, 'T' terminal, 'I' inherited;
+ * u8 whether standard input is given; u8 whether devices are kept from opening by the mount option nodev;
+ * text cgroup v2 folder that gets a device filter, or nothing; texts cgroup.procs files to join; texts leftovers.
+ */
+#ifndef VARVE_SANDBOX_SPEC_H
+#define VARVE_SANDBOX_SPEC_H
+
+#include "capabilities.h"
+#include "rootmount.h"
+#include "wire.h"
+
+struct mount_spec {
+  enum { MOUNT_BIND = 'B', MOUNT_TMPFS = 'T', MOUNT_TREE = 'R', MOUNT_CGROUP = 'C' } type;
+  char *target; /* without a leading slash */
+  bool readonly;
+  char *source; /* of a bind; the file system of a cgroup */
+  char *option; /* of a cgroup: the controller */
+  uint64_t size;
+  uint32_t mode;
+  struct root_mount tree;
+};
+
+struct sandbox_spec {
+  struct root_mount root;
+  bool readonly_root;
+  struct mount_spec *mounts;
+  uint32_t mount_count;
+  char **args;
+  char **env;
+  char *cwd;
+  struct identity identity;
+  char *hostname;
+  bool own_network;
+  uint64_t shm_size;
+  bool docker_security;
+  bool no_new_privileges;
+  enum { IO_PIPE = 'P', IO_TERMINAL = 'T', IO_INHERIT = 'I' } io;
+  bool has_stdin;
+  bool nodev;
+  char *device_cgroup;
+  char **cgroup_procs;
+  /* Files and empty folders of this sandbox on the host, removed in this order when varve itself has died. */
+  char **leftovers;
+};
+
+struct sandbox_spec sandbox_spec_read(struct wire_in *in);
+
+#endif

@@ -1,0 +1,89 @@
+import { type Mount, type SandboxIo, type SandboxSpec, unreachable } from '../core/index.ts';
+import { WireWriter, writeRootMount } from './native-wire.ts';
+
+/** A cgroup hierarchy that is shown, read-only, inside the sandbox. */
+export interface CgroupView {
+  readonly fileSystem: 'cgroup' | 'cgroup2';
+  /** The controller of a version 1 hierarchy, else empty. */
+  readonly option: string;
+  readonly target: string;
+}
+
+/** What was settled on the host for one sandbox, beside its spec. */
+export interface HostSide {
+  /** In the order in which they are mounted, the spec's own among them. */
+  readonly mounts: readonly Mount[];
+  readonly cgroupViews: readonly CgroupView[];
+  /** `cgroup.procs` files that the sandbox joins. */
+  readonly cgroupProcs: readonly string[];
+  /** Folder of cgroup version 2 that gets a filter of devices; absent where version 1 or `nodev` does it. */
+  readonly deviceCgroup?: string;
+  /** Nothing else keeps device nodes from being opened: the root is mounted `nodev`. */
+  readonly nodev: boolean;
+  /** Files and folders that the supervisor removes, in this order, should varve die. */
+  readonly leftovers: readonly string[];
+}
+
+const IO_TAGS = { pipe: 'P', terminal: 'T', inherit: 'I' } as const;
+const DEFAULT_TMPFS_MODE = 0o1777;
+
+/** The spec in the form that `runner/native/sandbox_spec.h` states. */
+export function encodeSandbox(spec: SandboxSpec, io: SandboxIo, host: HostSide): Buffer {
+  const out = new WireWriter();
+  writeRootMount(out, spec.root);
+  out.flag(spec.readonlyRoot);
+  out.u32(host.mounts.length + host.cgroupViews.length);
+  for (const view of host.cgroupViews) writeView(out, view);
+  for (const mount of host.mounts) writeMount(out, mount);
+  out.texts(spec.args);
+  out.texts(spec.env);
+  out.text(spec.cwd);
+  out.u32(spec.user.uid);
+  out.u32(spec.user.gid);
+  out.u32(spec.user.additionalGids.length);
+  for (const gid of spec.user.additionalGids) out.u32(gid);
+  out.text(spec.hostname);
+  out.flag(spec.network === 'none');
+  out.i64(spec.shmSizeBytes);
+  out.flag(spec.security === 'default');
+  out.flag(spec.noNewPrivileges);
+  out.tag(IO_TAGS[io.mode]);
+  out.flag(io.stdin !== undefined);
+  out.flag(host.nodev);
+  out.text(host.deviceCgroup ?? '');
+  out.texts(host.cgroupProcs);
+  out.texts(host.leftovers);
+  return out.take();
+}
+
+function writeView(out: WireWriter, view: CgroupView): void {
+  out.tag('C');
+  out.text(view.target);
+  out.text(view.fileSystem);
+  out.text(view.option);
+}
+
+function writeMount(out: WireWriter, mount: Mount): void {
+  switch (mount.type) {
+    case 'bind':
+      out.tag('B');
+      out.text(mount.target);
+      out.text(mount.source);
+      out.flag(mount.readonly);
+      return;
+    case 'tmpfs':
+      out.tag('T');
+      out.text(mount.target);
+      out.i64(mount.sizeBytes ?? 0);
+      out.u32(mount.mode ?? DEFAULT_TMPFS_MODE);
+      return;
+    case 'tree':
+      out.tag('R');
+      out.text(mount.target);
+      writeRootMount(out, mount.root);
+      out.flag(mount.readonly);
+      return;
+    default:
+      unreachable(mount);
+  }
+}
