@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { open, rename, rm } from 'node:fs/promises';
+import { open, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { errnoOf, formatReference, MachineError, parseReference } from '../core/index.ts';
 import type { BuildSuccess, FailedBuild } from './engine-contract.ts';
 
@@ -24,30 +24,46 @@ function fullName(name: string): string {
 }
 
 /**
- * Writes `content` under a temporary name beside `file`, then renames it: a reader never sees half of it.
+ * Writes `content` under a temporary name beside `file`, then renames it: a reader never sees half of it. A symlink is
+ * followed; what is no regular file (`/dev/stdout`, a pipe) is written to as it is.
  *
  * @throws MachineError `file-unwritable` that names the file and `what` it is.
  */
 export async function writeAtomically(file: string, content: string, what: string): Promise<void> {
-  const temporary = `${file}.${process.pid}.${randomBytes(4).toString('hex')}.tmp`;
   try {
-    const handle = await open(temporary, 'wx', 0o644);
-    try {
-      await handle.writeFile(content);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
+    const place = await placeOf(file);
+    if (!place.regular) await writeFile(file, content);
+    else await replaceFile(place.path, content);
+  } catch (error) {
+    const code = errnoOf(error);
+    if (code === undefined) throw error;
+    throw new MachineError('file-unwritable', `cannot write ${what} ${file}: ${code}`, {
+      hint: 'The build itself is done. Make the folder writable, or name another file.',
+      cause: error,
+    });
+  }
+}
+
+async function placeOf(file: string): Promise<{ readonly path: string; readonly regular: boolean }> {
+  try {
+    return { path: await realpath(file), regular: (await stat(file)).isFile() };
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return { path: file, regular: true };
+    throw error;
+  }
+}
+
+async function replaceFile(file: string, content: string): Promise<void> {
+  const temporary = `${file}.${process.pid}.${randomBytes(4).toString('hex')}.tmp`;
+  const handle = await open(temporary, 'wx', 0o644);
+  try {
+    await handle.writeFile(content);
+    await handle.sync();
+    await handle.close();
     await rename(temporary, file);
   } catch (error) {
+    await handle.close();
     await rm(temporary, { force: true });
-    throw new MachineError(
-      'file-unwritable',
-      `cannot write ${what} ${file}: ${errnoOf(error) ?? String(error)}`,
-      {
-        hint: 'The build itself is done. Make the folder writable, or name another file.',
-        cause: error,
-      },
-    );
+    throw error;
   }
 }

@@ -1,0 +1,138 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { BuildRequest, Diagnostic } from '../../core/index.ts';
+import { UsageError } from '../../core/index.ts';
+import { type BuildOptions, readsStdin, type StdinContent, toBuildRequest } from '../argv/build-options.ts';
+import { BUILD_SPEC } from '../argv/build-spec.ts';
+import { type CommandContext, defineCommand, write } from '../command.ts';
+import type { BuildSuccess, FailedBuild } from '../engine-contract.ts';
+import { INTERRUPTED } from '../interrupt.ts';
+import { chooseMode, openRenderer, type ProgressMode } from '../progress/renderer.ts';
+import { renderBuildFailure } from '../render-failure.ts';
+import { metadataContent, writeAtomically } from '../result-files.ts';
+import { type Style, styleFor } from '../style.ts';
+
+export const build = defineCommand(BUILD_SPEC, async ({ flags, positionals }, context) => {
+  const options: BuildOptions = { flags, context: positionals[0] ?? '' };
+  await using spool = await openSpool(options, context);
+  const config = await context.loadConfig();
+  const request = toBuildRequest(options, {
+    cwd: context.cwd,
+    env: context.env,
+    id: context.newId(),
+    parallelism: config.build.parallelism ?? context.cpus,
+    ...(spool.content === undefined ? {} : { stdin: spool.content }),
+  });
+  refuseTerminal(request, context);
+  // A file of the build before must not be taken for this one's, should it fail.
+  if (flags.iidfile !== undefined) await rm(flags.iidfile, { force: true });
+  return performBuild(request, options, context);
+});
+
+async function performBuild(
+  request: BuildRequest,
+  { flags }: BuildOptions,
+  context: CommandContext,
+): Promise<number> {
+  const { env, streams, interrupt, now } = context;
+  const style = styleFor(streams.stderr, env);
+  const mode = flags.quiet ? 'quiet' : chooseMode(progressOf(flags.progress, env), streams.stderr, env);
+  const warnings: Diagnostic[] = [];
+  await using engine = await context.openEngine();
+  const renderer = await openRenderer(mode, { output: streams.stderr, style, now });
+  const result = await engine
+    .build(request, {
+      signal: interrupt.signal,
+      writeStdout: (chunk) => write(streams.stdout, chunk),
+      onEvent: (event) => {
+        if (event.type === 'warning') warnings.push(event.diagnostic);
+        renderer.handle(event);
+      },
+    })
+    .finally(() => renderer.finish());
+  if (interrupt.signal.aborted && !result.ok) {
+    streams.stderr.write('varve: interrupted\n');
+    return INTERRUPTED;
+  }
+  if (flags['metadata-file'] !== undefined) {
+    const content = metadataContent(result.ok ? result.value : result.error);
+    await writeAtomically(flags['metadata-file'], content, 'the metadata file');
+  }
+  if (mode === 'plain' || mode === 'tty') streams.stderr.write(warningLines(warnings, style));
+  if (!result.ok) return reportFailure(result.error, context, style);
+  await reportSuccess(result.value, flags, context);
+  return 0;
+}
+
+async function reportSuccess(
+  success: BuildSuccess,
+  flags: BuildOptions['flags'],
+  { streams }: CommandContext,
+): Promise<void> {
+  const id = success.image?.configDigest;
+  if (id === undefined) return;
+  if (flags.iidfile !== undefined) await writeAtomically(flags.iidfile, id, 'the image ID file');
+  if (flags.quiet || flags.progress === 'quiet') await write(streams.stdout, `${id}\n`);
+}
+
+async function reportFailure(
+  failed: FailedBuild,
+  { streams }: CommandContext,
+  style: Style,
+): Promise<number> {
+  const { formatDiagnostic } = await import('../../parser/index.ts');
+  const { failure, dockerfile } = failed;
+  const text = renderBuildFailure(failure, {
+    style,
+    format: formatDiagnostic,
+    ...(dockerfile === undefined ? {} : { dockerfile }),
+  });
+  streams.stderr.write(text);
+  return 1;
+}
+
+/** As BuildKit lists them at the end of a build. */
+function warningLines(warnings: readonly Diagnostic[], style: Style): string {
+  if (warnings.length === 0) return '';
+  const lines = warnings.map(
+    ({ code, message, range }) => ` - ${code}: ${message} (line ${range.start.line})`,
+  );
+  const count = `${warnings.length} warning${warnings.length === 1 ? '' : 's'} found:`;
+  return `\n ${style.yellow(count)}\n${lines.join('\n')}\n`;
+}
+
+/** `--progress`, else `$BUILDKIT_PROGRESS`, as buildx has it. */
+function progressOf(flag: string | undefined, env: CommandContext['env']): ProgressMode {
+  const word = flag ?? env['BUILDKIT_PROGRESS'];
+  return word === 'tty' || word === 'plain' || word === 'rawjson' || word === 'quiet' ? word : 'auto';
+}
+
+function refuseTerminal(request: BuildRequest, { streams }: CommandContext): void {
+  if (streams.stdout.isTTY !== true) return;
+  for (const output of request.outputs) {
+    if ('dest' in output && typeof output.dest === 'object' && output.dest.kind === 'stdout') {
+      throw new UsageError(
+        'the output is a tar: it is not written to a terminal',
+        'Redirect it, or add dest=FILE to --output.',
+      );
+    }
+  }
+}
+
+/** Standard input where the request needs it; an archive lies in a temporary folder until disposal. */
+async function openSpool(
+  options: BuildOptions,
+  { streams, temporaryFolder, interrupt }: CommandContext,
+): Promise<AsyncDisposable & { readonly content?: StdinContent }> {
+  if (!readsStdin(options)) return { [Symbol.asyncDispose]: async () => {} };
+  const { readStdin } = await import('../stdin-content.ts');
+  const folder = await mkdtemp(join(temporaryFolder, 'varve-stdin-'));
+  const remove = () => rm(folder, { recursive: true, force: true });
+  try {
+    const content = await readStdin(streams.stdin, folder, interrupt.signal);
+    return { content, [Symbol.asyncDispose]: remove };
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+}

@@ -1,0 +1,112 @@
+import { createInterface } from 'node:readline/promises';
+import { UsageError } from '../../core/index.ts';
+import { defineSpec } from '../argv/spec.ts';
+import { type CommandContext, defineCommand, write } from '../command.ts';
+import { renderCacheList, renderDiskUsage, renderPrune } from '../views/cache.ts';
+
+export const cacheLs = defineCommand(
+  defineSpec({
+    name: 'cache ls',
+    summary: 'List the steps that can be reused',
+    usage: '[OPTIONS]',
+    positionals: { min: 0, max: 0 },
+    flags: {
+      format: { type: 'string', help: 'Format output', choices: ['table', 'json'], shownDefault: '"table"' },
+      'no-trunc': { type: 'boolean', help: "Don't truncate output" },
+      quiet: { type: 'boolean', short: 'q', help: 'Only show keys' },
+    },
+  }),
+  async ({ flags }, context) => {
+    await using engine = await context.openEngine();
+    const entries = await engine.cacheRecords();
+    const options = { noTrunc: flags['no-trunc'], quiet: flags.quiet, now: context.now() };
+    const json = flags.format === 'json' && !flags.quiet;
+    const text = json
+      ? entries.map((entry) => `${JSON.stringify(entry)}\n`).join('')
+      : renderCacheList(entries, options);
+    await write(context.streams.stdout, text);
+    return 0;
+  },
+);
+
+export const cacheDu = defineCommand(
+  defineSpec({
+    name: 'cache du',
+    summary: 'Show how much room images and cache take',
+    usage: '[OPTIONS]',
+    positionals: { min: 0, max: 0 },
+    flags: {
+      format: { type: 'string', help: 'Format output', choices: ['table', 'json'], shownDefault: '"table"' },
+    },
+  }),
+  async ({ flags }, context) => {
+    await using engine = await context.openEngine();
+    const usage = await engine.diskUsage();
+    await write(
+      context.streams.stdout,
+      flags.format === 'json' ? `${JSON.stringify(usage)}\n` : renderDiskUsage(usage),
+    );
+    return 0;
+  },
+);
+
+export const cachePrune = defineCommand(
+  defineSpec({
+    name: 'cache prune',
+    summary: 'Remove what can be built again, least used first',
+    usage: '[OPTIONS]',
+    details: 'What an image or a running build needs is never removed.',
+    positionals: { min: 0, max: 0 },
+    flags: {
+      all: { type: 'boolean', short: 'a', help: 'Also remove images without a name' },
+      filter: { type: 'list', help: 'Provide filter values (e.g., "until=24h")' },
+      force: { type: 'boolean', short: 'f', help: 'Do not prompt for confirmation' },
+      'keep-storage': { type: 'size', help: 'Amount of disk space to keep for cache' },
+    },
+  }),
+  async ({ flags }, context) => {
+    const unusedForMs = readFilters(flags.filter);
+    const keepBytes = flags['keep-storage'];
+    if (!flags.force && !(await confirm('This removes build cache that no image needs.', context))) return 1;
+    await using engine = await context.openEngine();
+    const result = await engine.prune({
+      all: flags.all,
+      signal: context.interrupt.signal,
+      ...(keepBytes === undefined ? {} : { keepBytes }),
+      ...(unusedForMs === undefined ? {} : { unusedForMs }),
+    });
+    await write(context.streams.stdout, renderPrune(result));
+    return 0;
+  },
+);
+
+const UNIT_MS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** `until=24h`, `until=1h30m`: the last one counts. */
+function readFilters(filters: readonly string[]): number | undefined {
+  let unusedForMs: number | undefined;
+  for (const filter of filters) {
+    const duration = /^(?:until|unused-for)=((?:[0-9]+[smhd])+)$/.exec(filter)?.[1];
+    if (duration === undefined)
+      throw new UsageError(`--filter: ${JSON.stringify(filter)} is not supported`, 'Write until=24h.');
+    unusedForMs = 0;
+    for (const [, count, unit] of duration.matchAll(/([0-9]+)([smhd])/g)) {
+      unusedForMs += Number(count) * (UNIT_MS[unit ?? ''] ?? 0);
+    }
+  }
+  return unusedForMs;
+}
+
+/** Asks on a terminal; a script, which nobody can answer for, meant what it said. */
+async function confirm(warning: string, { streams, interrupt }: CommandContext): Promise<boolean> {
+  if (streams.stdin.isTTY !== true) return true;
+  const reader = createInterface({ input: streams.stdin, output: streams.stderr });
+  try {
+    const answer = await reader.question(`WARNING! ${warning}\nAre you sure you want to continue? [y/N] `, {
+      signal: interrupt.signal,
+    });
+    return /^y(?:es)?$/i.test(answer.trim());
+  } finally {
+    reader.close();
+  }
+}

@@ -1,0 +1,106 @@
+import { createInterface } from 'node:readline/promises';
+import { Writable } from 'node:stream';
+import { UsageError } from '../../core/index.ts';
+import { defineSpec } from '../argv/spec.ts';
+import { type CommandContext, defineCommand } from '../command.ts';
+import { eraseCredentials, storeCredentials } from '../credentials.ts';
+
+export const login = defineCommand(
+  defineSpec({
+    name: 'login',
+    summary: 'Authenticate to a registry',
+    usage: '[OPTIONS] [SERVER]',
+    details: 'Without SERVER, Docker Hub is meant.',
+    positionals: { min: 0, max: 1 },
+    flags: {
+      password: { type: 'string', short: 'p', help: 'Password or Personal Access Token' },
+      'password-stdin': { type: 'boolean', help: 'Take the password from stdin' },
+      username: { type: 'string', short: 'u', help: 'Username' },
+    },
+  }),
+  async ({ flags, positionals }, context) => {
+    const { streams, interrupt } = context;
+    if (flags.password !== undefined && flags['password-stdin']) {
+      throw new UsageError('--password and --password-stdin are mutually exclusive');
+    }
+    if (flags['password-stdin'] && flags.username === undefined) {
+      throw new UsageError('--password-stdin needs --username');
+    }
+    const host = hostOf(positionals[0]);
+    const username = flags.username ?? (await ask('Username: ', { secret: false }, context));
+    const password = flags['password-stdin']
+      ? await readPassword(streams.stdin)
+      : (flags.password ?? (await ask('Password: ', { secret: true }, context)));
+    if (username === '' || password === '') throw new UsageError('username and password must not be empty');
+    {
+      await using engine = await context.openEngine();
+      await engine.checkLogin(host, { username, password }, interrupt.signal);
+    }
+    const place = await storeCredentials(await context.dockerConfigFolder(), host, { username, password });
+    if (place.startsWith('/')) {
+      streams.stderr.write(`WARNING! Your credentials are stored unencrypted in '${place}'.\n`);
+    }
+    streams.stdout.write('Login Succeeded\n');
+    return 0;
+  },
+);
+
+export const logout = defineCommand(
+  defineSpec({
+    name: 'logout',
+    summary: 'Log out from a registry',
+    usage: '[SERVER]',
+    details: 'Without SERVER, Docker Hub is meant.',
+    positionals: { min: 0, max: 1 },
+    flags: {},
+  }),
+  async ({ positionals }, context) => {
+    const host = hostOf(positionals[0]);
+    const had = await eraseCredentials(await context.dockerConfigFolder(), host);
+    const { stdout } = context.streams;
+    stdout.write(had ? `Removing login credentials for ${host}\n` : `Not logged in to ${host}\n`);
+    return 0;
+  },
+);
+
+/** `registry.example.com:5000` of that, or of `https://registry.example.com:5000/v2/`. */
+function hostOf(server: string | undefined): string {
+  if (server === undefined || server === '') return 'docker.io';
+  const host = server.replace(/^https?:\/\//, '').replace(/\/.*$/s, '');
+  if (!/^[a-zA-Z0-9.-]+(?::[0-9]+)?$|^\[[0-9a-fA-F:]+\](?::[0-9]+)?$/.test(host)) {
+    throw new UsageError(`${JSON.stringify(server)} is no registry`, 'Write HOST or HOST:PORT.');
+  }
+  return host === 'index.docker.io' ? 'docker.io' : host;
+}
+
+/** All of standard input without its last line break. */
+async function readPassword(stdin: AsyncIterable<Uint8Array>): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of stdin) chunks.push(chunk);
+  return Buffer.concat(chunks)
+    .toString('utf8')
+    .replace(/\r?\n$/, '');
+}
+
+/** Asks on the terminal; what is typed to a secret question is not shown. */
+async function ask(question: string, how: { secret: boolean }, context: CommandContext): Promise<string> {
+  const { stdin, stderr } = context.streams;
+  if (stdin.isTTY !== true) {
+    throw new UsageError(
+      'cannot ask for credentials without a terminal',
+      'Use --username and --password-stdin.',
+    );
+  }
+  stderr.write(question);
+  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
+  const reader = createInterface({ input: stdin, output: how.secret ? nowhere : stderr, terminal: true });
+  // In raw mode Ctrl-C comes as a key, not as a signal.
+  const cancel = new AbortController();
+  reader.on('SIGINT', () => cancel.abort(new DOMException('stopped by Ctrl-C', 'AbortError')));
+  try {
+    return (await reader.question('', { signal: cancel.signal })).trim();
+  } finally {
+    reader.close();
+    if (how.secret) stderr.write('\n');
+  }
+}

@@ -1,0 +1,89 @@
+import {
+  familiarName,
+  formatReference,
+  parseReference,
+  type Reference,
+  UsageError,
+} from '../../core/index.ts';
+import { defineSpec } from '../argv/spec.ts';
+import { defineCommand } from '../command.ts';
+import { TransferLines } from '../progress/transfer.ts';
+
+const QUIET = { type: 'boolean', short: 'q', help: 'Suppress verbose output' } as const;
+
+export const pull = defineCommand(
+  defineSpec({
+    name: 'pull',
+    summary: 'Download an image from a registry',
+    usage: '[OPTIONS] NAME[:TAG|@DIGEST]',
+    positionals: { min: 1, max: 1 },
+    flags: {
+      'all-tags': {
+        type: 'boolean',
+        short: 'a',
+        help: 'Download all tagged images',
+        unsupported: { except: ['false'] },
+      },
+      'disable-content-trust': { type: 'boolean', help: 'Has no effect', hidden: true },
+      platform: { type: 'string', help: 'Platform of the image, where the registry has several' },
+      quiet: QUIET,
+    },
+  }),
+  async ({ flags, positionals }, context) => {
+    const reference = readReference(positionals[0] ?? '');
+    const say = (line: string): void => void (flags.quiet || context.streams.stdout.write(`${line}\n`));
+    await using engine = await context.openEngine();
+    say(`${reference.tag ?? reference.digest ?? ''}: Pulling from ${reference.repository}`);
+    const lines = new TransferLines(say);
+    const { image, upToDate } = await engine.pull(formatReference(reference), {
+      signal: context.interrupt.signal,
+      onProgress: (progress) => lines.handle(progress),
+      ...(flags.platform === undefined ? {} : { platform: flags.platform }),
+    });
+    const status = upToDate ? 'Image is up to date for' : 'Downloaded newer image for';
+    say(`Digest: ${image.manifestDigest}`);
+    say(`Status: ${status} ${familiarName(reference)}`);
+    context.streams.stdout.write(`${formatReference(reference)}\n`);
+    return 0;
+  },
+);
+
+export const push = defineCommand(
+  defineSpec({
+    name: 'push',
+    summary: 'Upload an image to a registry',
+    usage: '[OPTIONS] NAME[:TAG]',
+    positionals: { min: 1, max: 1 },
+    flags: {
+      'all-tags': {
+        type: 'boolean',
+        short: 'a',
+        help: 'Push all tags of an image',
+        unsupported: { except: ['false'] },
+      },
+      'disable-content-trust': { type: 'boolean', help: 'Has no effect', hidden: true },
+      quiet: QUIET,
+    },
+  }),
+  async ({ flags, positionals }, context) => {
+    const reference = readReference(positionals[0] ?? '');
+    if (reference.digest !== undefined) throw new UsageError('cannot push to a digest', 'Push to a tag.');
+    const say = (line: string): void => void (flags.quiet || context.streams.stdout.write(`${line}\n`));
+    await using engine = await context.openEngine();
+    say(`The push refers to repository [${reference.host}/${reference.repository}]`);
+    const lines = new TransferLines(say);
+    const { digest, size } = await engine.push(formatReference(reference), {
+      signal: context.interrupt.signal,
+      onProgress: (progress) => lines.handle(progress),
+    });
+    say(`${reference.tag ?? 'latest'}: digest: ${digest} size: ${size}`);
+    if (flags.quiet) context.streams.stdout.write(`${formatReference(reference)}\n`);
+    return 0;
+  },
+);
+
+function readReference(text: string): Reference {
+  const parsed = parseReference(text);
+  if (!parsed.ok) throw new UsageError(parsed.error);
+  return parsed.value;
+}

@@ -1,0 +1,61 @@
+// Bundles the command line for start-up time: dist/varve.mjs, with one chunk for each part that is loaded on demand.
+import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { build } from 'esbuild';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+
+/** CommonJS packages (moo, nearley, react, tar-stream) ask for `require`, which an ES module does not have. */
+const BANNER =
+  "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);";
+
+/** Ink asks for its development tools only when DEV=true; the package is not installed. */
+const STUBS = { 'react-devtools-core': 'export default { initialize() {}, connectToDevTools() {} };' };
+
+/** Worker threads: each is a file of its own beside the bundle. */
+const WORKERS: Readonly<Record<string, string>> = { 'pack-worker': 'image/pack-worker.ts' };
+
+/** Writes dist/varve.mjs, its chunks and the workers. Chunk names hold their content's hash: old ones are removed. */
+export async function bundle(outdir = join(root, 'dist')): Promise<void> {
+  const workers = Object.entries(WORKERS).filter(([, file]) => existsSync(join(root, file)));
+  const result = await build({
+    absWorkingDir: root,
+    entryPoints: { varve: 'cli/entry.ts', ...Object.fromEntries(workers) },
+    outdir,
+    outExtension: { '.js': '.mjs' },
+    chunkNames: 'chunk-[hash]',
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node24',
+    minifySyntax: true,
+    minifyWhitespace: true,
+    legalComments: 'none',
+    sourcemap: false,
+    metafile: true,
+    define: { 'process.env.NODE_ENV': '"production"', 'process.env.DEV': '"false"' },
+    banner: { js: BANNER },
+    logLevel: 'warning',
+    plugins: [
+      {
+        name: 'stubs',
+        setup(host) {
+          const names = new RegExp(`^(?:${Object.keys(STUBS).join('|')})$`);
+          host.onResolve({ filter: names }, ({ path }) => ({ path, namespace: 'stub' }));
+          host.onLoad({ filter: /.*/, namespace: 'stub' }, ({ path }) => ({
+            contents: Object.entries(STUBS).find(([name]) => name === path)?.[1] ?? '',
+          }));
+        },
+      },
+    ],
+  });
+  const written = new Set(Object.keys(result.metafile.outputs).map((path) => join(root, path)));
+  for (const name of readdirSync(outdir)) {
+    const file = join(outdir, name);
+    if (/^chunk-.*\.mjs$/.test(name) && !written.has(file)) rmSync(file);
+  }
+}
+
+if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) await bundle();
