@@ -38,6 +38,25 @@ const PACKAGES: Readonly<Record<SetupPurpose, readonly string[]>> = {
   ],
 };
 
+const BUNDLE = 'dist/varve.mjs';
+/** What the bundle is made of. */
+const BUNDLED = [
+  'core',
+  'parser',
+  'builder',
+  'snapshotter',
+  'runner',
+  'cache',
+  'image',
+  'cli',
+  'scripts/bundle.ts',
+];
+
+/** True where `bin/varve` would start a bundle that was made before the sources were changed. */
+export function isBundleStale(): boolean {
+  return existsSync(join(CHECKOUT, BUNDLE)) && isOlderThanSources(BUNDLE, BUNDLED);
+}
+
 /**
  * Installs missing Debian packages, compiles the native program and bundles the command line where they are older than
  * their sources.
@@ -49,7 +68,7 @@ export function setUp(purpose: SetupPurpose): void {
   if (isOlderThanSources('dist/native/varve-native', ['runner/native', 'scripts/build-native.mjs'])) {
     runScript('scripts/build-native.mjs');
   }
-  if (existsSync(join(CHECKOUT, 'scripts/bundle.ts'))) runScript('scripts/bundle.ts');
+  if (isOlderThanSources(BUNDLE, BUNDLED)) runScript('scripts/bundle.ts');
 }
 
 function installPackages(packages: readonly string[]): void {
@@ -101,10 +120,12 @@ function isOlderThanSources(output: string, sources: readonly string[]): boolean
   return sources.some((source) => newestChange(join(CHECKOUT, source)) > madeAt);
 }
 
+/** The newest time stamp of a file, or of the files in a folder; tests do not count. */
 function newestChange(path: string): number {
+  if (path.endsWith('.test.ts')) return 0;
   const stat = statSync(path);
   if (!stat.isDirectory()) return stat.mtimeMs;
-  return Math.max(stat.mtimeMs, ...readdirSync(path).map((name) => newestChange(join(path, name))));
+  return Math.max(0, ...readdirSync(path).map((name) => newestChange(join(path, name))));
 }
 
 function runScript(script: string): void {
