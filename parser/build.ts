@@ -175,7 +175,11 @@ class InstructionBuilder {
         ? `two heredocs of one ${kind} are called ${lost.name}`
         : `${kind} takes a heredoc as one word, without blanks`,
       range: lost.range,
-      hint: twice ? 'each needs a name of its own: it is the name of the file' : `write <<${lost.name}`,
+      hint: twice
+        ? 'each needs a name of its own: it is the name of the file'
+        : /\s/.test(lost.name)
+          ? 'choose a name without blanks'
+          : `write <<${lost.name}`,
     });
   }
 

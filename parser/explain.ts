@@ -1,15 +1,25 @@
 import type { Diagnostic } from '../core/index.ts';
+import type { EscapeCharacter } from './ast.ts';
 import { INSTRUCTIONS, type Token } from './lexer.ts';
 import type { JoinedText } from './source-text.ts';
 import { nearest } from './suggest.ts';
 
 /** Says what is wrong with tokens that the grammar refused, in the terms of the instruction that they begin. */
-export function explain(tokens: readonly Token[], joined: JoinedText): Diagnostic {
+export function explain(
+  tokens: readonly Token[],
+  joined: JoinedText,
+  escapeCharacter: EscapeCharacter,
+): Diagnostic {
   const [keyword, ...rest] = tokens;
   if (keyword === undefined) throw new Error('an instruction has at least one token');
   const body = rest.filter((token) => token.type !== 'flag');
-  const { problem, hint, token = keyword, code = 'missing-argument' } = findFault(keyword, body);
-  if (problem === 'trigger') return explain(body, joined);
+  const {
+    problem,
+    hint,
+    token = keyword,
+    code = 'missing-argument',
+  } = findFault(keyword, body, escapeCharacter);
+  if (problem === 'trigger') return explain(body, joined, escapeCharacter);
   return {
     severity: 'error',
     code,
@@ -28,20 +38,20 @@ interface Fault {
   readonly code?: string;
 }
 
-function findFault(keyword: Token, body: readonly Token[]): Fault {
+function findFault(keyword: Token, body: readonly Token[], escapeCharacter: EscapeCharacter): Fault {
   const name = keyword.type;
   const mixed = body.find((token) => token.type === 'mixedArray');
   if (mixed !== undefined) {
     return {
       problem: 'when using JSON array syntax, arrays must be comprised of strings only',
-      hint: `put every element of ${name} [...] in double quotes`,
+      hint: 'put every element in double quotes',
       code: 'json-not-strings',
       token: mixed,
     };
   }
   switch (name) {
     case 'unknown':
-      return unknownInstruction(keyword);
+      return unknownInstruction(keyword, escapeCharacter);
     case 'FROM':
       return fromFault(body);
     case 'ONBUILD':
@@ -76,12 +86,14 @@ function findFault(keyword: Token, body: readonly Token[]): Fault {
   }
 }
 
-function unknownInstruction(keyword: Token): Fault {
+function unknownInstruction(keyword: Token, escapeCharacter: EscapeCharacter): Fault {
   const near = nearest(keyword.text, INSTRUCTIONS);
   return {
     problem: `unknown instruction: ${keyword.text}`,
     hint:
-      near === undefined ? 'a line goes on in the next one where it ends with \\' : `did you mean ${near}?`,
+      near === undefined
+        ? `if this belongs to the line above, end that line with ${escapeCharacter}`
+        : `did you mean ${near}?`,
     code: 'unknown-instruction',
   };
 }
@@ -156,7 +168,7 @@ function shellFault(body: readonly Token[]): Fault {
       hint: 'write SHELL ["/bin/sh", "-c"]',
     };
   }
-  const words = text.text.split(/\s+/).map((word) => JSON.stringify(word));
+  const words = text.text.split(/[\s[\],'"]+/).flatMap((word) => (word === '' ? [] : [JSON.stringify(word)]));
   return {
     problem: 'SHELL requires the arguments to be in JSON form',
     hint: `write SHELL [${words.join(', ')}]`,

@@ -62,7 +62,7 @@ function excerpt(
     const shown = clip(visible(content));
     lines.push(shown === '' ? gutter : `${gutter} ${style('source', shown)}`);
     if (number < first || number > last) continue;
-    if (content.trim() === '' && number !== first) continue;
+    if (number !== first && /^\s*(?:#|$)/.test(content)) continue;
     const start = number === first ? range.start.column - 1 : content.length - content.trimStart().length;
     const end = number === range.end.line ? range.end.column - 1 : content.length;
     const carets = underline(content, start, end);

@@ -127,7 +127,7 @@ class InstructionReader {
     const keyword = tokens[0]?.type ?? '';
     const syntax = parseTokens(tokens);
     if (syntax === undefined) {
-      this.report(explain(tokens, joined));
+      this.report(explain(tokens, joined, this.directives.escape));
       return { instruction: undefined, keyword, range };
     }
     const instruction = buildInstruction(syntax, {
@@ -195,7 +195,7 @@ class StageAssembly {
   readonly #globalArgs: ArgInstruction[] = [];
   readonly #stages: { from: FromInstruction; instructions: Instruction[] }[] = [];
   #last: SourceRange | undefined;
-  /** A FROM was met, be it faulty: what follows belongs to a stage. */
+  /** A FROM was met, or what may have been meant for one: what follows belongs to a stage. */
   #inStage = false;
 
   constructor(reader: InstructionReader) {
@@ -204,10 +204,10 @@ class StageAssembly {
 
   add({ instruction, keyword, range }: InstructionRead): void {
     this.#last = range;
-    if (keyword === 'FROM') this.#inStage = true;
+    if (keyword === 'FROM' || keyword === 'unknown') this.#inStage = true;
     if (instruction?.kind === 'FROM') this.#stages.push({ from: instruction, instructions: [] });
     else if (!this.#inStage && instruction?.kind === 'ARG') this.#globalArgs.push(instruction);
-    else if (!this.#inStage && keyword !== 'ARG' && keyword !== 'unknown') {
+    else if (!this.#inStage && keyword !== 'ARG') {
       this.#reader.report({
         severity: 'error',
         code: 'no-build-stage',
