@@ -2,7 +2,7 @@ import { renameSync, statSync } from 'node:fs';
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import { type Digest, errnoOf, type HostPath, isDigest, MachineError } from '../core/index.ts';
 import { blockFor, waitForLockBlocking } from './locks.ts';
-import { sqliteCode } from './sqlite-error.ts';
+import { extendedSqliteCode, sqliteCode } from './sqlite-error.ts';
 
 export interface DatabaseOptions {
   readonly path: HostPath;
@@ -23,6 +23,7 @@ const BUSY_PAUSE_MS = 20;
 
 /** Primary result codes (https://sqlite.org/rescode.html). */
 const SQLITE = { BUSY: 5, CORRUPT: 11, FULL: 13, NOTADB: 26 };
+const SQLITE_IOERR_SHORT_READ = 522;
 
 /**
  * A SQLite database in WAL mode that any number of processes share. It holds nothing that cannot be made again: a
@@ -161,7 +162,7 @@ export class Database implements Disposable {
     if (damaged !== '' && inodeOf(path) !== damaged) return;
     if (damaged === '' && opensWell(this.#options)) return;
     const aside = `${path}.corrupt`;
-    // The log and the index belong to the file; SQLite ignores them where the file itself is gone.
+    // The file goes first: without its log it would look whole, and be old.
     for (const suffix of ['', '-wal', '-shm']) {
       try {
         renameSync(`${path}${suffix}`, `${aside}${suffix}`);
@@ -242,6 +243,8 @@ function inodeOf(path: HostPath): string {
 }
 
 function isDamage(error: unknown): boolean {
+  // A log or index that belongs to another file, left where setting aside was cut short.
+  if (extendedSqliteCode(error) === SQLITE_IOERR_SHORT_READ) return true;
   const code = sqliteCode(error);
   return code === SQLITE.CORRUPT || code === SQLITE.NOTADB || error instanceof DamagedRow;
 }

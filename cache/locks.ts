@@ -8,7 +8,7 @@ import { sqliteCode } from './sqlite-error.ts';
  * Locks between processes that the kernel frees when their holder dies, however it dies.
  *
  * Node has no call for flock(2) or fcntl(2) locks, but SQLite takes fcntl locks on its files: a lock here is an empty file,
- * opened as a database and kept in an exclusive transaction that never writes a page. That was preferred to
+ * opened as a database and kept in an exclusive transaction that writes nothing. That was preferred to
  * sockets in the abstract name space (which end at a network namespace and can be squatted by any user) and to files
  * that hold a process id (which outlive their process, and process ids are reused). A process's fcntl locks are lost
  * when it closes any descriptor of the file, so nothing else here ever opens a lock file that may be held.
@@ -34,7 +34,8 @@ export function tryLock(path: HostPath): KernelLock | undefined {
     if (before === undefined) return undefined;
     const database = new DatabaseSync(path, { timeout: 0 });
     try {
-      database.exec('BEGIN EXCLUSIVE');
+      // An exclusive transaction on an empty file prepares its first page; in this mode it needs no journal file for that.
+      database.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE');
       if (identityOf(path) === before) return heldLock(path, database);
     } catch (error) {
       database.close();

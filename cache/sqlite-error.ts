@@ -3,6 +3,12 @@
  * errors.
  */
 export function sqliteCode(error: unknown): number | undefined {
+  const code = extendedSqliteCode(error);
+  return code === undefined ? undefined : code & 0xff;
+}
+
+/** As {@link sqliteCode}, with the bits that tell errors of one kind apart. */
+export function extendedSqliteCode(error: unknown): number | undefined {
   if (!(error instanceof Error) || !('errcode' in error)) return undefined;
-  return typeof error.errcode === 'number' ? error.errcode & 0xff : undefined;
+  return typeof error.errcode === 'number' ? error.errcode : undefined;
 }

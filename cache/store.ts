@@ -207,6 +207,13 @@ class SqliteStepCache implements PrunableCache {
         return selectVictims({ ...request, records: this.#usage(), held: this.#heldByLiving() });
       });
       const result = { records: 0, diffs: 0, bytes: 0 };
+      const [stranger] = this.#strangers();
+      if (stranger !== undefined && victims.length > 0) {
+        this.#options.onWarning?.(
+          `nothing can be pruned while ${stranger} runs: the database was begun anew since it started`,
+        );
+        return result;
+      }
       for (const victim of victims) {
         signal?.throwIfAborted();
         const removed = await this.#database.longTransaction(() => this.#evict(victim, remove));
@@ -275,7 +282,9 @@ class SqliteStepCache implements PrunableCache {
       if (session !== this.#options.session) tryLock(sessionLock(root, session))?.[Symbol.dispose]();
     }
     const locks = joinHost(root, 'locks');
-    for (const name of readdirSync(locks)) tryLock(joinHost(locks, name))?.[Symbol.dispose]();
+    for (const name of readdirSync(locks)) {
+      if (name.endsWith('.lock')) tryLock(joinHost(locks, name))?.[Symbol.dispose]();
+    }
   }
 
   #register(database: Database): void {
