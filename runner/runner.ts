@@ -1,7 +1,9 @@
+import { constants } from 'node:os';
 import type { Mount, Runner, SandboxIo, SandboxOutcome, SandboxProcess, SandboxSpec } from '../core/index.ts';
-import { writeEtcFiles } from './etc-files.ts';
+import { type Cgroups, createCgroups, type SandboxCgroup } from './cgroup.ts';
+import { type EtcFiles, writeEtcFiles } from './etc-files.ts';
 import { locateNative } from './native-program.ts';
-import { startNativeSandbox } from './native-sandbox.ts';
+import { type NativeEnding, startNativeSandbox } from './native-sandbox.ts';
 import { encodeSandbox } from './sandbox-wire.ts';
 
 export interface RunnerOptions {
@@ -17,12 +19,19 @@ type StartOptions = NonNullable<Parameters<Runner['start']>[2]>;
 
 /** Sandboxes made by the native program; see `runner/native/sandbox.c` for what they promise. */
 export function createRunner(options: RunnerOptions): Runner {
+  const cgroups = createCgroups();
   let located: string | undefined;
   return {
     async start(spec, io, startOptions = {}) {
       if (startOptions.signal?.aborted) return finished({ kind: 'cancelled' });
       located ??= locateNative(options.nativeProgram);
-      return startNative(located, options, { spec, io, startOptions });
+      const host = await prepareHost(spec, options, cgroups);
+      try {
+        return await startNative(located, host, { spec, io, startOptions });
+      } catch (error) {
+        await host.remove();
+        throw error;
+      }
     },
   };
 }
@@ -37,18 +46,42 @@ interface Start {
   readonly startOptions: StartOptions;
 }
 
-async function startNative(program: string, options: RunnerOptions, start: Start): Promise<SandboxProcess> {
-  const { spec, io, startOptions } = start;
-  const etc = writeEtcFiles(spec, {
-    tempFolder: options.tempFolder,
-    resolvConf: options.resolvConf ?? '/etc/resolv.conf',
+/** What one sandbox has on the host: cgroups and files. */
+interface Host {
+  readonly cgroup: SandboxCgroup;
+  readonly etc: EtcFiles;
+  remove(): Promise<void>;
+}
+
+async function prepareHost(spec: SandboxSpec, options: RunnerOptions, cgroups: Cgroups): Promise<Host> {
+  const cgroup = await cgroups.make({
+    limits: spec.limits,
+    deviceRules: spec.security === 'default',
+    id: spec.id,
   });
+  try {
+    const resolvConf = options.resolvConf ?? '/etc/resolv.conf';
+    const etc = writeEtcFiles(spec, { tempFolder: options.tempFolder, resolvConf });
+    const remove = async () => {
+      etc.remove();
+      await cgroup.remove();
+    };
+    return { cgroup, etc, remove };
+  } catch (error) {
+    await cgroup.remove();
+    throw error;
+  }
+}
+
+async function startNative(program: string, host: Host, start: Start): Promise<SandboxProcess> {
+  const { spec, io, startOptions } = start;
+  const { cgroup, etc } = host;
   const orders = encodeSandbox(spec, io, {
-    mounts: mountOrder([...etc.mounts, ...spec.mounts]),
-    cgroupViews: [],
-    cgroupProcs: [],
-    nodev: true,
-    leftovers: [...etc.files, etc.folder],
+    mounts: [...cgroup.mounts, ...mountOrder([...etc.mounts, ...spec.mounts])],
+    cgroupProcs: cgroup.procs,
+    ...(cgroup.devices.by === 'filter' ? { deviceCgroup: cgroup.devices.folder } : {}),
+    nodev: cgroup.devices.by === 'nobody',
+    leftovers: [...etc.files, etc.folder, ...cgroup.folders],
   });
   const sandbox = startNativeSandbox(program, orders, io);
   let stopped: 'timed-out' | 'cancelled' | undefined;
@@ -60,17 +93,31 @@ async function startNative(program: string, options: RunnerOptions, start: Start
   startOptions.signal?.addEventListener('abort', cancel, { once: true });
   const { timeoutMs } = startOptions;
   const timer = timeoutMs === undefined ? undefined : setTimeout(() => stop('timed-out'), timeoutMs);
-  const release = () => {
-    clearTimeout(timer);
-    startOptions.signal?.removeEventListener('abort', cancel);
-    etc.remove();
+  const finish = async (): Promise<SandboxOutcome> => {
+    try {
+      const ending = await sandbox.ended;
+      if (stopped !== undefined) return { kind: stopped };
+      return wasOutOfMemory(ending) && cgroup.oomKills() > 0 ? { kind: 'out-of-memory' } : ending;
+    } finally {
+      clearTimeout(timer);
+      startOptions.signal?.removeEventListener('abort', cancel);
+      await host.remove();
+    }
   };
-  const outcome = sandbox.ended
-    .then((ending): SandboxOutcome => (stopped === undefined ? ending : { kind: stopped }))
-    .finally(release);
+  const outcome = finish();
+  // A set-up that fails is told by `start`; nobody then has the outcome to await.
   outcome.catch(() => undefined);
   await sandbox.started;
   return { outcome, signal: sandbox.signal, resize: (size) => sandbox.resize(size.columns, size.rows) };
+}
+
+/**
+ * Whether an ending is what the OOM killer leaves: the program killed, or a shell that says so of its child (POSIX: 128 and
+ * the signal). A program that lives on after a child was killed ends as it says itself.
+ */
+function wasOutOfMemory(ending: NativeEnding): boolean {
+  if (ending.kind === 'signaled') return ending.signal === 'SIGKILL';
+  return ending.kind === 'exited' && ending.code === 128 + constants.signals.SIGKILL;
 }
 
 /** Outer targets before inner ones, as Docker mounts them; equal depth keeps the given order. */

@@ -1,19 +1,10 @@
 import { type Mount, type SandboxIo, type SandboxSpec, unreachable } from '../core/index.ts';
 import { WireWriter, writeRootMount } from './native-wire.ts';
 
-/** A cgroup hierarchy that is shown, read-only, inside the sandbox. */
-export interface CgroupView {
-  readonly fileSystem: 'cgroup' | 'cgroup2';
-  /** The controller of a version 1 hierarchy, else empty. */
-  readonly option: string;
-  readonly target: string;
-}
-
 /** What was settled on the host for one sandbox, beside its spec. */
 export interface HostSide {
   /** In the order in which they are mounted, the spec's own among them. */
   readonly mounts: readonly Mount[];
-  readonly cgroupViews: readonly CgroupView[];
   /** `cgroup.procs` files that the sandbox joins. */
   readonly cgroupProcs: readonly string[];
   /** Folder of cgroup version 2 that gets a filter of devices; absent where version 1 or `nodev` does it. */
@@ -32,8 +23,7 @@ export function encodeSandbox(spec: SandboxSpec, io: SandboxIo, host: HostSide):
   const out = new WireWriter();
   writeRootMount(out, spec.root);
   out.flag(spec.readonlyRoot);
-  out.u32(host.mounts.length + host.cgroupViews.length);
-  for (const view of host.cgroupViews) writeView(out, view);
+  out.u32(host.mounts.length);
   for (const mount of host.mounts) writeMount(out, mount);
   out.texts(spec.args);
   out.texts(spec.env);
@@ -54,13 +44,6 @@ export function encodeSandbox(spec: SandboxSpec, io: SandboxIo, host: HostSide):
   out.texts(host.cgroupProcs);
   out.texts(host.leftovers);
   return out.take();
-}
-
-function writeView(out: WireWriter, view: CgroupView): void {
-  out.tag('C');
-  out.text(view.target);
-  out.text(view.fileSystem);
-  out.text(view.option);
 }
 
 function writeMount(out: WireWriter, mount: Mount): void {

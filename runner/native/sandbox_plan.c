@@ -90,13 +90,6 @@ static void plan_mount(struct plan *plan, const struct mount_spec *mount, int fd
       add(plan, operation);
       return;
     }
-    case MOUNT_CGROUP: {
-      struct operation operation = {.type = OP_MOUNT, .source = mount->source, .target = mount->target,
-                                    .attributes = QUIET | MOUNT_ATTR_RDONLY};
-      if (*mount->option != '\0') operation.options[0].name = mount->option;
-      add(plan, operation);
-      return;
-    }
   }
 }
 
@@ -105,7 +98,7 @@ static void plan_hiding(struct plan *plan) {
     add(plan, (struct operation){.type = OP_READONLY, .target = READ_ONLY[i]});
   }
   for (size_t i = 0; i < COUNT(HIDDEN); i++) add(plan, (struct operation){.type = OP_HIDE, .target = HIDDEN[i]});
-  /* Heat of the processors, a side channel (CVE-2023 class of power attacks); one folder per CPU. */
+  /* How hot the processors run tells what others compute on them; one folder per CPU. */
   long cpus = sysconf(_SC_NPROCESSORS_CONF);
   for (long cpu = 0; cpu < cpus; cpu++) {
     char *path;

@@ -21,11 +21,6 @@ static struct mount_spec read_mount(struct wire_in *in) {
       mount.tree = root_mount_read(in);
       mount.readonly = wire_u8(in) != 0;
       return mount;
-    case 'C':
-      mount.type = MOUNT_CGROUP;
-      mount.source = wire_text(in);
-      mount.option = wire_text(in);
-      return mount;
     default:
       fail(0, "protocol", NULL, "mount of unknown type %u", type);
   }

@@ -4,7 +4,7 @@
  *
  * On the wire, in this order: root mount (rootmount.h); u8 readonly root; u32 number of mounts, each u8 type, text target and
  *   'B': text source, u8 readonly          'T': u64 size (0: the kernel's default), u32 mode
- *   'R': root mount, u8 readonly           'C': text file system, text option: a cgroup hierarchy, read-only
+ *   'R': root mount, u8 readonly
  * texts args; texts env; text cwd; u32 uid; u32 gid; u32 number of further groups, u32 each; text hostname;
  * u8 own network; u64 size of /dev/shm; u8 Docker's security; u8 no_new_privs; u8 io: 'P' pipes, 'T' terminal, 'I' inherited;
  * u8 whether standard input is given; u8 whether devices are kept from opening by the mount option nodev;
@@ -18,11 +18,10 @@
 #include "wire.h"
 
 struct mount_spec {
-  enum { MOUNT_BIND = 'B', MOUNT_TMPFS = 'T', MOUNT_TREE = 'R', MOUNT_CGROUP = 'C' } type;
+  enum { MOUNT_BIND = 'B', MOUNT_TMPFS = 'T', MOUNT_TREE = 'R' } type;
   char *target; /* without a leading slash */
   bool readonly;
-  char *source; /* of a bind; the file system of a cgroup */
-  char *option; /* of a cgroup: the controller */
+  char *source; /* of a bind */
   uint64_t size;
   uint32_t mode;
   struct root_mount tree;

@@ -1,0 +1,328 @@
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmdirSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  errnoOf,
+  type HostPath,
+  imagePath,
+  MachineError,
+  type Mount,
+  type ResourceLimits,
+} from '../core/index.ts';
+import { type CgroupHost, type Controller, findCgroups } from './cgroup-host.ts';
+import { type LimitFile, limitFiles } from './cgroup-limits.ts';
+
+/** The cgroups of one sandbox, one folder per hierarchy that it joins. */
+export interface SandboxCgroup {
+  /** Files by which a process joins; empty where the machine gives no cgroups. */
+  readonly procs: readonly string[];
+  readonly folders: readonly string[];
+  /** The sandbox's own cgroups as it sees them, read-only, at /sys/fs/cgroup. */
+  readonly mounts: readonly Mount[];
+  /** Who keeps device nodes from being opened: rules of version 1, a filter on this folder of version 2, or nobody. */
+  readonly devices: { readonly by: 'rules' | 'nobody' } | { readonly by: 'filter'; readonly folder: string };
+  /** Processes that the memory limit killed. */
+  oomKills(): number;
+  /** Removes the folders; no process may be left in them. */
+  remove(): Promise<void>;
+}
+
+export interface CgroupRequest {
+  readonly limits: ResourceLimits;
+  /** Docker's device rules are wanted. */
+  readonly deviceRules: boolean;
+  /** Ends the folder's name: letters, digits, `-`. */
+  readonly id: string;
+}
+
+/** Makes cgroups below this process's own; see {@link createCgroups}. */
+export interface Cgroups {
+  /** @throws MachineError `limit-unsupported` where a limit cannot be kept; nothing is left behind then. */
+  make(request: CgroupRequest): Promise<SandboxCgroup>;
+}
+
+/** The folder that holds all sandboxes of all varve processes of one hierarchy. */
+const HOME = 'varve';
+
+/** moby oci/defaults.go and runc's AllowedDevices: any node may be made, only these may be opened. */
+const DEVICE_RULES = [
+  'c *:* m',
+  'b *:* m',
+  'c 1:3 rwm',
+  'c 1:5 rwm',
+  'c 1:7 rwm',
+  'c 1:8 rwm',
+  'c 1:9 rwm',
+  'c 5:0 rwm',
+  'c 5:1 rwm',
+  'c 5:2 rwm',
+  'c 136:* rwm',
+] as const;
+
+const REMOVE_ATTEMPTS = 100;
+const REMOVE_PAUSE_MS = 10;
+
+/** Finds the machine's cgroups at the first use, and then also removes what dead varve processes left in them. */
+export function createCgroups(): Cgroups {
+  let host: CgroupHost | undefined;
+  let count = 0;
+  return {
+    async make(request) {
+      if (host === undefined) {
+        host = findCgroups();
+        for (const home of homes(host)) sweep(home);
+      }
+      count += 1;
+      return build(host, request, `${ownPrefix()}.${count}.${request.id}`);
+    },
+  };
+}
+
+function homes(host: CgroupHost): readonly string[] {
+  const folders = [...host.v1.values(), ...(host.v2 === undefined ? [] : [host.v2.folder])];
+  return [...new Set(folders)].map((folder) => join(folder, HOME));
+}
+
+/** Pid namespace, pid and start time: together they name this process for ever (until reboot). */
+function ownPrefix(): string {
+  return `${pidNamespace()}.${process.pid}.${startTime(process.pid) ?? 0}`;
+}
+
+function pidNamespace(): string {
+  return readlinkSync('/proc/self/ns/pid').replace(/\D/g, '');
+}
+
+/** Field 22 of /proc/PID/stat (proc(5)); the second field may hold blanks and parentheses. */
+function startTime(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ESRCH') return undefined;
+    throw error;
+  }
+}
+
+/** Removes the folders of processes that are gone. One with processes in it (a supervisor is still busy) stays. */
+function sweep(home: string): void {
+  for (const name of entriesOf(home)) {
+    const [namespace, pid, start] = name.split('.');
+    if (namespace !== pidNamespace() || startTime(Number(pid)) === start) continue;
+    tryRemove(join(home, name));
+  }
+}
+
+function entriesOf(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map((entry) => entry.name);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return [];
+    throw error;
+  }
+}
+
+/** False while processes are in the folder. */
+function tryRemove(folder: string): boolean {
+  try {
+    rmdirSync(folder);
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return true;
+    if (errnoOf(error) === 'EBUSY') return false;
+    throw error;
+  }
+}
+
+async function build(host: CgroupHost, request: CgroupRequest, name: string): Promise<SandboxCgroup> {
+  const folders = new Map<string, Controller[]>();
+  const folderFor = (controller: Controller) => {
+    const base = host.v1.get(controller) ?? (isUnified(host, controller) ? host.v2?.folder : undefined);
+    return base === undefined ? undefined : join(base, HOME, name);
+  };
+  const limits = limitFiles(request.limits, (controller) => versionOf(host, controller));
+  for (const { controller, flag } of limits) {
+    const folder = folderFor(controller);
+    if (folder === undefined) throw unsupported(flag, `this machine has no ${controller} cgroup`);
+    folders.set(folder, [...(folders.get(folder) ?? []), controller]);
+  }
+  const optional: Controller[] = request.deviceRules ? ['pids', 'devices'] : ['pids'];
+  const made: string[] = [];
+  try {
+    for (const [folder, controllers] of folders) make(host, folder, controllers, made);
+    for (const controller of optional) makeOptional(host, controller, folderFor(controller), made);
+    for (const limit of limits) writeLimit(folderFor(limit.controller) ?? '', limit);
+    const devices = request.deviceRules
+      ? ruleDevices(host, folderFor('devices'), made)
+      : ({ by: 'rules' } as const);
+    return cgroupOf(host, made, devices);
+  } catch (error) {
+    await removeAll(made);
+    throw error;
+  }
+}
+
+function isUnified(host: CgroupHost, controller: Controller): boolean {
+  // Version 2 has no devices controller: its place is taken by a BPF filter, which every folder can have.
+  if (controller === 'devices') return host.v2 !== undefined;
+  return host.v2?.controllers.has(controller) ?? false;
+}
+
+function versionOf(host: CgroupHost, controller: Controller): 1 | 2 | undefined {
+  if (host.v1.has(controller)) return 1;
+  return isUnified(host, controller) ? 2 : undefined;
+}
+
+function unsupported(flag: string, why: string, cause?: unknown): MachineError {
+  return new MachineError('limit-unsupported', `${flag} cannot be kept: ${why}`, {
+    hint: `run without ${flag}, or as root on a machine whose cgroups varve may change`,
+    cause,
+  });
+}
+
+function make(host: CgroupHost, folder: string, controllers: readonly Controller[], made: string[]): void {
+  try {
+    if (host.v2 !== undefined && folder.startsWith(join(host.v2.folder, HOME)))
+      enableUnified(host.v2.folder, controllers);
+    mkdirSync(dirname(folder), { recursive: true });
+    if (host.v1.get('cpuset') === dirname(dirname(folder))) inheritCpuset(dirname(folder));
+    mkdirSync(folder);
+    made.push(folder);
+    if (host.v1.get('cpuset') === dirname(dirname(folder))) inheritCpuset(folder);
+  } catch (cause) {
+    throw unsupported(
+      'the limit',
+      `no cgroup can be made for ${controllers.join(' and ')} (${errnoOf(cause) ?? 'error'})`,
+      cause,
+    );
+  }
+}
+
+/** A controller that makes the sandbox tighter, but that nobody asked for by a limit, may be missing or read-only. */
+function makeOptional(
+  host: CgroupHost,
+  controller: Controller,
+  folder: string | undefined,
+  made: string[],
+): void {
+  if (folder === undefined || made.includes(folder)) return;
+  try {
+    make(host, folder, controller === 'devices' ? [] : [controller], made);
+  } catch (error) {
+    if (!(error instanceof MachineError)) throw error;
+  }
+}
+
+/** Version 2 hands a controller down only where each folder on the way says so (cgroups(7), "cgroup.subtree_control"). */
+function enableUnified(root: string, controllers: readonly Controller[]): void {
+  const home = join(root, HOME);
+  mkdirSync(home, { recursive: true });
+  for (const folder of [root, home]) {
+    const file = join(folder, 'cgroup.subtree_control');
+    const enabled = new Set(readFileSync(file, 'utf8').trim().split(' '));
+    const missing = controllers.filter((controller) => !enabled.has(controller));
+    if (missing.length > 0) writeFileSync(file, missing.map((controller) => `+${controller}`).join(' '));
+  }
+}
+
+/** A cpuset of version 1 starts without any CPU or memory node, and nothing can run in it (cpuset(7)). */
+function inheritCpuset(folder: string): void {
+  for (const file of ['cpuset.cpus', 'cpuset.mems']) {
+    if (readFileSync(join(folder, file), 'utf8').trim() !== '') continue;
+    writeFileSync(join(folder, file), readFileSync(join(dirname(folder), file), 'utf8').trim());
+  }
+}
+
+function writeLimit(folder: string, limit: LimitFile): void {
+  try {
+    writeFileSync(join(folder, limit.file), limit.value);
+  } catch (cause) {
+    if (limit.optional && errnoOf(cause) === 'ENOENT') return;
+    throw unsupported(
+      limit.flag,
+      `the kernel refuses ${limit.value} for ${limit.file} (${errnoOf(cause) ?? 'error'})`,
+      cause,
+    );
+  }
+}
+
+function ruleDevices(
+  host: CgroupHost,
+  folder: string | undefined,
+  made: readonly string[],
+): SandboxCgroup['devices'] {
+  if (folder === undefined || !made.includes(folder)) return { by: 'nobody' };
+  if (!host.v1.has('devices')) return { by: 'filter', folder };
+  writeFileSync(join(folder, 'devices.deny'), 'a');
+  for (const rule of DEVICE_RULES) writeFileSync(join(folder, 'devices.allow'), rule);
+  return { by: 'rules' };
+}
+
+function cgroupOf(
+  host: CgroupHost,
+  made: readonly string[],
+  devices: SandboxCgroup['devices'],
+): SandboxCgroup {
+  return {
+    procs: made.map((folder) => join(folder, 'cgroup.procs')),
+    folders: made,
+    mounts: viewsOf(host, made),
+    devices,
+    oomKills: () => made.reduce((sum, folder) => sum + oomKillsIn(folder), 0),
+    remove: () => removeAll(made),
+  };
+}
+
+/** Version 2 alone fills /sys/fs/cgroup; hierarchies of version 1 get a folder each. */
+function viewsOf(host: CgroupHost, made: readonly string[]): readonly Mount[] {
+  const home = imagePath('sys/fs/cgroup');
+  const view = (source: string, name: string): Mount => ({
+    type: 'bind',
+    source: source as HostPath,
+    target: imagePath(name, home),
+    readonly: true,
+  });
+  const [first] = made;
+  if (first === undefined) return [];
+  if (host.v1.size === 0) return [view(first, '')];
+  const names = new Map(
+    [...host.v1].map(([controller, folder]) => [join(folder, HOME), controller] as const),
+  );
+  const views = made.map((folder) =>
+    view(folder, names.get(dirname(folder)) ?? basename(dirname(dirname(folder)))),
+  );
+  return [{ type: 'tmpfs', target: home, mode: 0o755, sizeBytes: 64 * 1024 }, ...views];
+}
+
+/** `memory.oom_control` of version 1 and `memory.events` of version 2 both have a line `oom_kill N`. */
+function oomKillsIn(folder: string): number {
+  for (const file of ['memory.oom_control', 'memory.events']) {
+    const path = join(folder, file);
+    if (statSync(path, { throwIfNoEntry: false }) === undefined) continue;
+    const line = /^oom_kill (\d+)$/m.exec(readFileSync(path, 'utf8'));
+    return Number(line?.[1] ?? 0);
+  }
+  return 0;
+}
+
+/** The kernel lets go of a dead process's cgroup a moment after the process was reaped. */
+async function removeAll(folders: readonly string[]): Promise<void> {
+  for (const folder of folders) {
+    let attempts = 0;
+    while (!tryRemove(folder)) {
+      attempts += 1;
+      if (attempts === REMOVE_ATTEMPTS)
+        throw new MachineError('sandbox-setup', `cannot remove the cgroup ${folder}`);
+      await sleep(REMOVE_PAUSE_MS);
+    }
+  }
+}
