@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { enableCompileCache } from 'node:module';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -38,7 +37,8 @@ const surroundings: Surroundings = {
   signals: process,
   exitNow: (code) => process.exit(code),
   now: Date.now,
-  newId: () => randomBytes(6).toString('hex'),
+  // The global: `node:crypto` would be loaded at every start.
+  newId: () => Buffer.from(crypto.getRandomValues(new Uint8Array(6))).toString('hex'),
   openEngine: async (options) => (await import('./engine.ts')).openEngine(options),
 };
 

@@ -1,0 +1,225 @@
+import { describe, expect, test } from 'vitest';
+import type { HostPath } from '../../core/index.ts';
+import { type StdinContent, toBuildRequest } from './build-options.ts';
+import { BUILD_SPEC } from './build-spec.ts';
+import { parseOutput } from './output.ts';
+import { readEnvFile } from './pairs.ts';
+import { parseCommand } from './parse.ts';
+import { toRunRequest } from './run-options.ts';
+import { RUN_SPEC } from './run-spec.ts';
+
+const env = { HOME: '/root', SET: 'from env', EMPTY: '' };
+
+function build(argv: readonly string[], stdin?: StdinContent) {
+  const { flags, positionals } = parseCommand(BUILD_SPEC, argv);
+  const around = { cwd: '/work', env, id: 'b1', parallelism: 2, ...(stdin === undefined ? {} : { stdin }) };
+  return toBuildRequest({ flags, context: positionals[0] ?? '' }, around);
+}
+
+function run(argv: readonly string[], envFiles: readonly string[] = []) {
+  const { flags, positionals } = parseCommand(RUN_SPEC, argv);
+  const [image = '', ...command] = positionals;
+  return toRunRequest({ flags, image, command }, { cwd: '/work', env, envFiles });
+}
+
+describe('toBuildRequest', () => {
+  test('without flags: the folder, its Dockerfile, the local store', () => {
+    expect(build(['.'])).toEqual({
+      id: 'b1',
+      context: { kind: 'directory', path: '/work' },
+      dockerfile: { kind: 'file', path: 'Dockerfile' },
+      buildArgs: {},
+      labels: {},
+      tags: [],
+      noCache: false,
+      noCacheFilter: [],
+      pull: false,
+      network: 'default',
+      outputs: [{ type: 'image', push: false }],
+      parallelism: 2,
+    });
+  });
+
+  test('--build-arg NAME takes the value from the environment and is left out where it is not set', () => {
+    const { buildArgs } = build([
+      '--build-arg',
+      'SET',
+      '--build-arg=UNSET',
+      '--build-arg',
+      'EMPTY',
+      '--build-arg',
+      'A=b=c',
+      '.',
+    ]);
+    expect(buildArgs).toEqual({ SET: 'from env', EMPTY: '', A: 'b=c' });
+  });
+
+  test('a build argument named __proto__ is an argument like any other', () => {
+    expect(Object.entries(build(['--build-arg', '__proto__=x', '.']).buildArgs)).toEqual([
+      ['__proto__', 'x'],
+    ]);
+  });
+
+  test('--label NAME is empty; later ones win', () => {
+    expect(build(['--label', 'a', '--label', 'b=1', '--label', 'b=2', '.']).labels).toEqual({
+      a: '',
+      b: '2',
+    });
+  });
+
+  test('-f is taken from the working folder', () => {
+    expect(build(['-f', 'docker/Dockerfile.dev', 'app'])).toMatchObject({
+      context: { path: '/work/app' },
+      dockerfile: { kind: 'file', path: '/work/docker/Dockerfile.dev' },
+    });
+  });
+
+  test('-f - reads the Dockerfile from standard input beside a folder', () => {
+    expect(build(['-f', '-', '.'], { kind: 'text', text: 'FROM scratch' })).toMatchObject({
+      context: { kind: 'directory' },
+      dockerfile: { kind: 'inline', text: 'FROM scratch' },
+    });
+  });
+
+  test('the context - is empty for a Dockerfile and an archive for a tar', () => {
+    expect(build(['-'], { kind: 'text', text: 'FROM a' })).toMatchObject({ context: { kind: 'empty' } });
+    const path = '/tmp/context.tar' as HostPath;
+    expect(build(['-f', 'sub/Dockerfile', '-'], { kind: 'archive', path })).toMatchObject({
+      context: { kind: 'archive', path },
+      dockerfile: { kind: 'file', path: 'sub/Dockerfile' },
+    });
+  });
+
+  test('--push, --load and --output add up', () => {
+    expect(build(['--push', '-t', 'a', '.']).outputs).toEqual([{ type: 'image', push: true }]);
+    expect(build(['-o', 'out', '--load', '.']).outputs).toEqual([
+      { type: 'local', dest: '/work/out' },
+      { type: 'image', push: false },
+    ]);
+    expect(build(['-o', 'type=cacheonly', '.']).outputs).toEqual([]);
+  });
+
+  test('splits --no-cache-filter at commas', () => {
+    expect(build(['--no-cache-filter', 'a,b', '--no-cache-filter', 'c', '.']).noCacheFilter).toEqual([
+      'a',
+      'b',
+      'c',
+    ]);
+  });
+
+  test.each([
+    [['-t', 'UPPER', '.'], /invalid tag "UPPER".*lowercase/],
+    [['-t', `a@sha256:${'0'.repeat(64)}`, '.'], /cannot hold a digest/],
+    [['--push', '.'], /needs a name/],
+    [['--build-arg', '=x', '.'], /the name is empty/],
+    [['--platform', 'linux/amd64,linux/arm64', '.'], /not supported yet/],
+    [['--platform', 'LINUX', '.'], /invalid platform/],
+    [['https://github.com/a/b.git'], /remote contexts/],
+    [['git@github.com:a/b'], /remote contexts/],
+    [['-f', '-', '-'], /only one of them/],
+    [['-o', '-', '-o', 'type=oci', '.'], /only one output/],
+    [['--parallelism', '0', '.'], /above 0/],
+    [[''], /context is empty/],
+  ])('refuses %j', (argv, message) => {
+    expect(() => build(argv, { kind: 'text', text: '' })).toThrow(message);
+  });
+});
+
+describe('parseOutput', () => {
+  test.each([
+    ['out', { type: 'local', dest: '/w/out' }],
+    ['-', { type: 'tar', dest: { kind: 'stdout' } }],
+    ['type=tar,dest=-', { type: 'tar', dest: { kind: 'stdout' } }],
+    ['type=oci,dest=a.tar', { type: 'oci', tar: true, dest: { kind: 'file', path: '/w/a.tar' } }],
+    ['type=oci', { type: 'oci', tar: true, dest: { kind: 'stdout' } }],
+    ['type=oci,tar=false,dest=/d', { type: 'oci', tar: false, dest: { kind: 'file', path: '/d' } }],
+    ['type=docker', { type: 'image', push: false }],
+    ['type=docker,dest=a', { type: 'docker', tar: true, dest: { kind: 'file', path: '/w/a' } }],
+    ['type=registry,name=r/a', { type: 'image', push: true }],
+    ['type=local,"dest=a,b"', { type: 'local', dest: '/w/a,b' }],
+  ])('%s', (text, expected) => {
+    expect(parseOutput(text, '/w').output).toEqual(expected);
+  });
+
+  test('name= gives further names', () => {
+    expect(parseOutput('type=image,"name=a,b"', '/w').names).toEqual(['a', 'b']);
+  });
+
+  test.each([
+    '',
+    'dest=a',
+    'type=zip',
+    'type=local',
+    'type=oci,tar=no,dest=a',
+    'type=oci,dst=a',
+    'type=oci,tar=false',
+    'type=local,"dest=a',
+  ])('refuses %j', (text) => {
+    expect(() => parseOutput(text, '/w')).toThrow(/--output/);
+  });
+});
+
+describe('toRunRequest', () => {
+  test('gathers environment: files first, then flags, in order', () => {
+    const request = run(
+      ['--env-file', 'f', '-e', 'SET', '-e', 'NONE', '-e', 'A=2', 'i'],
+      ['# c\n\nA=1\n SET\r\nB=" q "\n'],
+    );
+    expect(request.env).toEqual(['A=1', 'SET=from env', 'B=" q "', 'SET=from env', 'A=2']);
+  });
+
+  test('reads mounts, limits and hosts', () => {
+    const request = run([
+      ...[
+        '-v',
+        './data:/data:ro',
+        '-v',
+        '/a:/b',
+        '--tmpfs',
+        '/tmp:size=1m,mode=1777',
+        '-m',
+        '64m',
+        '--cpus',
+        '0.5',
+      ],
+      ...['--pids-limit', '10', '--add-host', 'a:1.2.3.4', '--add-host', 'b=::1', 'i'],
+    ]);
+    expect(request.mounts).toEqual([
+      { type: 'bind', source: '/work/data', target: 'data', readonly: true },
+      { type: 'bind', source: '/a', target: 'b', readonly: false },
+      { type: 'tmpfs', target: 'tmp', sizeBytes: 2 ** 20, mode: 0o1777 },
+    ]);
+    expect(request.limits).toEqual({ memoryBytes: 64 * 2 ** 20, cpus: 0.5, pids: 10 });
+    expect(request.extraHosts).toEqual([
+      { name: 'a', address: '1.2.3.4' },
+      { name: 'b', address: '::1' },
+    ]);
+  });
+
+  test('0 and -1 mean no limit', () => {
+    expect(run(['--pids-limit', '-1', '--cpus', '0', '-m', '0', 'i']).limits).toEqual({});
+  });
+
+  test.each([
+    [['-v', 'cache:/c', 'i'], /named volumes/],
+    [['-v', '/only', 'i'], /invalid volume/],
+    [['-v', '/a:b', 'i'], /absolute/],
+    [['-v', '/a:/', 'i'], /not "\/"/],
+    [['-v', '/a:/b:shared', 'i'], /not supported/],
+    [['-w', 'rel', 'i'], /absolute/],
+    [['--memory-swap', '1g', 'i'], /together with --memory/],
+    [['-m', '1g', '--memory-swap', '512m', 'i'], /below --memory/],
+    [['-m', '1m', 'i'], /minimum/],
+    [['--name', '-x', 'i'], /container name/],
+    [['--hostname', 'a b', 'i'], /hostname/],
+    [['--add-host', 'a', 'i'], /NAME:ADDRESS/],
+    [['--security-opt', 'seccomp=unconfined', 'i'], /not supported yet/],
+    [['A b'], /invalid image name/],
+  ])('refuses %j', (argv, message) => {
+    expect(() => run(argv)).toThrow(message);
+  });
+});
+
+test('readEnvFile names file and line of a bad name', () => {
+  expect(() => readEnvFile('A=1\nB C=2\n', 'my.env', {})).toThrow('my.env:2');
+});

@@ -1,0 +1,143 @@
+import type { DiffId, Digest } from '../core/index.ts';
+import type { EngineParts } from './engine.ts';
+import type { CacheEntry, DiskUsage, PruneOptions, PruneResult } from './engine-contract.ts';
+
+/** Blobs younger than this may belong to an image that another process is about to store. */
+const BLOB_GRACE_MS = 60 * 60 * 1000;
+
+/** What the commands do with the cache. */
+export class EngineCache {
+  readonly #parts: EngineParts;
+  readonly #limitBytes: number | undefined;
+
+  constructor(parts: EngineParts, limitBytes: number | undefined) {
+    this.#parts = parts;
+    this.#limitBytes = limitBytes;
+  }
+
+  async records(): Promise<readonly CacheEntry[]> {
+    const { cache, snapshotter } = this.#parts;
+    const sizes = new Map((await snapshotter.diffs()).map(({ diffId, bytes }) => [diffId, bytes]));
+    const inUse = new Set([...cache.held(), ...(await this.#imageDiffs())]);
+    return cache
+      .usage()
+      .map((record) => ({
+        ...record,
+        bytes: record.diffId === undefined ? 0 : (sizes.get(record.diffId) ?? 0),
+        inUse: record.diffId !== undefined && inUse.has(record.diffId),
+      }))
+      .sort((a, b) => b.lastUsedAtMs - a.lastUsedAtMs);
+  }
+
+  async diskUsage(): Promise<DiskUsage> {
+    const { blobs, cache, images, snapshotter } = this.#parts;
+    const [diffs, blobList, imageList] = await Promise.all([
+      snapshotter.diffs(),
+      blobs.list(),
+      images.list(),
+    ]);
+    const ofImages = await this.#imageDiffs();
+    const held = cache.held();
+    const needed = await this.#neededBlobs();
+    const rest = diffs.filter(({ diffId }) => !ofImages.has(diffId));
+    const inImages = diffs.filter(({ diffId }) => ofImages.has(diffId));
+    const free = rest.filter(({ diffId }) => !held.has(diffId));
+    const loose = blobList.filter(({ digest }) => !needed.has(digest));
+    const rows = [
+      { type: 'images', count: imageList.length, bytes: total(inImages), reclaimableBytes: 0 },
+      { type: 'step cache', count: rest.length, bytes: total(rest), reclaimableBytes: total(free) },
+      { type: 'blobs', count: blobList.length, bytes: sizeOf(blobList), reclaimableBytes: sizeOf(loose) },
+    ];
+    return { rows, ...(this.#limitBytes === undefined ? {} : { limitBytes: this.#limitBytes }) };
+  }
+
+  async prune(options: PruneOptions): Promise<PruneResult> {
+    const { images, now } = this.#parts;
+    if (options.all) {
+      for (const image of await images.list())
+        if (image.names.length === 0) await images.delete(image.manifestDigest);
+    }
+    const everything = options.keepBytes === undefined && options.unusedForMs === undefined;
+    const result = await this.#prune({
+      limitBytes: options.keepBytes ?? Number.POSITIVE_INFINITY,
+      usedBeforeMs: everything
+        ? Number.POSITIVE_INFINITY
+        : options.unusedForMs === undefined
+          ? undefined
+          : now() - options.unusedForMs,
+      signal: options.signal,
+    });
+    const blobBytes = await this.removeUnneededBlobs();
+    return { removed: result.records, freedBytes: result.bytes + blobBytes };
+  }
+
+  /** Brings the cache below its limit again, where it has one. */
+  async keepLimit(signal: AbortSignal): Promise<void> {
+    if (this.#limitBytes !== undefined)
+      await this.#prune({ limitBytes: this.#limitBytes, usedBeforeMs: undefined, signal });
+  }
+
+  /** Removes blobs that no image names, but for fresh ones. @returns bytes freed. */
+  async removeUnneededBlobs(): Promise<number> {
+    const { blobs, now } = this.#parts;
+    const needed = await this.#neededBlobs();
+    let freed = 0;
+    for (const { digest, size, modifiedAtMs } of await blobs.list()) {
+      if (needed.has(digest) || now() - modifiedAtMs < BLOB_GRACE_MS) continue;
+      await blobs.remove(digest);
+      freed += size;
+    }
+    return freed;
+  }
+
+  async #prune(request: {
+    readonly limitBytes: number;
+    readonly usedBeforeMs: number | undefined;
+    readonly signal: AbortSignal;
+  }) {
+    const { cache, snapshotter } = this.#parts;
+    const { limitBytes, usedBeforeMs, signal } = request;
+    return cache.prune(
+      {
+        stored: await snapshotter.diffs(),
+        images: await this.#imageDiffs(),
+        limitBytes,
+        ...(usedBeforeMs === undefined ? {} : { usedBeforeMs }),
+      },
+      async (diffIds) => {
+        // A build may have ended, and left an image on a diff, since the images were listed.
+        const ofImages = await this.#imageDiffs();
+        await snapshotter.remove(diffIds.filter((diffId) => !ofImages.has(diffId)));
+      },
+      signal,
+    );
+  }
+
+  async #imageDiffs(): Promise<ReadonlySet<DiffId>> {
+    const images = await this.#parts.images.list();
+    return new Set(images.flatMap((image) => image.config.rootfs.diff_ids));
+  }
+
+  async #neededBlobs(): Promise<ReadonlySet<Digest>> {
+    const { images, layerTable } = this.#parts;
+    const needed = new Set<Digest>();
+    for (const image of await images.list()) {
+      needed.add(image.manifestDigest).add(image.configDigest);
+      for (const layer of image.manifest.layers) needed.add(layer.digest);
+      for (const diffId of image.config.rootfs.diff_ids) {
+        const { gzip, zstd } = await layerTable.get(diffId);
+        if (gzip !== undefined) needed.add(gzip.digest);
+        if (zstd !== undefined) needed.add(zstd.digest);
+      }
+    }
+    return needed;
+  }
+}
+
+function total(diffs: readonly { readonly bytes: number }[]): number {
+  return diffs.reduce((sum, { bytes }) => sum + bytes, 0);
+}
+
+function sizeOf(blobs: readonly { readonly size: number }[]): number {
+  return blobs.reduce((sum, { size }) => sum + size, 0);
+}
