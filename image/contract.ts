@@ -10,6 +10,7 @@ import type {
   Reference,
   TreeOp,
 } from '../core/index.ts';
+import type { Credentials } from './registry/credentials.ts';
 
 /** Blobs by digest in one folder. Written to a temporary name, verified, renamed: a blob under its digest is whole. */
 export interface BlobStore {
@@ -139,6 +140,8 @@ export interface ResolvedImage {
   readonly reference: Reference;
   readonly manifestDigest: Digest;
   readonly manifest: ImageManifest;
+  /** As the registry sent them: what `ImageStore.put` keeps. */
+  readonly manifestBytes: Uint8Array;
   readonly config: ImageConfig;
   readonly configBytes: Uint8Array;
 }
@@ -177,4 +180,6 @@ export interface Registry {
       readonly signal?: AbortSignal;
     },
   ): Promise<Digest>;
+  /** Is `host` a registry that takes these credentials (absent: the stored ones)? Fails with `registry-denied`, `registry-unreachable`. */
+  ping(host: string, credentials?: Credentials, signal?: AbortSignal): Promise<void>;
 }

@@ -1,3 +1,4 @@
+export { type ArchiveFile, tarOf, writeArchiveFolder, writeStreamTo } from './archive.ts';
 export { createBlobStore } from './blob-store.ts';
 export * from './contract.ts';
 export {
@@ -7,10 +8,34 @@ export {
   type DecompressLimits,
   decompress,
 } from './decompress.ts';
+export {
+  dockerArchiveFiles,
+  type ImageToWrite,
+  ociLayoutFiles,
+  writeDockerArchive,
+  writeOciArchive,
+} from './image-archive.ts';
 export { createImageStore } from './image-store.ts';
 export { createLayerTable } from './layer-table.ts';
 export { layerTar } from './layer-tar.ts';
 export { compressLayer, type LayerSources, layerFrom, plainDescriptor } from './layers.ts';
+export {
+  DEFAULT_ARCHIVE_LIMITS,
+  diffIdOf,
+  type LoadedImage,
+  type LoadOptions,
+  loadArchive,
+} from './load-archive.ts';
 export { encodeManifest, type ManifestParts, parseConfig, parseManifest } from './manifest.ts';
 export { type PackLayerOptions, packLayer } from './pack-layer.ts';
+export { formatPlatform, normalizePlatform, platformRank, selectManifest } from './platform.ts';
+export {
+  type CredentialStore,
+  type CredentialStoreOptions,
+  type Credentials,
+  createCredentialStore,
+} from './registry/credentials.ts';
+export { isLoopback, type RegistryConfig, type RegistrySettings } from './registry/endpoint.ts';
+export { createRegistry, type RegistryOptions } from './registry/registry.ts';
+export { treeTar } from './tree-tar.ts';
 export { DEFAULT_UNPACK_LIMITS, unpackLayer } from './unpack-layer.ts';

@@ -1,0 +1,137 @@
+import {
+  type Descriptor,
+  type Digest,
+  digestHex,
+  digestOf,
+  familiarName,
+  type ImageConfig,
+  type ImageIndex,
+  MEDIA_TYPE,
+  parseReference,
+} from '../core/index.ts';
+import { type ArchiveFile, bytesFile, tarOf } from './archive.ts';
+import type { Layer } from './contract.ts';
+import { parseConfig, parseManifest } from './manifest.ts';
+
+/** An image to write out. `manifest` names `config` and, in order, the descriptors of `layers`. */
+export interface ImageToWrite {
+  readonly manifest: Uint8Array;
+  readonly config: Uint8Array;
+  readonly layers: readonly Layer[];
+  /** Full references. */
+  readonly names: readonly string[];
+}
+
+/**
+ * The files of an OCI image layout (image-spec, image-layout.md): `index.json` lists each image once for each of its names, with
+ * the annotations that BuildKit writes, so that containerd, Docker and Podman find the names.
+ */
+export function ociLayoutFiles(images: readonly ImageToWrite[]): readonly ArchiveFile[] {
+  const blobs = new Map<Digest, ArchiveFile>();
+  for (const image of images) for (const [digest, file] of blobFiles(image)) blobs.set(digest, file);
+  const index: ImageIndex = {
+    schemaVersion: 2,
+    mediaType: MEDIA_TYPE.ociIndex,
+    manifests: images.flatMap(indexEntries),
+  };
+  return [
+    ...[...blobs.values()].sort((a, b) => (a.path < b.path ? -1 : 1)),
+    jsonFile('index.json', index),
+    jsonFile('oci-layout', { imageLayoutVersion: '1.0.0' }),
+  ];
+}
+
+/** The same with `manifest.json` and `repositories`, as `docker save` writes them and `docker load` of any age reads them. */
+export function dockerArchiveFiles(images: readonly ImageToWrite[]): readonly ArchiveFile[] {
+  const manifests = images.map(({ config, layers, names }) => ({
+    Config: blobPath(digestOf(config)),
+    RepoTags: names.map(shortName),
+    Layers: layers.map((layer) => blobPath(layer.descriptor.digest)),
+  }));
+  return [
+    ...ociLayoutFiles(images),
+    jsonFile('manifest.json', manifests),
+    jsonFile('repositories', repositories(images)),
+  ];
+}
+
+/** `type=oci` as a tar. */
+export function writeOciArchive(images: readonly ImageToWrite[]): AsyncIterable<Uint8Array> {
+  return tarOf(ociLayoutFiles(images));
+}
+
+/** `type=docker`, and what `save` writes. */
+export function writeDockerArchive(images: readonly ImageToWrite[]): AsyncIterable<Uint8Array> {
+  return tarOf(dockerArchiveFiles(images));
+}
+
+function blobFiles(image: ImageToWrite): [Digest, ArchiveFile][] {
+  const { config, layers } = parseManifest(image.manifest);
+  const named = [config, ...layers].map((descriptor) => descriptor.digest);
+  const given = [digestOf(image.config), ...image.layers.map((layer) => layer.descriptor.digest)];
+  if (named.join() !== given.join())
+    throw new Error('the manifest names other blobs than those to be written');
+  return [
+    ...[image.manifest, image.config].map((bytes): [Digest, ArchiveFile] => {
+      const digest = digestOf(bytes);
+      return [digest, bytesFile(blobPath(digest), bytes)];
+    }),
+    ...image.layers.map((layer): [Digest, ArchiveFile] => {
+      const { digest, size } = layer.descriptor;
+      return [digest, { path: blobPath(digest), size, open: layer.open }];
+    }),
+  ];
+}
+
+function blobPath(digest: Digest): string {
+  return `blobs/sha256/${digestHex(digest)}`;
+}
+
+function jsonFile(path: string, value: unknown): ArchiveFile {
+  return bytesFile(path, Buffer.from(JSON.stringify(value)));
+}
+
+function indexEntries(image: ImageToWrite): readonly Descriptor[] {
+  const descriptor: Descriptor = {
+    mediaType: parseManifest(image.manifest).mediaType,
+    digest: digestOf(image.manifest),
+    size: image.manifest.byteLength,
+    platform: platformOf(parseConfig(image.config)),
+  };
+  if (image.names.length === 0) return [descriptor];
+  return image.names.map((name) => ({ ...descriptor, annotations: nameAnnotations(name) }));
+}
+
+function platformOf({ architecture, os, variant }: ImageConfig): NonNullable<Descriptor['platform']> {
+  return { architecture, os, ...(variant === undefined ? {} : { variant }) };
+}
+
+function nameAnnotations(name: string): Readonly<Record<string, string>> {
+  const reference = parseReference(name);
+  const tag = reference.ok ? reference.value.tag : undefined;
+  return {
+    'io.containerd.image.name': name,
+    ...(tag === undefined ? {} : { 'org.opencontainers.image.ref.name': tag }),
+  };
+}
+
+function shortName(name: string): string {
+  const reference = parseReference(name);
+  return reference.ok ? familiarName(reference.value) : name;
+}
+
+/** Repository -> tag -> topmost layer, as old versions of Docker want it. */
+function repositories(images: readonly ImageToWrite[]): Record<string, Record<string, string>> {
+  const found: Record<string, Record<string, string>> = {};
+  for (const { names, layers } of images) {
+    const top = layers.at(-1);
+    for (const name of names) {
+      const reference = parseReference(name);
+      if (!reference.ok || reference.value.tag === undefined || top === undefined) continue;
+      const { tag, host, repository } = reference.value;
+      const short = familiarName({ host, repository });
+      found[short] = { ...found[short], [tag]: digestHex(top.descriptor.digest) };
+    }
+  }
+  return found;
+}

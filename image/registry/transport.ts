@@ -1,0 +1,101 @@
+import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { pipeline, Readable } from 'node:stream';
+
+export interface HttpRequest {
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH';
+  readonly url: URL;
+  /** Names in lower case. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** A stream needs a `content-length` header. */
+  readonly body?: Uint8Array | AsyncIterable<Uint8Array>;
+  /** Take certificates that cannot be verified. */
+  readonly insecure: boolean;
+  readonly signal?: AbortSignal;
+}
+
+export interface HttpResponse {
+  readonly status: number;
+  /** The first value of a header; names in lower case. */
+  header(name: string): string | undefined;
+  /** Fails with {@link ConnectionError} where the connection is lost before the end of the body. */
+  readonly body: AsyncIterable<Uint8Array>;
+}
+
+/** One exchange, without redirects, authentication or retries. @throws ConnectionError */
+export type Transport = (request: HttpRequest) => Promise<HttpResponse>;
+
+/** The server could not be reached, or went away, or was silent for too long: trying again may help. */
+export class ConnectionError extends Error {
+  override readonly name = 'ConnectionError';
+}
+
+export interface TransportOptions {
+  /** A connection without a byte in either direction for this long is dead. */
+  readonly stallMs?: number;
+  /** HTTP_PROXY, HTTPS_PROXY and NO_PROXY, in upper or lower case. */
+  readonly proxyEnv?: Readonly<Record<string, string | undefined>>;
+}
+
+const DEFAULT_STALL_MS = 60_000;
+
+/** Over Node's own HTTP client: unlike `fetch` it can take single hosts' unverified certificates and tell a stall. */
+export function createTransport({ stallMs = DEFAULT_STALL_MS, proxyEnv }: TransportOptions = {}): Transport {
+  const options = { keepAlive: true, ...(proxyEnv === undefined ? {} : { proxyEnv: { ...proxyEnv } }) };
+  const plain = new HttpAgent(options);
+  const secure = new HttpsAgent(options);
+  const unverified = new HttpsAgent({ ...options, rejectUnauthorized: false });
+
+  return (request) =>
+    new Promise((resolve, reject) => {
+      const { url, method, headers, body, insecure, signal } = request;
+      const isPlain = url.protocol === 'http:';
+      const agent = isPlain ? plain : insecure ? unverified : secure;
+      const send = isPlain ? httpRequest : httpsRequest;
+      const outgoing = send(url, { method, headers, agent, ...(signal === undefined ? {} : { signal }) });
+      outgoing.setTimeout(stallMs, () => {
+        outgoing.destroy(new ConnectionError(`${url.host} was silent for ${stallMs / 1000} s`));
+      });
+      outgoing.on('error', (error) => reject(connectionError(error, url, signal)));
+      outgoing.on('response', (incoming) => resolve(responseOf(incoming, url, signal)));
+      if (body === undefined) outgoing.end();
+      else if (body instanceof Uint8Array) outgoing.end(body);
+      else {
+        pipeline(Readable.from(body, { objectMode: true }), outgoing, (error) => {
+          if (error) reject(bodyError(error, url, signal));
+        });
+      }
+    });
+}
+
+function responseOf(incoming: IncomingMessage, url: URL, signal: AbortSignal | undefined): HttpResponse {
+  async function* body(): AsyncGenerator<Uint8Array> {
+    try {
+      for await (const chunk of incoming as AsyncIterable<Uint8Array>) yield chunk;
+    } catch (error) {
+      throw connectionError(error, url, signal);
+    }
+  }
+  return {
+    status: incoming.statusCode ?? 0,
+    header: (name) => {
+      const value = incoming.headers[name];
+      return Array.isArray(value) ? value[0] : value;
+    },
+    body: { [Symbol.asyncIterator]: body },
+  };
+}
+
+function connectionError(error: unknown, url: URL, signal: AbortSignal | undefined): unknown {
+  if (signal?.aborted === true) return signal.reason;
+  if (error instanceof ConnectionError) return error;
+  const reason = error instanceof Error ? error.message || error.name : String(error);
+  return new ConnectionError(`${url.host}: ${reason}`, { cause: error });
+}
+
+/** A body's own failure (a layer that cannot be read) is no fault of the connection and stays what it is. */
+function bodyError(error: Error, url: URL, signal: AbortSignal | undefined): unknown {
+  const ofSocket =
+    'code' in error && typeof error.code === 'string' && /^E[A-Z]+$|^ERR_STREAM/.test(error.code);
+  return ofSocket ? connectionError(error, url, signal) : error;
+}
