@@ -74,9 +74,24 @@ export interface StepRecord {
   readonly key: StepKey;
   /** Absent: the step changed nothing. */
   readonly diffId?: DiffId;
+  /** Bytes of the diff's layer as a plain tar; present with `diffId`. */
+  readonly layerBytes?: number;
   readonly createdAtMs: number;
   /** How long the step took when it ran. */
   readonly durationMs: number;
+}
+
+/** What a step that ran left behind. */
+export interface StepResult {
+  /** Absent: the step changed nothing. */
+  readonly layer?: {
+    readonly diffId: DiffId;
+    /** Bytes of its plain tar. */
+    readonly size: number;
+  };
+  readonly durationMs: number;
+  /** One line that says what the step does (`RUN npm ci`); absent: made from the definition. */
+  readonly title?: string;
 }
 
 /** The first thing that differs from the last time. Rendered by `explain`. */
@@ -114,13 +129,10 @@ export interface StepCache {
   /** A hit marks its record as used. `hold` is called before the hit is told, so that eviction leaves its diff alone. */
   lookup(query: StepQuery): Promise<Lookup>;
   /**
-   * Notes what `query` came to. `diffId` must be held, then committed in the snapshotter, before. Replaces an older record.
-   * `title` says in one line what the step does (`RUN npm ci`); absent, it is made from the definition.
+   * Notes what `query` came to. The layer's diff must be held, then committed in the snapshotter, before. Replaces an older
+   * record.
    */
-  record(
-    query: StepQuery,
-    result: { readonly diffId?: DiffId; readonly durationMs: number; readonly title?: string },
-  ): Promise<StepRecord>;
+  record(query: StepQuery, result: StepResult): Promise<StepRecord>;
   /** Is there any record of this action, on any parent? If not, a miss is certain before the parent is hashed. */
   knows(action: Action): boolean;
   /** Drops a record that turned out to be unusable (its diff is gone). */

@@ -68,8 +68,9 @@ function groupByDiff({ stored, records }: EvictionInput): Group[] {
       group = { diffId: record.diffId, keys: [], bytes: 0, stored: false, lastUsedAtMs: 0 };
       groups.set(name, group);
     }
+    const lastUsedAtMs = used.get(record.key) ?? record.lastUsedAtMs;
+    group.lastUsedAtMs = group.keys.length === 0 ? lastUsedAtMs : Math.max(group.lastUsedAtMs, lastUsedAtMs);
     group.keys.push(record.key);
-    group.lastUsedAtMs = Math.max(group.lastUsedAtMs, used.get(record.key) ?? record.lastUsedAtMs);
   }
   return [...groups.values()];
 }

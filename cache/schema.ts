@@ -11,6 +11,7 @@ export const MIGRATIONS: readonly string[] = [
     preimage TEXT NOT NULL,
     parent TEXT,
     diff_id TEXT,
+    layer_bytes INTEGER,
     kind TEXT NOT NULL,
     title TEXT NOT NULL,
     created_at INTEGER NOT NULL,

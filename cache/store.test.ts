@@ -85,7 +85,10 @@ describe('lookup and record', () => {
   it('misses what never ran, then hits what was recorded, also from another opening of the store', async () => {
     const cache = open();
     expect(await cache.lookup(query())).toMatchObject({ kind: 'miss', why: { reason: 'never-ran' } });
-    const record = await cache.record(query(), { diffId: diff('a'), durationMs: 12.5 });
+    const record = await cache.record(query(), {
+      layer: { diffId: diff('a'), size: 1024 },
+      durationMs: 12.5,
+    });
     expect(await cache.lookup(query())).toEqual({ kind: 'hit', record });
     expect(await open().lookup(query())).toEqual({ kind: 'hit', record });
     expect(cache.usage()).toMatchObject([{ key: record.key, uses: 2, title: 'RUN make', diffId: diff('a') }]);
@@ -103,7 +106,7 @@ describe('lookup and record', () => {
 
   it('replaces a record, and keeps a step that changed nothing without a diff', async () => {
     const cache = open();
-    await cache.record(query(), { diffId: diff('a'), durationMs: 1 });
+    await cache.record(query(), { layer: { diffId: diff('a'), size: 1024 }, durationMs: 1 });
     const record = await cache.record(query(), { durationMs: 2 });
     expect('diffId' in record).toBe(false);
     expect(await cache.lookup(query())).toEqual({ kind: 'hit', record });
@@ -137,7 +140,7 @@ describe('knows and forget', () => {
   it('knows an action on whatever parent, until its last record is forgotten', async () => {
     const cache = open();
     expect(cache.knows(query().action)).toBe(false);
-    const { key } = await cache.record(query(), { diffId: diff('a'), durationMs: 1 });
+    const { key } = await cache.record(query(), { layer: { diffId: diff('a'), size: 1024 }, durationMs: 1 });
     expect(cache.knows(query().action)).toBe(true);
     expect(cache.knows(query({}, { user: '1' }).action)).toBe(false);
     cache.forget(key);
@@ -193,7 +196,7 @@ describe('hold and prune', () => {
     const cache = open('builder');
     for (const name of names) {
       await cache.record(query({ inputs: [], slot: name }, { command: name }), {
-        diffId: diff(name),
+        layer: { diffId: diff(name), size: 1024 },
         durationMs: 1,
       });
     }
@@ -308,7 +311,10 @@ describe('openStepCache', () => {
   it('has no false hit and no error in a truncated database, also when that shows only while it is used', async () => {
     const writer = open('writer');
     for (let at = 0; at < 200; at += 1) {
-      await writer.record(query({ slot: `${at}` }, { n: at }), { diffId: diff(`${at}`), durationMs: 1 });
+      await writer.record(query({ slot: `${at}` }, { n: at }), {
+        layer: { diffId: diff(`${at}`), size: 1024 },
+        durationMs: 1,
+      });
     }
     writer.close();
     const whole = await readFile(join(root, 'varve.db'));

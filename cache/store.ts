@@ -22,6 +22,7 @@ import type {
   RecordUsage,
   StepQuery,
   StepRecord,
+  StepResult,
 } from './contract.ts';
 import { Database, digestOfRow, numberOf, optionalTextOf, type Row, textOf } from './database.ts';
 import { selectVictims, type Victim } from './evict.ts';
@@ -128,28 +129,33 @@ class SqliteStepCache implements PrunableCache {
     return { kind: 'hit', record: found.record };
   }
 
-  async record(
-    query: StepQuery,
-    result: { readonly diffId?: DiffId; readonly durationMs: number; readonly title?: string },
-  ): Promise<StepRecord> {
+  async record(query: StepQuery, result: StepResult): Promise<StepRecord> {
     this.#mustBeOpen();
     const preimage = keyPreimage(query);
     const key = stepKey(query);
     const nowMs = this.#now();
-    const { diffId, durationMs, title = titleOf(query.action) } = result;
+    const { layer, durationMs, title = titleOf(query.action) } = result;
     const listings = await this.#slots.pack(query);
     this.#database.transaction(() => {
-      if (diffId !== undefined) this.#hold([diffId]);
+      if (layer !== undefined) this.#hold([layer.diffId]);
       this.#database.run(
         `INSERT OR REPLACE INTO records
-           (key, action, preimage, parent, diff_id, kind, title, created_at, last_used_at, uses, duration_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)`,
-        ...[key, actionDigest(query.action), preimage, query.parent ?? null, diffId ?? null],
+           (key, action, preimage, parent, diff_id, layer_bytes, kind, title, created_at, last_used_at, uses, duration_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)`,
+        ...[
+          key,
+          actionDigest(query.action),
+          preimage,
+          query.parent ?? null,
+          layer?.diffId ?? null,
+          layer?.size ?? null,
+        ],
         ...[query.action.kind, title.slice(0, LONGEST_TITLE).toWellFormed(), nowMs, nowMs, durationMs],
       );
       this.#slots.write(query, listings, { key, ms: nowMs });
     });
-    return { key, ...(diffId === undefined ? {} : { diffId }), createdAtMs: nowMs, durationMs };
+    const diff = layer === undefined ? {} : { diffId: layer.diffId, layerBytes: layer.size };
+    return { key, ...diff, createdAtMs: nowMs, durationMs };
   }
 
   knows(action: Action): boolean {
@@ -347,7 +353,7 @@ function recordOf(row: Row): StepRecord {
   const diffId = diffIdOf(row);
   return {
     key: textOf(row, 'key') as StepKey,
-    ...(diffId === undefined ? {} : { diffId }),
+    ...(diffId === undefined ? {} : { diffId, layerBytes: numberOf(row, 'layer_bytes') }),
     createdAtMs: numberOf(row, 'created_at'),
     durationMs: numberOf(row, 'duration_ms'),
   };

@@ -1,0 +1,250 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { type Digest, digestOf, type ImagePath, type SnapshotId, type StepKey } from '../core/index.ts';
+import type { FileFact, MissReason, StepQuery, TreeInput } from './contract.ts';
+import { explainHit, explainMiss, fileDifference, firstDifference, type PastQuery } from './explain.ts';
+import { factsDigest } from './fingerprint.ts';
+
+function fact(path: string, more: Partial<FileFact> = {}): FileFact {
+  return {
+    path: path as ImagePath,
+    type: 'file',
+    mode: 0o644,
+    uid: 0,
+    gid: 0,
+    digest: digestOf('x'),
+    ...more,
+  };
+}
+
+function input(name: string, facts: readonly FileFact[]): TreeInput {
+  return { name, digest: factsDigest(facts), facts };
+}
+
+const BASE: StepQuery = {
+  action: {
+    version: 1,
+    kind: 'RUN',
+    definition: {
+      command: ['/bin/sh', '-c', 'npm ci'],
+      environment: { NODE_ENV: 'production', PATH: '/bin' },
+      buildArgs: { TOKEN: 'hunter2' },
+      network: 'default',
+      user: '0:0',
+    },
+  },
+  parent: digestOf('parent') as string as SnapshotId,
+  inputs: [input('context', [fact('a'), fact('b')]), input('stage build', [fact('out')])],
+  slot: 's',
+};
+
+function difference(before: StepQuery, after: StepQuery): MissReason | undefined {
+  const listings = new Map<Digest, readonly FileFact[]>(
+    before.inputs.map(({ digest, facts }) => [digest, facts]),
+  );
+  const past: PastQuery = {
+    action: before.action,
+    parent: before.parent ?? null,
+    inputs: before.inputs.map(({ name, digest }) => ({ name, digest })),
+  };
+  return firstDifference(past, after, (digest) => listings.get(digest));
+}
+
+function told(before: StepQuery, after: StepQuery): string {
+  const why = difference(before, after);
+  return why === undefined ? 'no difference' : explainMiss(why);
+}
+
+function defined(change: StepQuery['action']['definition']): StepQuery {
+  return { ...BASE, action: { ...BASE.action, definition: { ...BASE.action.definition, ...change } } };
+}
+
+describe('firstDifference', () => {
+  it('finds none between a query and itself', () => {
+    expect(difference(BASE, structuredClone(BASE))).toBeUndefined();
+  });
+
+  it('names the field or flag with its values', () => {
+    expect(told(BASE, defined({ network: 'none' }))).toBe('flag --network changed from default to none');
+    expect(told(BASE, defined({ user: '1:1' }))).toBe('user changed from 0:0 to 1:1');
+    expect(told(BASE, defined({ command: ['/bin/sh', '-c', 'npm i'] }))).toBe(
+      'command changed from /bin/sh -c npm ci to /bin/sh -c npm i',
+    );
+    expect(told(BASE, defined({ mounts: [{ type: 'cache' }] }))).toBe(
+      'flag --mount was added: "[{\\"type\\":\\"cache\\"}]"',
+    );
+    expect(told(defined({ workdir: '/app' }), BASE)).toBe('the working directory was removed');
+    expect(told(BASE, { ...BASE, action: { ...BASE.action, version: 2 } })).toBe(
+      'the format of its key changed from 1 to 2',
+    );
+    expect(told(BASE, { ...BASE, action: { ...BASE.action, kind: 'COPY' } })).toBe(
+      'the instruction changed from RUN to COPY',
+    );
+  });
+
+  it('names variables, and never shows their values', () => {
+    const edits = [
+      [{ environment: { NODE_ENV: 'test', PATH: '/bin' } }, 'variable NODE_ENV changed'],
+      [{ environment: { NODE_ENV: 'production' } }, 'variable PATH was removed'],
+      [{ environment: undefined }, 'variable NODE_ENV was removed'],
+      [{ buildArgs: { TOKEN: 'other-secret' } }, 'variable TOKEN changed'],
+      [{ buildArgs: { TOKEN: 'hunter2', NEW: 'secret' } }, 'variable NEW was added'],
+      [{ buildArgs: 'TOKEN=secret' }, 'buildArgs changed'],
+      [{ buildArgs: ['TOKEN=secret'] }, 'buildArgs changed'],
+    ] as const;
+    for (const [change, sentence] of edits) {
+      expect(told(BASE, defined(change))).toBe(sentence);
+      expect(JSON.stringify(difference(BASE, defined(change)))).not.toMatch(/secret|hunter2|production/);
+    }
+  });
+
+  it('looks at fields, then variables, then files, then the parent', () => {
+    const parent = digestOf('other') as string as SnapshotId;
+    const inputs = [input('context', [fact('a')]), input('stage build', [fact('out', { mode: 0o755 })])];
+    const environment = { NODE_ENV: 'test' };
+    expect(told(BASE, { ...BASE, parent })).toBe('the step before it changed');
+    expect(told(BASE, { ...BASE, parent: undefined })).toBe('the step before it changed');
+    expect(told(BASE, { ...BASE, parent, inputs })).toBe('b was removed');
+    expect(told(BASE, { ...defined({ environment }), parent, inputs })).toBe('variable NODE_ENV changed');
+    expect(told(BASE, { ...defined({ environment, user: '1' }), parent, inputs })).toBe(
+      'user changed from 0:0 to 1',
+    );
+  });
+
+  it('names the input other than the context, and inputs that came or went', () => {
+    const [context] = BASE.inputs;
+    if (context === undefined) throw new Error('no input');
+    const inputs = [context, input('stage build', [fact('out', { mode: 0o755 })])];
+    expect(told(BASE, { ...BASE, inputs })).toBe('out in stage build changed (mode)');
+    expect(told(BASE, { ...BASE, inputs: [context] })).toBe(
+      'inputs changed from context, stage build to context',
+    );
+  });
+
+  it('still tells which input changed where the old listing is gone', () => {
+    const past: PastQuery = { action: BASE.action, parent: BASE.parent ?? null, inputs: BASE.inputs };
+    const why = firstDifference(
+      past,
+      { ...BASE, inputs: BASE.inputs.map((i) => ({ ...i, digest: digestOf(i.name) })) },
+      () => undefined,
+    );
+    expect(why === undefined ? '' : explainMiss(why)).toBe('context changed');
+  });
+});
+
+describe('fileDifference', () => {
+  const edits: readonly (readonly [string, readonly FileFact[]])[] = [
+    ['b was added', [fact('a'), fact('b'), fact('c')]],
+    ['a was removed', [fact('c')]],
+    ['a changed (content)', [fact('a', { digest: digestOf('y') }), fact('c')]],
+    ['a changed (mode)', [fact('a', { mode: 0o755 }), fact('c')]],
+    ['a changed (owner)', [fact('a', { uid: 1 }), fact('c')]],
+    ['a changed (owner)', [fact('a', { gid: 1 }), fact('c')]],
+    ['a changed (type)', [{ path: 'a' as ImagePath, type: 'dir', mode: 0o755, uid: 0, gid: 0 }, fact('c')]],
+    ['a changed (xattrs)', [fact('a', { xattrs: { 'user.x': '00' } }), fact('c')]],
+  ];
+
+  it.each(edits)('finds: %s', (sentence, after) => {
+    const why = fileDifference('context', [fact('a'), fact('c')], after);
+    expect(why === undefined ? '' : explainMiss(why)).toBe(sentence);
+    expect(factsDigest(after)).not.toBe(factsDigest([fact('a'), fact('c')]));
+  });
+
+  it('finds another link target and another device', () => {
+    const link = (linkTarget: string): FileFact => ({
+      path: 'l' as ImagePath,
+      type: 'symlink',
+      mode: 0o777,
+      uid: 0,
+      gid: 0,
+      linkTarget,
+    });
+    const node = (device: string): FileFact => ({
+      path: 'n' as ImagePath,
+      type: 'char',
+      mode: 0o600,
+      uid: 0,
+      gid: 0,
+      device,
+    });
+    expect(fileDifference('context', [link('a')], [link('b')])).toMatchObject({ change: 'link-target' });
+    expect(fileDifference('context', [node('1:3')], [node('1:5')])).toMatchObject({ change: 'type' });
+  });
+
+  it('counts every other file that differs', () => {
+    const why = fileDifference(
+      'context',
+      [fact('a'), fact('b')],
+      [fact('b', { mode: 0 }), fact('c'), fact('d')],
+    );
+    expect(why).toMatchObject({ path: 'a', change: 'removed', others: 3 });
+    expect(why === undefined ? '' : explainMiss(why)).toBe('a was removed, 3 more files differ');
+  });
+
+  it('finds a difference exactly where the digests differ, at a path that differs', () => {
+    const facts = fc
+      .uniqueArray(fc.constantFrom('a', 'b', 'a/b', 'é', '\u{1f600}', '\ufb01', '\udc80'), { maxLength: 5 })
+      .chain((paths) =>
+        fc.tuple(
+          ...paths.map((path) => fc.record({ path: fc.constant(path), mode: fc.constantFrom(0o644, 0o755) })),
+        ),
+      )
+      .map((list) =>
+        list.map(({ path, mode }) => fact(path, { mode })).sort((x, y) => Buffer.compare(bytes(x), bytes(y))),
+      );
+    fc.assert(
+      fc.property(facts, facts, (before, after) => {
+        const why = fileDifference('context', before, after);
+        expect(why === undefined).toBe(factsDigest(before) === factsDigest(after));
+        if (why?.reason !== 'file-changed') return;
+        const find = (list: readonly FileFact[]) => list.find(({ path }) => path === why.path);
+        expect(find(before)).not.toEqual(find(after));
+      }),
+    );
+  });
+});
+
+function bytes(entry: FileFact): Buffer {
+  return entry.path === '\udc80' ? Buffer.of(0x80) : Buffer.from(entry.path);
+}
+
+describe('explainMiss', () => {
+  it('has a sentence for reasons without details', () => {
+    expect(explainMiss({ reason: 'never-ran' })).toBe('never ran before');
+    expect(explainMiss({ reason: 'evicted' })).toBe('its layer was evicted');
+    expect(explainMiss({ reason: 'no-cache' })).toBe('the cache was switched off for it');
+  });
+
+  it('keeps control characters and text direction marks of names and values from the terminal', () => {
+    const why = { reason: 'file-changed', input: 'context', change: 'content', others: 0 } as const;
+    for (const path of ['a\x1b[2Jb', 'line\nbreak', 'bad\udcff', 'dir\u202etxt', 'c1\u009b2J']) {
+      const sentence = explainMiss({ ...why, path: path as ImagePath });
+      expect(sentence).not.toMatch(/[\0-\x1f\u007f-\u009f\u202e\ud800-\udfff]/);
+    }
+    expect(
+      explainMiss({ reason: 'field-changed', field: 'command', before: 'a', after: '\x1b]0;x\x07' }),
+    ).not.toContain('\x1b');
+  });
+
+  it('shortens long values', () => {
+    const after = '\u{1f600}'.repeat(500);
+    const sentence = explainMiss({ reason: 'field-changed', field: 'command', before: 'x', after });
+    expect(sentence.length).toBeLessThan(200);
+    expect(sentence.isWellFormed()).toBe(true);
+  });
+});
+
+describe('explainHit', () => {
+  it('tells how old the record is and what it saved', () => {
+    const record = { key: 'k' as StepKey, createdAtMs: 1_000_000, durationMs: 83_000 };
+    expect(explainHit(record, 1_000_000 + 2 * 3_600_000)).toBe(
+      'same action, parent and inputs as 2 hours ago, saved 1m23s',
+    );
+    expect(explainHit({ ...record, durationMs: 3210 }, 1_060_000)).toBe(
+      'same action, parent and inputs as 1 minute ago, saved 3.2s',
+    );
+    expect(explainHit({ ...record, durationMs: 5 }, 0)).toBe(
+      'same action, parent and inputs as a moment ago',
+    );
+  });
+});
