@@ -17,14 +17,13 @@ import {
   type SourceRange,
   type StepKey,
 } from '../core/index.ts';
-import { decompress, type ResolvedImage, unpackLayer } from '../image/index.ts';
+import { decompress, formatPlatform, type ResolvedImage, unpackLayer } from '../image/index.ts';
 import type { BuilderParts } from './contract.ts';
 import type { ImageUse } from './graph.ts';
 import type { FoundImage } from './plan.ts';
 import type { Standing } from './standing.ts';
 import { stop } from './stop.ts';
 import type { TransferPhase } from './transfer-phase.ts';
-import { formatPlatform } from './variables.ts';
 
 /** An image whose layers are, or can be brought, into the store. */
 export interface UsableImage {
@@ -171,7 +170,7 @@ export class BaseImages {
         await using active = await parts.snapshotter.prepare(parent);
         await this.#apply(active, layer);
         await using frozen = await active.freeze();
-        return frozen.commit(layer.diffId);
+        return await frozen.commit(layer.diffId);
       },
       signal,
     );

@@ -13,6 +13,7 @@ import type {
   BlobStore,
   DiffSource,
   ImageStore,
+  LayerTable,
   PackedLayer,
   PackOptions,
   Registry,
@@ -28,10 +29,13 @@ export interface BuilderParts {
   readonly openFileIndex: (context: HostPath) => Promise<FileIndex>;
   readonly images: ImageStore;
   readonly blobs: BlobStore;
+  readonly layerTable: LayerTable;
   readonly registry: Registry;
   readonly packLayer: (source: DiffSource, options: PackOptions) => Promise<PackedLayer>;
   /** A folder of this process, on the store's file system, that is gone when it ends. */
   readonly temporary: HostPath;
+  /** Who runs varve: owns what is written outside of the store. */
+  readonly owner: { readonly uid: number; readonly gid: number };
   /** This machine's. */
   readonly platform: Platform;
   /** Milliseconds since 1970. */

@@ -3,3 +3,4 @@ export { type BuildOptions, build } from './build.ts';
 export { type ContainerImage, type ContainerRequest, startContainer } from './container.ts';
 export type { BuilderParts, BuildSuccess, FailedBuild } from './contract.ts';
 export { beginTransfer, type TransferPhase } from './transfer-phase.ts';
+export { parsePlatform } from './variables.ts';

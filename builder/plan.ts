@@ -7,6 +7,7 @@ import {
   type SourceRange,
   unreachable,
 } from '../core/index.ts';
+import { formatPlatform } from '../image/index.ts';
 import {
   type Dockerfile,
   expandWord,
@@ -34,7 +35,7 @@ import { planVolume } from './instructions/volume.ts';
 import { planWorkdir } from './instructions/workdir.ts';
 import { type DraftBase, type PlanContext, StageDraft } from './stage-draft.ts';
 import { stop } from './stop.ts';
-import { DEFAULT_PATH, formatPlatform, PROXY_ARGS, parsePlatform, platformArgs } from './variables.ts';
+import { DEFAULT_PATH, PROXY_ARGS, parsePlatform, platformArgs } from './variables.ts';
 
 export interface PlanInput {
   readonly dockerfile: Dockerfile;

@@ -150,7 +150,6 @@ export class Solver implements AsyncDisposable {
 
   async #look(step: Step, on: Standing, started: number): Promise<Standing> {
     const prepared = await this.#options.prepare(step, this);
-    const { cache } = this.#options.parts;
     const { action, inputs } = prepared;
     const way = stepKey({
       action,
@@ -159,17 +158,16 @@ export class Solver implements AsyncDisposable {
       slot: step.slot,
     });
     const attempt = { step, on, prepared, way, started };
-    if (!step.noCache && cache.knows(action)) {
-      const found = await this.#tryHit(attempt);
-      if (found.kind === 'hit') return this.#finish(found.solved, found.standing);
-    }
-    return this.#run(attempt);
+    const found = await this.#tryHit(attempt);
+    return found.kind === 'hit' ? this.#finish(found.solved, found.standing) : this.#run(attempt);
   }
 
   async #tryHit(attempt: Attempt): Promise<TryHit> {
-    const { step, on, way, started } = attempt;
+    const { step, on, prepared, way, started } = attempt;
     const { cache, snapshotter, now } = this.#options.parts;
-    const parent = await on.committed;
+    if (step.noCache) return { kind: 'miss', why: { reason: 'no-cache' } };
+    // An action without any record differs from whatever was there before, on any parent: no need to wait for the parent's hash.
+    const parent = cache.knows(prepared.action) ? await on.committed : undefined;
     const lookup = await cache.lookup(queryOf(attempt, parent));
     if (lookup.kind === 'miss') return { kind: 'miss', why: lookup.why };
     const { record } = lookup;
@@ -191,23 +189,19 @@ export class Solver implements AsyncDisposable {
   }
 
   /** Runs a step that missed, unless another process has just done so. Resolves as soon as the next step can start. */
-  #run(attempt: Attempt, why?: MissReason): Promise<Standing> {
-    const { step, prepared, on, way } = attempt;
+  #run(attempt: Attempt): Promise<Standing> {
+    const { prepared, on, way } = attempt;
     const { cache } = this.#options.parts;
     const early = Promise.withResolvers<Standing>();
     const whole = cache.exclusively(
       way,
       async () => {
-        let reason = why;
-        if (!step.noCache && cache.knows(prepared.action)) {
-          const found = await this.#tryHit(attempt);
-          if (found.kind === 'hit') return early.resolve(this.#finish(found.solved, found.standing));
-          reason = found.why;
-        }
+        const found = await this.#tryHit(attempt);
+        if (found.kind === 'hit') return early.resolve(this.#finish(found.solved, found.standing));
         const result = await this.#options.limiter.run(() => prepared.execute(on, this.signal));
         if (result !== undefined) this.#frozen.use(result);
         const frozen = result === undefined || result.changes.length === 0 ? undefined : result;
-        const committed = this.#commit(attempt, frozen, reason);
+        const committed = this.#commit(attempt, frozen, this.#options.explain.miss(found.why));
         this.#watch(committed);
         early.resolve({ snapshot: frozen ?? on.snapshot, committed, way });
         await committed;
@@ -223,15 +217,15 @@ export class Solver implements AsyncDisposable {
   async #commit(
     attempt: Attempt,
     frozen: FrozenSnapshot | undefined,
-    why: MissReason | undefined,
+    reason: string,
   ): Promise<CommittedSnapshot | undefined> {
     const { step, on, started } = attempt;
     const { cache, packLayer, now } = this.#options.parts;
     const ms = now() - started;
+    this.#tell(step, { outcome: 'ran', reason, ms });
     const packing = frozen === undefined ? undefined : packLayer(frozen, { signal: this.signal });
     const [parent, packed] = await Promise.all([on.committed, packing]);
     const query = queryOf(attempt, parent);
-    const reason = step.noCache ? ({ reason: 'no-cache' } as const) : (why ?? (await this.#whyMissed(query)));
     let committed = parent;
     if (frozen !== undefined && packed !== undefined) {
       cache.hold([packed.diffId]);
@@ -240,12 +234,12 @@ export class Solver implements AsyncDisposable {
     const record = await cache.record(query, {
       durationMs: ms,
       title: step.info.name,
-      ...(packed === undefined ? {} : { diffId: packed.diffId, layerBytes: packed.size }),
+      ...(packed === undefined ? {} : { layer: packed }),
     });
-    this.#finish({
+    this.solved.set(step.info.index, {
       step,
       outcome: 'ran',
-      reason: this.#options.explain.miss(reason),
+      reason,
       ms,
       key: record.key,
       ...layerOf(record),
@@ -254,24 +248,23 @@ export class Solver implements AsyncDisposable {
     return committed;
   }
 
-  async #whyMissed(query: StepQuery): Promise<MissReason> {
-    const lookup = await this.#options.parts.cache.lookup(query);
-    return lookup.kind === 'miss' ? lookup.why : { reason: 'never-ran' };
+  #finish(solved: SolvedStep, standing: Standing): Standing {
+    this.solved.set(solved.step.info.index, solved);
+    this.#tell(solved.step, solved);
+    return standing;
   }
 
-  #finish(solved: SolvedStep): void;
-  #finish(solved: SolvedStep, standing: Standing): Standing;
-  #finish(solved: SolvedStep, standing?: Standing): Standing | undefined {
-    const { step, outcome, reason, ms } = solved;
-    this.solved.set(step.info.index, solved);
+  #tell(step: Step, told: Pick<SolvedStep, 'outcome' | 'reason' | 'ms'>): void {
+    const { outcome, reason, ms } = told;
     this.#options.emit({ type: 'step.finished', step: step.info.index, outcome, reason, ms });
-    return standing;
   }
 
   #fail(step: Step, error: unknown, started: number): void {
     const ms = this.#options.parts.now() - started;
     const reason = error instanceof Error ? error.message : String(error);
-    this.#finish({ step, outcome: 'failed', reason, ms, createdAtMs: 0 });
+    const failed = { step, outcome: 'failed', reason, ms, createdAtMs: 0 } as const;
+    this.solved.set(step.info.index, failed);
+    this.#tell(step, failed);
   }
 }
 

@@ -6,7 +6,14 @@ import type {
   SourceRange,
   StepKind,
 } from '../core/index.ts';
-import { expandWord, expandWords, type Heredoc, type Instruction, type Word } from '../parser/index.ts';
+import {
+  expandBody,
+  expandWord,
+  expandWords,
+  type Heredoc,
+  type Instruction,
+  type Word,
+} from '../parser/index.ts';
 import type { HistoryItem, StageBase, StagePlan, Step, TreeRef } from './graph.ts';
 import { stop } from './stop.ts';
 import { readEnvironment } from './variables.ts';
@@ -118,16 +125,15 @@ export class StageDraft {
 
   /** Expands a heredoc's body: variables only, quotes are left alone. */
   expandHeredoc(heredoc: Heredoc): string {
-    const result = expandWord(heredoc.body, {
+    const result = expandBody(heredoc.body, {
       escape: this.context.escape,
       lookup: (name) => this.variables.get(name),
-      rawQuotes: true,
     });
     if (!result.ok)
       stop('bad-substitution', `failed to process <<${heredoc.name}: ${result.error.message}`, {
         range: heredoc.range,
       });
-    return result.value.text;
+    return result.value;
   }
 
   /** Shell-form text as the argument list that runs it. */

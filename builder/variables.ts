@@ -1,4 +1,5 @@
 import type { Platform } from '../core/index.ts';
+import { formatPlatform } from '../image/index.ts';
 
 /** Build arguments that need no ARG, reach RUN, and are no part of keys or history. */
 export const PROXY_ARGS: readonly string[] = [
@@ -11,13 +12,6 @@ export const PROXY_ARGS: readonly string[] = [
 
 /** The PATH of images that set none, as Docker has it. */
 export const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
-
-/** `linux/arm64/v8` from its parts. */
-export function formatPlatform(platform: Platform): string {
-  return [platform.os, platform.architecture, platform.variant]
-    .filter((part) => part !== undefined)
-    .join('/');
-}
 
 /** Reads `os/arch[/variant]`; undefined where it is no such text. */
 export function parsePlatform(text: string): Platform | undefined {

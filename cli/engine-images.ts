@@ -1,4 +1,4 @@
-import { BaseImages, type ContainerImage, type UsableImage } from '../builder/index.ts';
+import { BaseImages, type ContainerImage, parsePlatform, type UsableImage } from '../builder/index.ts';
 import {
   type DiffId,
   type Digest,
@@ -16,7 +16,6 @@ import {
   type ImageToWrite,
   type Layer,
   loadArchive,
-  parsePlatform,
   type StoredImage,
   writeDockerArchive,
 } from '../image/index.ts';

@@ -41,7 +41,7 @@ import type {
   TransferOptions,
 } from './engine-contract.ts';
 import { EngineImages } from './engine-images.ts';
-import { VERSION } from './version.ts';
+import { readVersion } from './version.ts';
 
 /** What the parts of the engine share. */
 export interface EngineParts extends BuilderParts {
@@ -103,11 +103,12 @@ async function openParts(
   const layerTable = createLayerTable({ root });
   const openDiff = async (diffId: DiffId) => (await snapshotter.stack(undefined, diffId))?.top();
   const images = createImageStore({ root, blobs, table: layerTable, openDiff });
-  const credentials = createCredentialStore({ configDir: dockerConfig, env });
+  const credentials = createCredentialStore({ configDir: dockerConfig as HostPath, env });
   const registry = createRegistry({
     credentials,
-    registries: config.registries,
-    userAgent: `varve/${VERSION}`,
+    config: config.registries,
+    proxyEnv: env,
+    userAgent: `varve/${readVersion()}`,
   });
   const runner = createRunner({
     tempFolder: temporary,
@@ -150,7 +151,15 @@ async function openSnapshotter(options: {
     );
   }
   const driver = wanted ?? (await chooseDriver({ root, tree: treeOps, userXattrs }));
-  return createSnapshotter({ root, session, driver, tree: treeOps, userXattrs, digestFile, clock });
+  return createSnapshotter({
+    root,
+    session,
+    driver,
+    tree: treeOps,
+    userXattrs,
+    digestFile,
+    clock: { now: clock },
+  });
 }
 
 async function digestFile(path: HostPath): Promise<Digest> {
@@ -182,14 +191,12 @@ async function sweep(root: HostPath, snapshotter: Snapshotter, cache: PrunableCa
 
 class ComposedEngine implements Engine {
   readonly #parts: EngineParts;
-  readonly #options: EngineOptions;
   readonly #cleanup: AsyncDisposableStack;
   readonly #images: EngineImages;
   readonly #cache: EngineCache;
 
   constructor(parts: EngineParts, options: EngineOptions, cleanup: AsyncDisposableStack) {
     this.#parts = parts;
-    this.#options = options;
     this.#cleanup = cleanup;
     this.#images = new EngineImages(parts);
     this.#cache = new EngineCache(parts, options.config.cache.maxBytes);
@@ -234,7 +241,7 @@ class ComposedEngine implements Engine {
   save: Engine['save'] = (names, signal) => this.#images.save(names, signal);
   load: Engine['load'] = (archive, signal) => this.#images.load(archive, signal);
   checkLogin: Engine['checkLogin'] = (host, credentials, signal) =>
-    checkLogin(this.#options, { host, credentials, signal });
+    this.#parts.registry.ping(host, { kind: 'basic', ...credentials }, signal);
 
   report: Engine['report'] = async (id) => this.#parts.buildLog.load(id);
   reports: Engine['reports'] = async (limit) => this.#parts.buildLog.list(limit);

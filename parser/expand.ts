@@ -51,6 +51,15 @@ export function expandWords(
   return ok({ words: expanded.value.words.map((word) => word.text), used: expanded.value.used });
 }
 
+/**
+ * Expands the variables of a heredoc's body; quotes and escape characters stay, as BuildKit treats the files that COPY and
+ * ADD make of heredocs.
+ */
+export function expandBody(text: string, options: ExpandOptions): Result<string, ExpandError> {
+  const expanded = expandText(text, { ...options, rawQuotes: true, rawEscapes: true, keepUnset: false });
+  return expanded.ok ? ok(expanded.value.text) : expanded;
+}
+
 interface LexOptions extends ExpandOptions {
   /** Keeps quotes in the result. */
   readonly rawQuotes: boolean;

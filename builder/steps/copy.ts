@@ -63,7 +63,7 @@ export async function prepareCopy(
       await using active = await parts.snapshotter.prepare(on.snapshot);
       await parts.treeOps.apply(active.root, ops, executeSignal);
       await refuseChangedSources(step, found);
-      return active.freeze();
+      return await active.freeze();
     },
   };
 }

@@ -13,11 +13,12 @@ import {
   type Snapshotter,
   unreachable,
 } from '../../core/index.ts';
+import { formatPlatform } from '../../image/index.ts';
 import type { RunStep } from '../graph.ts';
 import { treeOf } from '../standing.ts';
 import { BuildStop, stop } from '../stop.ts';
 import { lookUpUser } from '../users.ts';
-import { formatEnvironment, formatPlatform } from '../variables.ts';
+import { formatEnvironment } from '../variables.ts';
 import type { PreparedStep } from './prepared-step.ts';
 
 /** Raised when the sandbox changes in a way that commands can see. */
@@ -84,7 +85,7 @@ export function prepareRun(step: RunStep, parts: RunParts): PreparedStep {
       signal.throwIfAborted();
       const failure = failureOf(step, outcome);
       if (failure !== undefined) throw new BuildStop(failure);
-      return active.freeze();
+      return await active.freeze();
     },
   };
 }

@@ -48,7 +48,7 @@ export function prepareWorkdir(
       }
       await using active = await parts.snapshotter.prepare(on.snapshot);
       await parts.treeOps.apply(active.root, ops, signal);
-      return active.freeze();
+      return await active.freeze();
     },
   };
 }
