@@ -22,13 +22,18 @@ import { type LimitFile, limitFiles } from './cgroup-limits.ts';
 
 /** The cgroups of one sandbox, one folder per hierarchy that it joins. */
 export interface SandboxCgroup {
-  /** Files by which a process joins; empty where the machine gives no cgroups. */
+  /** Files by which a process joins hierarchies of version 1. */
   readonly procs: readonly string[];
+  /** Folder of version 2 in which the sandbox's first process is born. */
+  readonly unified: string | undefined;
   readonly folders: readonly string[];
   /** The sandbox's own cgroups as it sees them, read-only, at /sys/fs/cgroup. */
   readonly mounts: readonly Mount[];
-  /** Who keeps device nodes from being opened: rules of version 1, a filter on this folder of version 2, or nobody. */
-  readonly devices: { readonly by: 'rules' | 'nobody' } | { readonly by: 'filter'; readonly folder: string };
+  /**
+   * Who keeps device nodes from being opened: a filter, still to be attached to `unified`; rules of version 1, in force; or
+   * no cgroup at all.
+   */
+  readonly devices: 'filter' | 'rules' | 'nobody';
   /** Processes that the memory limit killed. */
   oomKills(): number;
   /** Removes the folders; no process may be left in them. */
@@ -52,7 +57,7 @@ export interface Cgroups {
 /** The folder that holds all sandboxes of all varve processes of one hierarchy. */
 const HOME = 'varve';
 
-/** moby oci/defaults.go and runc's AllowedDevices: any node may be made, only these may be opened. */
+/** moby oci/defaults.go and runc's AllowedDevices: any node may be made, only these may be opened. Version 2: sandbox_devices.c. */
 const DEVICE_RULES = [
   'c *:* m',
   'b *:* m',
@@ -144,42 +149,36 @@ function tryRemove(folder: string): boolean {
 }
 
 async function build(host: CgroupHost, request: CgroupRequest, name: string): Promise<SandboxCgroup> {
-  const folders = new Map<string, Controller[]>();
-  const folderFor = (controller: Controller) => {
-    const base = host.v1.get(controller) ?? (isUnified(host, controller) ? host.v2?.folder : undefined);
-    return base === undefined ? undefined : join(base, HOME, name);
-  };
+  const folderIn = (base: string | undefined) => (base === undefined ? undefined : join(base, HOME, name));
+  const unified = folderIn(host.v2?.folder);
+  const folderFor = (controller: Controller) =>
+    versionOf(host, controller) === 2 ? unified : folderIn(host.v1.get(controller));
   const limits = limitFiles(request.limits, (controller) => versionOf(host, controller));
+  const wanted = new Map<string, Controller[]>();
   for (const { controller, flag } of limits) {
     const folder = folderFor(controller);
     if (folder === undefined) throw unsupported(flag, `this machine has no ${controller} cgroup`);
-    folders.set(folder, [...(folders.get(folder) ?? []), controller]);
+    wanted.set(folder, [...(wanted.get(folder) ?? []), controller]);
   }
-  const optional: Controller[] = request.deviceRules ? ['pids', 'devices'] : ['pids'];
   const made: string[] = [];
   try {
-    for (const [folder, controllers] of folders) make(host, folder, controllers, made);
-    for (const controller of optional) makeOptional(host, controller, folderFor(controller), made);
+    for (const [folder, controllers] of wanted) make(host, folder, controllers, made);
     for (const limit of limits) writeLimit(folderFor(limit.controller) ?? '', limit);
-    const devices = request.deviceRules
-      ? ruleDevices(host, folderFor('devices'), made)
-      : ({ by: 'rules' } as const);
-    return cgroupOf(host, made, devices);
+    const inUnified = makeOptional(host, unified, made);
+    const devices =
+      inUnified || !request.deviceRules
+        ? 'filter'
+        : ruleDevices(host, folderIn(host.v1.get('devices')), made);
+    return cgroupOf(host, made, { devices, unified: inUnified ? unified : undefined });
   } catch (error) {
     await removeAll(made);
     throw error;
   }
 }
 
-function isUnified(host: CgroupHost, controller: Controller): boolean {
-  // Version 2 has no devices controller: its place is taken by a BPF filter, which every folder can have.
-  if (controller === 'devices') return host.v2 !== undefined;
-  return host.v2?.controllers.has(controller) ?? false;
-}
-
 function versionOf(host: CgroupHost, controller: Controller): 1 | 2 | undefined {
   if (host.v1.has(controller)) return 1;
-  return isUnified(host, controller) ? 2 : undefined;
+  return host.v2?.controllers.has(controller) ? 2 : undefined;
 }
 
 function unsupported(flag: string, why: string, cause?: unknown): MachineError {
@@ -207,18 +206,15 @@ function make(host: CgroupHost, folder: string, controllers: readonly Controller
   }
 }
 
-/** A controller that makes the sandbox tighter, but that nobody asked for by a limit, may be missing or read-only. */
-function makeOptional(
-  host: CgroupHost,
-  controller: Controller,
-  folder: string | undefined,
-  made: string[],
-): void {
-  if (folder === undefined || made.includes(folder)) return;
+/** A cgroup that makes the sandbox tighter, but that no limit asks for, may be out of reach. True when it is there. */
+function makeOptional(host: CgroupHost, folder: string | undefined, made: string[]): boolean {
+  if (folder === undefined) return false;
   try {
-    make(host, folder, controller === 'devices' ? [] : [controller], made);
+    if (!made.includes(folder)) make(host, folder, [], made);
+    return true;
   } catch (error) {
     if (!(error instanceof MachineError)) throw error;
+    return false;
   }
 }
 
@@ -255,25 +251,22 @@ function writeLimit(folder: string, limit: LimitFile): void {
   }
 }
 
-function ruleDevices(
-  host: CgroupHost,
-  folder: string | undefined,
-  made: readonly string[],
-): SandboxCgroup['devices'] {
-  if (folder === undefined || !made.includes(folder)) return { by: 'nobody' };
-  if (!host.v1.has('devices')) return { by: 'filter', folder };
+/** Only where there is no version 2: to join a hierarchy of version 1 takes the kernel some 10 ms. */
+function ruleDevices(host: CgroupHost, folder: string | undefined, made: string[]): 'rules' | 'nobody' {
+  if (folder === undefined || !makeOptional(host, folder, made)) return 'nobody';
   writeFileSync(join(folder, 'devices.deny'), 'a');
   for (const rule of DEVICE_RULES) writeFileSync(join(folder, 'devices.allow'), rule);
-  return { by: 'rules' };
+  return 'rules';
 }
 
 function cgroupOf(
   host: CgroupHost,
   made: readonly string[],
-  devices: SandboxCgroup['devices'],
+  { devices, unified }: Pick<SandboxCgroup, 'devices' | 'unified'>,
 ): SandboxCgroup {
   return {
-    procs: made.map((folder) => join(folder, 'cgroup.procs')),
+    procs: made.filter((folder) => folder !== unified).map((folder) => join(folder, 'cgroup.procs')),
+    unified,
     folders: made,
     mounts: viewsOf(host, made),
     devices,

@@ -73,14 +73,16 @@ async function prepareHost(spec: SandboxSpec, options: RunnerOptions, cgroups: C
   }
 }
 
+const DEVICES = { filter: 'filter', rules: 'elsewhere', nobody: 'nodev' } as const;
+
 async function startNative(program: string, host: Host, start: Start): Promise<SandboxProcess> {
   const { spec, io, startOptions } = start;
   const { cgroup, etc } = host;
   const orders = encodeSandbox(spec, io, {
     mounts: [...cgroup.mounts, ...mountOrder([...etc.mounts, ...spec.mounts])],
     cgroupProcs: cgroup.procs,
-    ...(cgroup.devices.by === 'filter' ? { deviceCgroup: cgroup.devices.folder } : {}),
-    nodev: cgroup.devices.by === 'nobody',
+    unifiedCgroup: cgroup.unified,
+    devices: spec.security === 'insecure' ? 'elsewhere' : DEVICES[cgroup.devices],
     leftovers: [...etc.files, etc.folder, ...cgroup.folders],
   });
   const sandbox = startNativeSandbox(program, orders, io);

@@ -5,12 +5,12 @@ import { WireWriter, writeRootMount } from './native-wire.ts';
 export interface HostSide {
   /** In the order in which they are mounted, the spec's own among them. */
   readonly mounts: readonly Mount[];
-  /** `cgroup.procs` files that the sandbox joins. */
+  /** `cgroup.procs` files of version 1 that the sandbox joins. */
   readonly cgroupProcs: readonly string[];
-  /** Folder of cgroup version 2 that gets a filter of devices; absent where version 1 or `nodev` does it. */
-  readonly deviceCgroup?: string;
-  /** Nothing else keeps device nodes from being opened: the root is mounted `nodev`. */
-  readonly nodev: boolean;
+  /** Folder of cgroup version 2 in which the sandbox is started. */
+  readonly unifiedCgroup?: string | undefined;
+  /** How device nodes are kept from being opened: a filter on `unifiedCgroup`, mount option `nodev` on the root, or elsewhere. */
+  readonly devices: 'filter' | 'nodev' | 'elsewhere';
   /** Files and folders that the supervisor removes, in this order, should varve die. */
   readonly leftovers: readonly string[];
 }
@@ -39,8 +39,9 @@ export function encodeSandbox(spec: SandboxSpec, io: SandboxIo, host: HostSide):
   out.flag(spec.noNewPrivileges);
   out.tag(IO_TAGS[io.mode]);
   out.flag(io.stdin !== undefined);
-  out.flag(host.nodev);
-  out.text(host.deviceCgroup ?? '');
+  out.flag(host.devices === 'nodev');
+  out.flag(host.devices === 'filter');
+  out.text(host.unifiedCgroup ?? '');
   out.texts(host.cgroupProcs);
   out.texts(host.leftovers);
   return out.take();

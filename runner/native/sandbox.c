@@ -12,6 +12,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -45,6 +46,7 @@ struct supervisor {
   struct sandbox_spec spec;
   struct wire_in orders;
   struct opened opened;
+  int cgroup;    /* of version 2, or -1 */
   int root_copy; /* for the stubs: outlives the sandbox's own mount of the root */
   struct stub_list stubs;
   pid_t init;
@@ -104,6 +106,14 @@ static void open_sources(struct supervisor *self) {
     if (fd >= 0) adjust_mount(fd, mount->readonly, mount->target);
     self->opened.mounts[i] = fd;
   }
+}
+
+static void enter_cgroup(struct supervisor *self) {
+  const char *path = self->spec.unified_cgroup;
+  if (*path == '\0') return;
+  self->cgroup = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (self->cgroup < 0) fail(errno, CODE, path, "cannot open the cgroup");
+  if (self->spec.device_filter) device_filter_attach(self->cgroup);
 }
 
 /* Whether `path` lies below the target of an earlier mount, where the root's own folders are out of sight. */
@@ -173,12 +183,19 @@ static void start_init(struct supervisor *self) {
   }
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, status) < 0) fail(errno, CODE, NULL, "cannot make a socket");
   struct plan plan = plan_sandbox(&self->spec, &self->opened);
-  unsigned long flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | (self->spec.own_network ? CLONE_NEWNET : 0);
-  self->init = (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, NULL);
+  uint64_t flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | (self->spec.own_network ? CLONE_NEWNET : 0);
+  struct clone_args arguments = {.flags = flags, .exit_signal = SIGCHLD};
+  if (self->cgroup >= 0) {
+    /* Born there rather than moved there: the kernel then need not stop every fork on the machine for it. */
+    arguments.flags |= CLONE_INTO_CGROUP;
+    arguments.cgroup = (uint64_t)self->cgroup;
+  }
+  self->init = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
   if (self->init < 0) fail(errno, CODE, NULL, "cannot make namespaces");
   if (self->init == 0) {
     close(status[0]);
     close(CONTROL);
+    if (self->cgroup >= 0) close(self->cgroup);
     if (self->root_copy >= 0) close(self->root_copy);
     for (struct stub *stub = self->stubs.newest; stub != NULL; stub = stub->next) close(stub->parent);
     sandbox_init(&self->spec, &plan, io, status[1]);
@@ -349,6 +366,7 @@ int sandbox_main(int argc, char **argv) {
   umask(022);
 
   struct supervisor *self = wire_allocate(sizeof *self);
+  self->cgroup = -1;
   self->root_copy = -1;
   self->master = -1;
   self->in.from = self->in.to = self->out.from = self->out.to = self->err.from = self->err.to = -1;
@@ -356,7 +374,7 @@ int sandbox_main(int argc, char **argv) {
   self->spec = sandbox_spec_read(&self->orders);
   prepare(self);
   open_sources(self);
-  if (*self->spec.device_cgroup != '\0') device_filter_attach(self->spec.device_cgroup);
+  enter_cgroup(self);
   make_stubs(self);
   start_init(self);
   watch(self);

@@ -2,7 +2,6 @@
 #include "sandbox_devices.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/bpf.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -66,7 +65,7 @@ static struct code write_filter(void) {
   return code;
 }
 
-void device_filter_attach(const char *cgroup) {
+void device_filter_attach(int folder) {
   struct code code = write_filter();
   union bpf_attr load;
   memset(&load, 0, sizeof load);
@@ -75,15 +74,12 @@ void device_filter_attach(const char *cgroup) {
   load.insn_cnt = (uint32_t)code.count;
   load.license = (uint64_t)(uintptr_t) "Apache-2.0";
   int program = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof load);
-  if (program < 0) fail(errno, CODE, cgroup, "the kernel does not take a device filter");
-  int folder = open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder < 0) fail(errno, CODE, cgroup, "cannot open the cgroup");
+  if (program < 0) fail(errno, CODE, NULL, "the kernel does not take a device filter");
   union bpf_attr attach;
   memset(&attach, 0, sizeof attach);
   attach.target_fd = (uint32_t)folder;
   attach.attach_bpf_fd = (uint32_t)program;
   attach.attach_type = BPF_CGROUP_DEVICE;
-  if (syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof attach) < 0) fail(errno, CODE, cgroup, "cannot attach the device filter");
-  close(folder);
+  if (syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof attach) < 0) fail(errno, CODE, NULL, "cannot attach the device filter");
   close(program);
 }

@@ -4,8 +4,8 @@
 
 /*
  * Attaches Docker's device rules (making any node is allowed; opening only the usual pseudo devices and terminals) to the cgroup v2
- * folder. Ends the process with code `sandbox-setup` where the kernel refuses.
+ * folder that is open as `folder`. Ends the process with code `sandbox-setup` where the kernel refuses.
  */
-void device_filter_attach(const char *cgroup);
+void device_filter_attach(int folder);
 
 #endif

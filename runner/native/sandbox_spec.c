@@ -56,7 +56,8 @@ struct sandbox_spec sandbox_spec_read(struct wire_in *in) {
   spec.io = wire_u8(in);
   spec.has_stdin = wire_u8(in) != 0;
   spec.nodev = wire_u8(in) != 0;
-  spec.device_cgroup = wire_text(in);
+  spec.device_filter = wire_u8(in) != 0;
+  spec.unified_cgroup = wire_text(in);
   spec.cgroup_procs = wire_texts(in, &count);
   spec.leftovers = wire_texts(in, &count);
   return spec;

@@ -8,7 +8,8 @@
  * texts args; texts env; text cwd; u32 uid; u32 gid; u32 number of further groups, u32 each; text hostname;
  * u8 own network; u64 size of /dev/shm; u8 Docker's security; u8 no_new_privs; u8 io: 'P' pipes, 'T' terminal, 'I' inherited;
  * u8 whether standard input is given; u8 whether devices are kept from opening by the mount option nodev;
- * text cgroup v2 folder that gets a device filter, or nothing; texts cgroup.procs files to join; texts leftovers.
+ * u8 whether the cgroup v2 folder gets a device filter; text cgroup v2 folder to start in, or nothing; texts cgroup.procs files
+ * to join; texts leftovers.
  */
 #ifndef VARVE_SANDBOX_SPEC_H
 #define VARVE_SANDBOX_SPEC_H
@@ -44,7 +45,8 @@ struct sandbox_spec {
   enum { IO_PIPE = 'P', IO_TERMINAL = 'T', IO_INHERIT = 'I' } io;
   bool has_stdin;
   bool nodev;
-  char *device_cgroup;
+  bool device_filter;
+  char *unified_cgroup;
   char **cgroup_procs;
   /* Files and empty folders of this sandbox on the host, removed in this order when varve itself has died. */
   char **leftovers;

@@ -48,13 +48,14 @@ static bool move_up(struct removal *removal, int folder, const char *name) {
 }
 
 static int remove_folder(struct removal *removal, int folder, const char *name, int depth) {
-  if (unlinkat(folder, name, AT_REMOVEDIR) == 0) return 0;
+  if (unlinkat(folder, name, AT_REMOVEDIR) == 0 || errno == ENOENT) return 0;
   if (errno != ENOTEMPTY && errno != EEXIST && errno != EACCES) return -1;
   if (depth >= DEEPEST && move_up(removal, folder, name)) return 0;
   int fd = open_to_empty(folder, name);
-  if (fd < 0) return -1;
+  if (fd < 0) return errno == ENOENT ? 0 : -1;
   if (empty_folder(removal, fd, depth) < 0) return -1;
-  return unlinkat(folder, name, AT_REMOVEDIR);
+  /* Somebody else may be removing the same trash. */
+  return unlinkat(folder, name, AT_REMOVEDIR) == 0 || errno == ENOENT ? 0 : -1;
 }
 
 static int remove_entry(struct removal *removal, int folder, const char *name, int depth) {
@@ -100,7 +101,7 @@ int remove_below(int folder, const char *name) {
   if (unlinkat(folder, name, 0) == 0 || errno == ENOENT || errno == ENOTDIR) return 0;
   if (unlinkat(folder, name, AT_REMOVEDIR) == 0) return 0;
   removal.top = openat(folder, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (removal.top < 0) return -1;
+  if (removal.top < 0) return errno == ENOENT ? 0 : -1;
   int result = remove_folder(&removal, folder, name, 0);
   int error = errno;
   close(removal.top);
