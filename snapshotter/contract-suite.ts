@@ -1,0 +1,353 @@
+import { existsSync, lstatSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import {
+  type CommittedSnapshot,
+  changePath,
+  imagePath,
+  ROOT_PATH,
+  type RootMount,
+  type Snapshotter,
+  type TreeOp,
+} from '../core/index.ts';
+import { diffIdOf, layer, Rig, treeListing, treeOps, walk } from './test-rig.ts';
+
+const BASE = `
+  mkdir -p dir/sub other; chmod 711 dir
+  echo one > dir/one; echo two > dir/two; echo deep > dir/sub/deep
+  echo file > file; ln -s dir link; ln -s /abs/olute abs
+  touch -d '2001-02-03 04:05:06.123456789' dir/one dir/sub file
+  touch -h -d '2001-02-03 04:05:06.987654321' link
+`;
+
+const file = (path: string, content: string): TreeOp => ({
+  op: 'file',
+  path: imagePath(path),
+  attributes: { mode: 0o644, uid: 0, gid: 0 },
+  content: { kind: 'bytes', bytes: Buffer.from(content) },
+});
+
+/** Steps on top of {@link BASE} whose outcome must be what a plain folder would show. */
+const STEPS: Readonly<Record<string, string>> = {
+  'nothing changed': 'true',
+  whiteouts: 'rm file dir/one; rm -r dir/sub',
+  'a whole folder removed': 'rm -r dir',
+  'an opaque folder': 'rm -r dir; mkdir dir; chmod 711 dir; echo new > dir/new',
+  'an opaque folder with an old name': 'rm -r dir; mkdir -p dir/sub; echo again > dir/sub/deep',
+  'removed and made again within one step':
+    'rm -r dir; mkdir dir; rmdir dir; mkdir dir; echo x > dir/x; rm dir/x',
+  'a file that becomes a folder': 'rm file; mkdir file; echo in > file/in',
+  'a folder that becomes a file': 'rm -r dir; echo flat > dir',
+  'a folder that becomes a symlink': 'rm -r dir; ln -s other dir; echo via > dir/via',
+  'a symlink that becomes a folder': 'rm link; mkdir link; echo in > link/in',
+  'a symlink that becomes a file': 'rm abs; echo abs > abs',
+  'a symlink that leads elsewhere': 'ln -sfn other link',
+  'renamed files': 'mv file file2; mv dir/one other/uno',
+  'changed in place': 'echo more >> dir/two; truncate -s 1 file',
+  'changed in place with its time set back':
+    't=$(stat -c %y dir/one); printf \'ENO\\n\' > dir/one; touch -d "$t" dir/one',
+  'only a mode changed': 'chmod 600 dir/one; chmod 1777 other',
+  'only an owner changed': 'chown 12:34 dir/one other; chown -h 5:6 link',
+  'only a time changed':
+    "touch -d '1999-12-31 23:59:59.000000001' file dir; touch -h -d '1999-01-01 00:00:00.5' abs",
+  'times before 1970': "touch -d '1960-01-01 00:00:00.25' file",
+  'hard links within the step': 'echo h > h1; ln h1 dir/h2; ln h1 a-first; ln -P link dir/link2',
+  'a hard link to a file below': 'ln file other/file2',
+  'a hard link to a symlink below': 'ln -P link other/link2',
+  'set-id bits': 'cp /bin/true su; chown 3:4 su; chmod 6755 su; chmod 2775 other',
+  'file capabilities': 'cp /bin/true ping; setcap cap_net_raw+ep ping',
+  'extended attributes':
+    'setfattr -n user.note -v value file; setfattr -n user.dir -v 0x00ff dir; setfattr -h -n trusted.link -v on link',
+  'extended attributes of the root folder': 'setfattr -n user.root -v r .; chmod 700 .; chown 7:8 .',
+  'device nodes, fifos and sockets':
+    'mknod block b 7 300; mknod -m 600 char c 1 3; mkfifo -m 640 pipe; python3 -c "import socket; socket.socket(socket.AF_UNIX).bind(\'sock\')"',
+  'odd names':
+    "printf x > $'new\\nline'; printf y > $'bad\\xff\\x80'; mkdir \"$(printf 'n%.0s' {1..255})\"; touch ' ' '\\' '*' -- -dash .wh.x",
+  'sparse files':
+    'truncate -s 50M sparse; echo middle | dd of=sparse bs=1 seek=20000000 conv=notrunc status=none',
+  'an empty folder and an empty file': 'mkdir empty; : > nothing',
+};
+
+/** What every driver promises; see core/snapshot.ts. The oracle is a plain folder on which the same is done. */
+export function describeContract(driver: 'overlay' | 'copy'): void {
+  let rig: Rig;
+  let snapshotter: Snapshotter;
+
+  beforeEach(() => {
+    rig = new Rig(driver);
+    snapshotter = rig.open();
+  });
+  afterEach(() => rig.dispose());
+
+  const script = (name: string, text: string) => ({
+    name,
+    write: (root: RootMount) => rig.run(root, text),
+  });
+  const ops = (name: string, list: readonly TreeOp[]) => ({
+    name,
+    write: (root: RootMount) => treeOps.apply(root, list),
+  });
+  /** What is left in the folders of active snapshots and uncommitted diffs. */
+  const leftovers = () => ({
+    active: readdirSync(join(rig.root, 'active')).flatMap((name) =>
+      readdirSync(join(rig.root, 'active', name)),
+    ),
+    data: readdirSync(join(rig.root, 'diffs/data')).length,
+    trash: readdirSync(join(rig.root, 'trash')),
+  });
+
+  describe('a step survives freeze, commit and another process:', () => {
+    for (const [title, step] of Object.entries(STEPS)) {
+      test(title, async () => {
+        rig.runOracle(`chmod 755 .; ${BASE}`);
+        const { committed: base } = await layer(snapshotter, undefined, script('base', BASE));
+        expect(await treeListing(base.tree())).toEqual(await rig.oracleListing());
+        rig.runOracle(step);
+        const { frozen, committed } = await layer(snapshotter, base, script('step', step));
+        const expected = await rig.oracleListing();
+        expect(await treeListing(frozen.tree())).toEqual(expected);
+        expect(await treeListing(committed.tree())).toEqual(expected);
+        const elsewhere = await rig.open('two').find([diffIdOf('base'), diffIdOf('step')]);
+        expect(await treeListing(elsewhere?.tree() ?? base.tree())).toEqual(expected);
+        expect((await elsewhere?.top())?.changes).toEqual(frozen.changes);
+        // What stands on it sees the same: the diff taken from it is empty.
+        const { frozen: still } = await layer(snapshotter, committed, script('still', 'true'));
+        expect(still.changes).toEqual([]);
+        expect(await treeListing(still.tree())).toEqual(expected);
+      });
+    }
+  });
+
+  describe('an empty snapshot', () => {
+    test('is a root folder 0755 with a fixed time', async () => {
+      const { frozen, committed } = await layer(snapshotter, undefined, script('empty', 'true'));
+      expect(frozen.changes).toEqual([]);
+      expect(await walk(committed.tree())).toEqual([
+        { path: '', type: 'dir', mode: 0o755, uid: 0, gid: 0, size: 0, mtime: { sec: 0, nsec: 0 } },
+      ]);
+      expect(await committed.tree().list(imagePath('absent'))).toEqual([]);
+    });
+
+    test('has a root folder in its changes only when that differs from the parent’s', async () => {
+      const { frozen: same } = await layer(snapshotter, undefined, script('a', 'touch f'));
+      expect(same.changes.map(changePath)).toEqual(['f']);
+      const { frozen: other } = await layer(snapshotter, same, script('b', 'chmod 750 .'));
+      expect(other.changes.map(changePath)).toEqual(['']);
+      expect((await other.tree().lstat(ROOT_PATH))?.mode).toBe(0o750);
+    });
+  });
+
+  describe('changes', () => {
+    test('come in path order with parents, and an opaque folder or its whiteouts hide what was below', async () => {
+      const { committed: base } = await layer(snapshotter, undefined, script('base', BASE));
+      const { frozen } = await layer(
+        snapshotter,
+        base,
+        script('s', 'rm -r dir; mkdir dir; echo n > dir/n; rm file'),
+      );
+      const told = frozen.changes.map((change) => `${change.kind} ${changePath(change)}`);
+      expect(told).toContain('set dir');
+      expect(told).toContain('set dir/n');
+      expect(told).toContain('whiteout file');
+      expect(told.some((line) => line === 'opaque dir' || line === 'whiteout dir/one')).toBe(true);
+      expect(frozen.changes.map(changePath)).toEqual(frozen.changes.map(changePath).toSorted());
+      expect(lstatSync(join(frozen.folder, 'file')).isCharacterDevice()).toBe(true);
+    });
+
+    test('keep holes in files', async () => {
+      const { frozen } = await layer(snapshotter, undefined, script('s', 'truncate -s 64M f; echo end >> f'));
+      const { committed } = await layer(snapshotter, frozen, script('t', 'true'));
+      const place = await committed.tree().hostPath(imagePath('f'));
+      expect(statSync(place).size).toBe(64 * 1024 * 1024 + 4);
+      expect(statSync(place).blocks * 512).toBeLessThan(1024 * 1024);
+    });
+  });
+
+  describe('a stack', () => {
+    test('of 250 diffs is mounted, read and written', async () => {
+      let top: CommittedSnapshot | undefined;
+      for (let i = 0; i < 250; i++) {
+        const list = [
+          file(`f${i % 10}`, `${i}`),
+          file(`d/n${i}`, `${i}`),
+          ...(i > 0 ? [removal(`d/n${i - 1}`)] : []),
+        ];
+        const deep = driver === 'copy' && i >= 20;
+        if (deep) break;
+        top = (await layer(snapshotter, top, ops(`${i}`, list))).committed;
+      }
+      const last = driver === 'copy' ? 19 : 249;
+      const { committed } = await layer(
+        snapshotter,
+        top,
+        ops('top', [removal(`d/n${last}`), file('top', 'x')]),
+      );
+      expect((await walk(committed.tree())).map((entry) => entry.path)).toEqual([
+        '',
+        'd',
+        ...Array.from({ length: 10 }, (_, i) => `f${i}`),
+        'top',
+      ]);
+      expect(committed.diffIds).toHaveLength(last + 2);
+    }, 120_000);
+
+    test('lays a diff on another parent', async () => {
+      const { committed: a } = await layer(
+        snapshotter,
+        undefined,
+        ops('a', [file('a', '1'), file('d/a', '1')]),
+      );
+      await layer(snapshotter, a, ops('b', [file('d/b', '2'), removal('a')]));
+      const { committed: c } = await layer(
+        snapshotter,
+        undefined,
+        ops('c', [file('c', '3'), file('a', '4'), file('d/c', '3')]),
+      );
+      const stacked = await snapshotter.stack(c, diffIdOf('b'));
+      const paths = (await walk(stacked?.tree() ?? a.tree())).map((entry) => entry.path);
+      expect(paths).toEqual(['', 'c', 'd', 'd/b', 'd/c']);
+      expect(stacked?.diffIds).toEqual([diffIdOf('c'), diffIdOf('b')]);
+      expect(await snapshotter.stack(c, diffIdOf('unknown'))).toBeUndefined();
+      expect(await snapshotter.find([diffIdOf('c'), diffIdOf('unknown')])).toBeUndefined();
+    });
+
+    test('is mounted for reading', async () => {
+      const { committed } = await layer(snapshotter, undefined, ops('a', [file('a', '1')]));
+      {
+        await using readable = await snapshotter.mountable(committed);
+        rig.run(readable.root, 'test "$(cat a)" = 1');
+      }
+      expect(leftovers()).toEqual({ active: [], data: 1, trash: [] });
+    });
+
+    test('tells digests and places of files, of hard links too', async () => {
+      const { committed: a } = await layer(snapshotter, undefined, script('a', 'echo x > b; ln b a; ln b c'));
+      const { committed: b } = await layer(snapshotter, a, ops('b', [removal('a')]));
+      const entries = await walk(b.tree());
+      expect(entries.map((entry) => [entry.path, entry.hardlinkTo])).toEqual([
+        ['', undefined],
+        ['b', undefined],
+        ['c', 'b'],
+      ]);
+      const expected = await a.tree().digest(imagePath('a'));
+      expect(await b.tree().digest(imagePath('c'))).toBe(expected);
+      const again = await rig.open('two').find(b.diffIds);
+      expect(await again?.tree().digest(imagePath('b'))).toBe(expected);
+      await expect(b.tree().digest(imagePath('a'))).rejects.toThrow('no regular file');
+      await expect(b.tree().digest(ROOT_PATH)).rejects.toThrow('no regular file');
+    });
+  });
+
+  describe('life', () => {
+    test('a child prepared on a frozen snapshot goes on while that is committed', async () => {
+      await using active = await snapshotter.prepare(undefined);
+      await treeOps.apply(active.root, [file('a', '1')]);
+      await using frozen = await active.freeze();
+      await using child = await snapshotter.prepare(frozen);
+      const committed = await frozen.commit(diffIdOf('a'));
+      await treeOps.apply(child.root, [file('b', '2')]);
+      const grandchild = await child.freeze();
+      const both = await grandchild.commit(diffIdOf('b'));
+      expect(both.parent?.id).toBe(committed.id);
+      expect((await walk(both.tree())).map((entry) => entry.path)).toEqual(['', 'a', 'b']);
+    });
+
+    test('a child goes on when another process was first to commit the diff under it', async () => {
+      const other = rig.open('two');
+      await using active = await snapshotter.prepare(undefined);
+      await treeOps.apply(active.root, [file('a', '1')]);
+      const frozen = await active.freeze();
+      const child = await snapshotter.prepare(frozen);
+      const theirs = await layer(other, undefined, ops('a', [file('a', '1')]));
+      const ours = await frozen.commit(diffIdOf('a'));
+      expect(ours.lowers).toEqual(theirs.committed.lowers);
+      expect(leftovers().data).toBe(2);
+      await treeOps.apply(child.root, [file('b', '2')]);
+      const both = await (await child.freeze()).commit(diffIdOf('b'));
+      expect((await walk(both.tree())).map((entry) => entry.path)).toEqual(['', 'a', 'b']);
+      expect(leftovers()).toEqual({ active: [], data: 2, trash: [] });
+    });
+
+    test('what is not committed is gone when disposed of', async () => {
+      {
+        await using active = await snapshotter.prepare(undefined);
+        await treeOps.apply(active.root, [file('a', '1')]);
+      }
+      {
+        await using active = await snapshotter.prepare(undefined);
+        await using frozen = await active.freeze();
+        expect(existsSync(frozen.folder)).toBe(true);
+      }
+      expect(leftovers()).toEqual({ active: [], data: 0, trash: [] });
+    });
+
+    test('many commit the same diff at once: one is stored', async () => {
+      const many = Array.from({ length: 6 }, (_, i) => rig.open(`s${i}`));
+      const made = await Promise.all(many.map((one) => layer(one, undefined, ops('same', [file('a', '1')]))));
+      expect(new Set(made.map(({ committed }) => committed.lowers[0])).size).toBe(1);
+      expect(leftovers()).toEqual({ active: [], data: 1, trash: [] });
+    });
+
+    test('wrong order of calls is a bug, told as such', async () => {
+      const active = await snapshotter.prepare(undefined);
+      const frozen = await active.freeze();
+      await expect(active.freeze()).rejects.toThrow('active no longer');
+      const child = await (await snapshotter.prepare(frozen)).freeze();
+      await expect(child.commit(diffIdOf('x'))).rejects.toThrow('parent is not committed');
+      await child[Symbol.asyncDispose]();
+      await frozen[Symbol.asyncDispose]();
+      await expect(frozen.commit(diffIdOf('x'))).rejects.toThrow('thrown away');
+    });
+  });
+
+  describe('the store', () => {
+    test('lists and removes diffs', async () => {
+      await layer(snapshotter, undefined, ops('a', [file('a', 'five5')]));
+      expect(await snapshotter.diffs()).toEqual([
+        { diffId: diffIdOf('a'), bytes: 5, createdAtMs: expect.any(Number) },
+      ]);
+      await snapshotter.remove([diffIdOf('a'), diffIdOf('absent')]);
+      expect(await snapshotter.diffs()).toEqual([]);
+      expect(await snapshotter.find([diffIdOf('a')])).toBeUndefined();
+      expect(leftovers()).toEqual({ active: [], data: 0, trash: [] });
+    });
+
+    test('sweeps what dead sessions left and nothing else', async () => {
+      const dead = rig.open('dead');
+      const { committed } = await layer(dead, undefined, ops('kept', [file('a', '1')]));
+      const active = await dead.prepare(committed);
+      await treeOps.apply(active.root, [file('b', 'x'.repeat(1000))]);
+      await (await dead.prepare(committed)).freeze();
+      const alive = await snapshotter.prepare(committed);
+      await (await rig.open('alive').prepare(committed)).freeze();
+      mkdirSync(join(rig.root, 'trash/left'));
+      const freed = await snapshotter.sweep((session) => session === 'alive');
+      expect(freed).toBeGreaterThanOrEqual(1000);
+      expect(leftovers()).toEqual({ active: [expect.any(String)], data: 2, trash: [] });
+      expect(readdirSync(join(rig.root, 'active')).sort()).toEqual(['alive', 'one']);
+      await treeOps.apply(alive.root, [file('c', '3')]);
+      expect(await snapshotter.find([diffIdOf('kept')])).toBeDefined();
+    });
+
+    test('forgets a diff that a power cut damaged, at its first use after the restart', async () => {
+      const { committed } = await layer(
+        snapshotter,
+        undefined,
+        ops('a', [file('a', 'content'), file('b', 'content')]),
+      );
+      const home = join(committed.lowers[0] ?? '', '..');
+      const write = (name: string, text: string) => rig.runOracle(`printf '${text}' > '${join(home, name)}'`);
+      write('boot', 'an-earlier-start');
+      expect(await rig.open('sound').find(committed.diffIds)).toBeDefined();
+      expect(existsSync(join(home, 'boot'))).toBe(false);
+      write('boot', 'an-earlier-start');
+      write('fs/b', '');
+      expect(await rig.open('damaged').find(committed.diffIds)).toBeUndefined();
+      expect(existsSync(home)).toBe(false);
+    });
+  });
+}
+
+function removal(path: string): TreeOp {
+  return { op: 'remove', path: imagePath(path) };
+}

@@ -1,0 +1,409 @@
+import { randomBytes } from 'node:crypto';
+import {
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  readlink,
+  rename,
+  rm,
+  symlink,
+  unlink,
+  writeFile,
+} from 'node:fs/promises';
+import { LRUCache } from 'lru-cache';
+import {
+  asDigest,
+  type Change,
+  type DiffId,
+  type Digest,
+  digestHex,
+  type Entry,
+  errnoOf,
+  type HostPath,
+  type ImagePath,
+  isDigest,
+  joinHost,
+  MachineError,
+  type StoredDiff,
+  type TreeOps,
+} from '../core/index.ts';
+import { DiffIndex } from './diff-index.ts';
+import { DigestNotes } from './digest-notes.ts';
+import {
+  decodeHeader,
+  decodeManifest,
+  encodeManifest,
+  LONGEST_HEADER,
+  type Manifest,
+  type ManifestHeader,
+} from './manifest.ts';
+import type { TreeLayer } from './merged-tree.ts';
+
+export interface DiffStoreOptions {
+  readonly root: HostPath;
+  /** Names the process in what it has not committed yet. */
+  readonly session: string;
+  readonly tree: TreeOps;
+  readonly userXattrs: boolean;
+  readonly digestFile: (path: HostPath) => Promise<Digest>;
+  readonly clock: { now(): number };
+}
+
+/** Indexes of about this many changes are kept in memory. */
+const MOST_CACHED_CHANGES = 1_000_000;
+
+const LINK_TARGET = /^\.\.\/data\/([A-Za-z0-9_-]+)$/;
+
+/** One diff on disk: `diffs/data/<uid>`, where it stays until it is removed, committed or not. */
+export class Diff implements TreeLayer {
+  readonly uid: string;
+  readonly home: HostPath;
+  readonly folder: HostPath;
+  readonly #store: DiffStore;
+  readonly #notes: DigestNotes;
+  #header: Promise<ManifestHeader> | undefined;
+
+  constructor(store: DiffStore, uid: string) {
+    this.uid = uid;
+    this.home = joinHost(store.dataFolder, uid);
+    this.folder = joinHost(this.home, 'fs');
+    this.#store = store;
+    this.#notes = new DigestNotes(joinHost(this.home, 'digests'));
+  }
+
+  index(): Promise<DiffIndex> {
+    return this.#store.index(this);
+  }
+
+  async root(): Promise<Entry> {
+    this.#header ??= this.#store.header(this.uid).then((header) => header ?? this.#torn());
+    return (await this.#header).root;
+  }
+
+  async digest(path: ImagePath): Promise<Digest> {
+    const verdict = (await this.index()).verdict(path);
+    const entry = verdict?.kind === 'entry' ? verdict.entry : undefined;
+    if (entry?.type !== 'file') throw new Error(`no regular file in the diff: ${path}`);
+    const name = entry.hardlinkTo ?? path;
+    return this.#notes.get(name, () => this.#store.options.digestFile(joinHost(this.folder, name)));
+  }
+
+  async load(): Promise<Manifest> {
+    return (await this.#store.manifest(this.uid)) ?? this.#torn();
+  }
+
+  #torn(): never {
+    throw new MachineError(
+      'snapshot-corrupt',
+      `the manifest of the diff in ${this.home} is missing or torn`,
+      {
+        hint: 'another process may have removed the diff; try again',
+      },
+    );
+  }
+}
+
+/**
+ * Diffs on disk, as docs/on-disk-format.md states: data folders that never move, and commits that are symlinks from
+ * a digest to a data folder.
+ */
+export class DiffStore {
+  readonly options: DiffStoreOptions;
+  readonly dataFolder: HostPath;
+  /** An empty folder: the bottom of overlays that would have no lower folder, or too few. */
+  readonly emptyFolder: HostPath;
+  readonly #names: HostPath;
+  readonly #active: HostPath;
+  readonly #trash: HostPath;
+  readonly #indexes = new LRUCache<string, DiffIndex>({
+    maxSize: MOST_CACHED_CHANGES,
+    sizeCalculation: (index) => index.changes.length + 1,
+  });
+  readonly #diffs = new Map<string, Diff>();
+  /** Data folders that were found sound since this machine's last start. */
+  readonly #sound = new Set<string>();
+  #ready: Promise<void> | undefined;
+  #bootId: Promise<string> | undefined;
+
+  constructor(options: DiffStoreOptions) {
+    if (!/^[A-Za-z0-9._-]+$/.test(options.session) || options.session.startsWith('.')) {
+      throw new Error(`not a session's name: ${JSON.stringify(options.session)}`);
+    }
+    this.options = options;
+    this.dataFolder = joinHost(options.root, 'diffs/data');
+    this.emptyFolder = joinHost(options.root, 'diffs/empty');
+    this.#names = joinHost(options.root, 'diffs/sha256');
+    this.#active = joinHost(options.root, 'active');
+    this.#trash = joinHost(options.root, 'trash');
+  }
+
+  /** Makes the store's folders, once. */
+  ready(): Promise<void> {
+    this.#ready ??= (async () => {
+      const own = joinHost(this.#active, this.options.session);
+      for (const folder of [this.dataFolder, this.emptyFolder, this.#names, own, this.#trash]) {
+        await mkdir(folder, { recursive: true, mode: 0o700 });
+      }
+    })();
+    return this.#ready;
+  }
+
+  /** A fresh folder for an active snapshot: `active/<session>/<n>`. */
+  async makeActive(): Promise<HostPath> {
+    await this.ready();
+    return makeUnique(joinHost(this.#active, this.options.session));
+  }
+
+  /** Takes `fs` of an active snapshot's folder for a diff's; nobody may have it mounted. What else lies there is removed. */
+  async adopt(active: HostPath, manifest: Omit<Manifest, 'createdAtMs'>): Promise<Diff> {
+    const home = joinHost(active, 'diff');
+    await mkdir(home, { mode: 0o700 });
+    await writeFile(joinHost(home, 'owner'), this.options.session);
+    await writeFile(joinHost(home, 'boot'), await this.#boot());
+    const createdAtMs = this.options.clock.now();
+    await writeFile(joinHost(home, 'manifest'), encodeManifest({ ...manifest, createdAtMs }));
+    await rename(joinHost(active, 'fs'), joinHost(home, 'fs'));
+    const uid = await this.#place(home);
+    this.#sound.add(uid);
+    this.#indexes.set(uid, new DiffIndex(manifest.changes));
+    await this.options.tree.removeAll([active]);
+    return this.#diff(uid);
+  }
+
+  /** Puts `diff` under its digest, or finds that another process was first. Returns the one that is stored. */
+  async commit(diff: Diff, diffId: DiffId): Promise<Diff> {
+    for (;;) {
+      try {
+        // Unlike a rename, this never replaces what another process has put there.
+        await symlink(`../data/${diff.uid}`, joinHost(this.#names, digestHex(diffId)));
+        return diff;
+      } catch (error) {
+        if (errnoOf(error) !== 'EEXIST') throw error;
+      }
+      const theirs = await this.find(diffId);
+      if (theirs !== undefined) return theirs;
+    }
+  }
+
+  /** The committed diff; undefined where it is not in the store, or was damaged by a power cut (then it is forgotten). */
+  async find(diffId: DiffId): Promise<Diff | undefined> {
+    const uid = await this.#target(digestHex(diffId));
+    if (uid === undefined) return undefined;
+    if (this.#sound.has(uid)) return this.#diff(uid);
+    if (await this.#isSound(uid)) {
+      this.#sound.add(uid);
+      return this.#diff(uid);
+    }
+    await this.remove([diffId]);
+    return undefined;
+  }
+
+  async remove(diffIds: readonly DiffId[]): Promise<void> {
+    await this.ready();
+    const doomed: string[] = [];
+    for (const diffId of diffIds) {
+      const name = digestHex(diffId);
+      const uid = await this.#target(name);
+      await unlink(joinHost(this.#names, name)).catch(ignoreAbsent);
+      if (uid !== undefined) doomed.push(uid);
+    }
+    await this.discard(doomed.map((uid) => joinHost(this.dataFolder, uid)));
+  }
+
+  /** Moves folders out of sight, then removes them. */
+  async discard(folders: readonly HostPath[]): Promise<void> {
+    await this.options.tree.removeAll(await this.#throwAway(folders));
+  }
+
+  async stored(): Promise<readonly StoredDiff[]> {
+    const stored: StoredDiff[] = [];
+    for (const name of await namesIn(this.#names)) {
+      const digest = `sha256:${name}`;
+      const uid = isDigest(digest) ? await this.#target(name) : undefined;
+      const header = uid === undefined ? undefined : await this.header(uid);
+      if (header === undefined) continue;
+      stored.push({
+        diffId: asDigest(digest) as DiffId,
+        bytes: header.bytes,
+        createdAtMs: header.createdAtMs,
+      });
+    }
+    return stored;
+  }
+
+  async sweep(isAlive: (session: string) => boolean): Promise<number> {
+    await this.ready();
+    const isDead = (session: string) => session !== this.options.session && !isAlive(session);
+    const doomed: HostPath[] = [];
+    for (const session of await namesIn(this.#active)) {
+      if (isDead(session)) doomed.push(joinHost(this.#active, session));
+    }
+    doomed.push(...(await this.#orphans(isDead)));
+    await this.#throwAway(doomed);
+    const trash = (await namesIn(this.#trash)).map((name) => joinHost(this.#trash, name));
+    let freed = 0;
+    for (const folder of trash) freed += await this.#sizeOf(folder);
+    await this.options.tree.removeAll(trash);
+    return freed;
+  }
+
+  async header(uid: string): Promise<ManifestHeader | undefined> {
+    const file = await open(joinHost(this.dataFolder, uid, 'manifest')).catch(ignoreAbsent);
+    if (file === undefined) return undefined;
+    try {
+      const start = Buffer.allocUnsafe(LONGEST_HEADER);
+      const { bytesRead } = await file.read(start, 0, LONGEST_HEADER, 0);
+      return decodeHeader(start.subarray(0, bytesRead));
+    } finally {
+      await file.close();
+    }
+  }
+
+  async manifest(uid: string): Promise<Manifest | undefined> {
+    const bytes = await readFile(joinHost(this.dataFolder, uid, 'manifest')).catch(ignoreAbsent);
+    return bytes === undefined ? undefined : decodeManifest(bytes);
+  }
+
+  async index(diff: Diff): Promise<DiffIndex> {
+    const known = this.#indexes.get(diff.uid);
+    if (known !== undefined) return known;
+    const index = new DiffIndex((await diff.load()).changes);
+    this.#indexes.set(diff.uid, index);
+    return index;
+  }
+
+  #diff(uid: string): Diff {
+    let diff = this.#diffs.get(uid);
+    if (diff === undefined) {
+      diff = new Diff(this, uid);
+      this.#diffs.set(uid, diff);
+    }
+    return diff;
+  }
+
+  async #target(name: string): Promise<string | undefined> {
+    const target = await readlink(joinHost(this.#names, name)).catch(ignoreAbsent);
+    return target === undefined ? undefined : LINK_TARGET.exec(target)?.[1];
+  }
+
+  /** Gives a finished diff its place under a free name. */
+  async #place(home: HostPath): Promise<string> {
+    for (;;) {
+      const uid = randomBytes(6).toString('base64url');
+      try {
+        await rename(home, joinHost(this.dataFolder, uid));
+        return uid;
+      } catch (error) {
+        const errno = errnoOf(error);
+        if (errno !== 'ENOTEMPTY' && errno !== 'EEXIST') throw error;
+      }
+    }
+  }
+
+  #boot(): Promise<string> {
+    this.#bootId ??= readFile('/proc/sys/kernel/random/boot_id', 'utf8').then((text) => text.trim());
+    return this.#bootId;
+  }
+
+  /**
+   * Whether a diff is as it was committed. Nothing is forced to the disk at a commit; instead the first use after a
+   * restart of the machine compares the files with the manifest, once: a power cut leaves files short or missing.
+   */
+  async #isSound(uid: string): Promise<boolean> {
+    const mark = joinHost(this.dataFolder, uid, 'boot');
+    const boot = await readFile(mark, 'utf8').catch(ignoreAbsent);
+    if (boot === undefined || boot === (await this.#boot())) return (await this.header(uid)) !== undefined;
+    const manifest = await this.manifest(uid);
+    if (manifest === undefined) return false;
+    const folder = joinHost(this.dataFolder, uid, 'fs');
+    const found = await this.options.tree.scanDiff(folder, { userXattrs: this.options.userXattrs });
+    if (!sameChanges(manifest.changes, found)) return false;
+    await rm(mark, { force: true });
+    return true;
+  }
+
+  /**
+   * Data folders of dead sessions that no commit names. Owners are asked before the commits are read: a session that is
+   * dead by then commits nothing any more.
+   */
+  async #orphans(isDead: (session: string) => boolean): Promise<HostPath[]> {
+    const dead: string[] = [];
+    for (const uid of await namesIn(this.dataFolder)) {
+      const owner = await readFile(joinHost(this.dataFolder, uid, 'owner'), 'utf8').catch(ignoreAbsent);
+      if (owner === undefined || isDead(owner)) dead.push(uid);
+    }
+    if (dead.length === 0) return [];
+    const committed = new Set<string>();
+    for (const name of await namesIn(this.#names)) {
+      const uid = await this.#target(name);
+      if (uid !== undefined) committed.add(uid);
+    }
+    return dead.filter((uid) => !committed.has(uid)).map((uid) => joinHost(this.dataFolder, uid));
+  }
+
+  async #throwAway(folders: readonly HostPath[]): Promise<HostPath[]> {
+    const thrown: HostPath[] = [];
+    for (const folder of folders) {
+      const trash = await makeUnique(this.#trash);
+      const moved = await rename(folder, trash).then(() => true, ignoreAbsent);
+      if (moved === undefined) continue;
+      thrown.push(trash);
+    }
+    return thrown;
+  }
+
+  async #sizeOf(folder: HostPath): Promise<number> {
+    try {
+      const entries = await this.options.tree.scanTree(folder);
+      return entries.reduce((sum, entry) => sum + (entry.hardlinkTo === undefined ? entry.size : 0), 0);
+    } catch (error) {
+      // Another process may be emptying the same trash: then the bytes are its to count.
+      if (error instanceof MachineError) return 0;
+      throw error;
+    }
+  }
+}
+
+/** What does not exist is undefined; anything else that goes wrong goes on. */
+function ignoreAbsent(error: unknown): undefined {
+  if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
+  throw error;
+}
+
+async function namesIn(folder: HostPath): Promise<readonly string[]> {
+  return (await readdir(folder).catch(ignoreAbsent)) ?? [];
+}
+
+/** Makes a folder with a short name that nobody else has. */
+async function makeUnique(parent: HostPath): Promise<HostPath> {
+  for (;;) {
+    const folder = joinHost(parent, randomBytes(4).toString('hex'));
+    try {
+      await mkdir(folder, { mode: 0o700 });
+      return folder;
+    } catch (error) {
+      if (errnoOf(error) !== 'EEXIST') throw error;
+    }
+  }
+}
+
+/** Compares the manifest with a scan; the root is the scan's alone where the diff does not change it. */
+function sameChanges(manifest: readonly Change[], scan: readonly Change[]): boolean {
+  const skipRoot = (changes: readonly Change[]) =>
+    changes.filter((change) => change.kind !== 'set' || change.entry.path !== '');
+  const encode = (changes: readonly Change[]) => {
+    const root: Entry = { ...EMPTY, path: '' as ImagePath };
+    return encodeManifest({ createdAtMs: 0, root, changes: skipRoot(changes) });
+  };
+  return encode(manifest).equals(encode(scan));
+}
+
+const EMPTY: Omit<Entry, 'path'> = {
+  type: 'dir',
+  mode: 0o755,
+  uid: 0,
+  gid: 0,
+  size: 0,
+  mtime: { sec: 0, nsec: 0 },
+};

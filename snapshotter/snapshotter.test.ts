@@ -1,0 +1,7 @@
+import { describe } from 'vitest';
+import { describeContract } from './contract-suite.ts';
+import { isRoot } from './test-rig.ts';
+
+// The steps of the suite chown, mknod and mount, whatever the driver needs.
+describe.skipIf(!isRoot)('snapshotter, overlay driver', () => describeContract('overlay'));
+describe.skipIf(!isRoot)('snapshotter, copy driver', () => describeContract('copy'));

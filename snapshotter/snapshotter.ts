@@ -1,0 +1,323 @@
+import {
+  type ActiveSnapshot,
+  type Change,
+  type CommittedSnapshot,
+  chainId,
+  type DiffId,
+  type FrozenSnapshot,
+  type HostPath,
+  type MountableSnapshot,
+  type RootMount,
+  type Snapshot,
+  type SnapshotId,
+  type Snapshotter,
+} from '../core/index.ts';
+import { createCopyDriver } from './copy-driver.ts';
+import { type Diff, DiffStore, type DiffStoreOptions } from './diff-store.ts';
+import type { Driver, Stack, Writable } from './driver.ts';
+import { MergedTree } from './merged-tree.ts';
+import { createOverlayDriver } from './overlay-driver.ts';
+import { emptyRoot, giveAttributes, rootChanged } from './root-folder.ts';
+
+export interface SnapshotterOptions extends DiffStoreOptions {
+  /** See `chooseDriver`. */
+  readonly driver: 'overlay' | 'copy';
+}
+
+/**
+ * Snapshots in `root`, as docs/on-disk-format.md states. Folders are made at first use.
+ *
+ * `digestFile` digests a file of the store that never changes, at most once per file and diff; `clock` dates new diffs.
+ * Methods throw MachineError (`disk-full`, `tree-io`, `mount-failed`, `too-many-layers`, `snapshot-corrupt`).
+ */
+export function createSnapshotter(options: SnapshotterOptions): Snapshotter {
+  const store = new DiffStore(options);
+  const { tree, userXattrs } = options;
+  const driver =
+    options.driver === 'overlay'
+      ? createOverlayDriver({ tree, userXattrs, empty: store.emptyFolder })
+      : createCopyDriver({ tree, userXattrs, digestFile: options.digestFile });
+  const context: Context = { store, driver, holds: new Holds(store) };
+  return {
+    driver: options.driver,
+    prepare: (parent) => prepare(context, parent),
+    find: (diffIds) => find(context, diffIds),
+    async stack(parent, diffId) {
+      const diff = await store.find(diffId);
+      return diff === undefined ? undefined : new Committed(context, asCommitted(parent), { diff, diffId });
+    },
+    mountable: (snapshot) => mountable(context, snapshot),
+    diffs: () => store.stored(),
+    remove: (diffIds) => store.remove(diffIds),
+    sweep: (isAlive) => store.sweep(isAlive),
+  };
+}
+
+interface Context {
+  readonly store: DiffStore;
+  readonly driver: Driver;
+  readonly holds: Holds;
+}
+
+/** Snapshots of this room, whose diffs can be told. */
+type OwnSnapshot = Frozen | Committed;
+
+function own(snapshot: Snapshot): OwnSnapshot;
+function own(snapshot: Snapshot | undefined): OwnSnapshot | undefined;
+function own(snapshot: Snapshot | undefined): OwnSnapshot | undefined {
+  if (snapshot === undefined || snapshot instanceof Frozen || snapshot instanceof Committed) return snapshot;
+  throw new Error('a snapshot of another snapshotter');
+}
+
+function asCommitted(snapshot: CommittedSnapshot | undefined): Committed | undefined {
+  if (snapshot === undefined || snapshot instanceof Committed) return snapshot;
+  throw new Error('a snapshot of another snapshotter');
+}
+
+/** Topmost first. */
+function diffsOf(snapshot: OwnSnapshot | undefined): Diff[] {
+  const diffs: Diff[] = [];
+  for (let at = snapshot; at !== undefined; at = at.parent) diffs.push(at.diff);
+  return diffs;
+}
+
+async function stackOf(snapshot: OwnSnapshot | undefined): Promise<Stack> {
+  const diffs = diffsOf(snapshot);
+  const root = (await diffs[0]?.root()) ?? emptyRoot();
+  return { lowers: diffs.map((diff) => diff.folder), tree: new MergedTree(diffs, emptyRoot()), root };
+}
+
+/** Keeps uncommitted data folders while something stands on them, whatever becomes of their snapshots. */
+class Holds {
+  readonly #store: DiffStore;
+  readonly #counts = new Map<string, number>();
+  readonly #doomed = new Map<string, Diff>();
+
+  constructor(store: DiffStore) {
+    this.#store = store;
+  }
+
+  hold(diffs: readonly Diff[]): void {
+    for (const { uid } of diffs) this.#counts.set(uid, (this.#counts.get(uid) ?? 0) + 1);
+  }
+
+  async release(diffs: readonly Diff[]): Promise<void> {
+    for (const diff of diffs) {
+      const count = (this.#counts.get(diff.uid) ?? 0) - 1;
+      if (count > 0) this.#counts.set(diff.uid, count);
+      else this.#counts.delete(diff.uid);
+    }
+    await this.#removeFree();
+  }
+
+  /** Removes a diff that is not committed as soon as nothing stands on it. */
+  async doom(diff: Diff): Promise<void> {
+    this.#doomed.set(diff.uid, diff);
+    await this.#removeFree();
+  }
+
+  async #removeFree(): Promise<void> {
+    const free = [...this.#doomed.values()].filter((diff) => !this.#counts.has(diff.uid));
+    for (const diff of free) this.#doomed.delete(diff.uid);
+    await this.#store.discard(free.map((diff) => diff.home));
+  }
+}
+
+async function prepare(context: Context, parent: Snapshot | undefined): Promise<ActiveSnapshot> {
+  const below = own(parent);
+  const diffs = diffsOf(below);
+  context.holds.hold(diffs);
+  try {
+    const stack = await stackOf(below);
+    const home = await context.store.makeActive();
+    try {
+      const writable = await context.driver.prepare(home, stack);
+      return new Active(context, below, { home, stack, writable, diffs });
+    } catch (error) {
+      await context.store.discard([home]);
+      throw error;
+    }
+  } catch (error) {
+    await context.holds.release(diffs);
+    throw error;
+  }
+}
+
+async function find(context: Context, diffIds: readonly DiffId[]): Promise<CommittedSnapshot | undefined> {
+  if (diffIds.length === 0) throw new Error('a snapshot has at least one diff');
+  let snapshot: Committed | undefined;
+  for (const diffId of diffIds) {
+    const diff = await context.store.find(diffId);
+    if (diff === undefined) return undefined;
+    snapshot = new Committed(context, snapshot, { diff, diffId });
+  }
+  return snapshot;
+}
+
+async function mountable(context: Context, snapshot: Snapshot): Promise<MountableSnapshot> {
+  const diffs = diffsOf(own(snapshot));
+  const home = await context.store.makeActive();
+  context.holds.hold(diffs);
+  let disposed = false;
+  const dispose = async () => {
+    if (disposed) return;
+    disposed = true;
+    await context.store.discard([home]);
+    await context.holds.release(diffs);
+  };
+  try {
+    const root = await context.driver.mountable(home, await stackOf(own(snapshot)));
+    return { root, [Symbol.asyncDispose]: dispose };
+  } catch (error) {
+    await dispose();
+    throw error;
+  }
+}
+
+interface ActiveParts {
+  readonly home: HostPath;
+  readonly stack: Stack;
+  readonly writable: Writable;
+  /** The diffs that it stands on, held until it ends. */
+  readonly diffs: readonly Diff[];
+}
+
+class Active implements ActiveSnapshot {
+  readonly parent: OwnSnapshot | undefined;
+  readonly root: RootMount;
+  readonly #context: Context;
+  readonly #parts: ActiveParts;
+  #ended = false;
+
+  constructor(context: Context, parent: OwnSnapshot | undefined, parts: ActiveParts) {
+    this.parent = parent;
+    this.root = parts.writable.root;
+    this.#context = context;
+    this.#parts = parts;
+  }
+
+  async freeze(): Promise<FrozenSnapshot> {
+    if (this.#ended) throw new Error('the snapshot is active no longer');
+    const { stack, writable, home } = this.#parts;
+    const [first, ...rest] = await writable.capture();
+    if (first?.kind !== 'set' || first.entry.path !== '') throw new Error('a diff without its root folder');
+    const changed = rootChanged(stack.root, first.entry);
+    const root = changed ? first.entry : stack.root;
+    const changes: readonly Change[] = changed ? [first, ...rest] : rest;
+    if (!changed) await giveAttributes(this.#context.store.options.tree, `${home}/fs` as HostPath, root);
+    const diff = await this.#context.store.adopt(home, { root, changes });
+    this.#ended = true;
+    await this.#context.holds.release(this.#parts.diffs);
+    return new Frozen(this.#context, this.parent, { diff, changes });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#ended) return;
+    this.#ended = true;
+    await this.#context.store.discard([this.#parts.home]);
+    await this.#context.holds.release(this.#parts.diffs);
+  }
+}
+
+/** What frozen and committed snapshots share. */
+abstract class Layered implements Snapshot {
+  abstract readonly parent: OwnSnapshot | undefined;
+  /** The topmost diff. */
+  abstract readonly diff: Diff;
+
+  get lowers(): readonly HostPath[] {
+    return diffsOf(this.self()).map((diff) => diff.folder);
+  }
+
+  tree(): MergedTree {
+    return new MergedTree(diffsOf(this.self()), emptyRoot());
+  }
+
+  protected abstract self(): OwnSnapshot;
+}
+
+class Frozen extends Layered implements FrozenSnapshot {
+  readonly parent: OwnSnapshot | undefined;
+  readonly changes: readonly Change[];
+  readonly #context: Context;
+  readonly #made: Diff;
+  #committed: Committed | undefined;
+  #disposed = false;
+
+  constructor(
+    context: Context,
+    parent: OwnSnapshot | undefined,
+    parts: { readonly diff: Diff; readonly changes: readonly Change[] },
+  ) {
+    super();
+    this.#context = context;
+    this.parent = parent;
+    this.#made = parts.diff;
+    this.changes = parts.changes;
+  }
+
+  /** After the commit the stored one, which another process may have made. */
+  get diff(): Diff {
+    return this.#committed?.diff ?? this.#made;
+  }
+
+  get folder(): HostPath {
+    return this.diff.folder;
+  }
+
+  /** The same snapshot once it is committed. */
+  get committed(): Committed | undefined {
+    return this.#committed;
+  }
+
+  async commit(diffId: DiffId): Promise<CommittedSnapshot> {
+    if (this.#committed !== undefined) return this.#committed;
+    if (this.#disposed) throw new Error('the snapshot was thrown away');
+    const parent = this.parent instanceof Frozen ? this.parent.committed : this.parent;
+    if (this.parent !== undefined && parent === undefined) throw new Error('the parent is not committed');
+    const diff = await this.#context.store.commit(this.#made, diffId);
+    this.#committed = new Committed(this.#context, parent, { diff, diffId });
+    if (diff !== this.#made) await this.#context.holds.doom(this.#made);
+    return this.#committed;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#disposed || this.#committed !== undefined) return;
+    this.#disposed = true;
+    await this.#context.holds.doom(this.#made);
+  }
+
+  protected override self(): Frozen {
+    return this;
+  }
+}
+
+class Committed extends Layered implements CommittedSnapshot {
+  readonly parent: Committed | undefined;
+  readonly diff: Diff;
+  readonly id: SnapshotId;
+  readonly diffIds: readonly DiffId[];
+  readonly #context: Context;
+
+  constructor(
+    context: Context,
+    parent: Committed | undefined,
+    top: { readonly diff: Diff; readonly diffId: DiffId },
+  ) {
+    super();
+    this.#context = context;
+    this.parent = parent;
+    this.diff = top.diff;
+    this.id = chainId(parent?.id, top.diffId);
+    this.diffIds = [...(parent?.diffIds ?? []), top.diffId];
+  }
+
+  async top(): Promise<{ readonly changes: readonly Change[]; readonly folder: HostPath }> {
+    const { changes } = await this.#context.store.index(this.diff);
+    return { changes, folder: this.diff.folder };
+  }
+
+  protected override self(): Committed {
+    return this;
+  }
+}
