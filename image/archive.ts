@@ -44,6 +44,7 @@ async function fill(pack: Pack, files: readonly ArchiveFile[]): Promise<void> {
     const written = Promise.withResolvers<void>();
     const header = { ...common, name: path, size, type: 'file', mode: 0o644 } as const;
     const entry = pack.entry(header, (error) => (error ? written.reject(error) : written.resolve()));
+    entry.on('error', written.reject);
     written.promise.catch(() => {});
     for await (const chunk of read()) {
       if (!entry.write(chunk)) await Promise.race([once(entry, 'drain'), written.promise]);

@@ -104,7 +104,9 @@ export function createClient(options: ClientOptions): Client {
         if (!(error instanceof ConnectionError)) throw error;
         failure = error;
       }
-      if (!(await pause(attempt, response, call.signal))) {
+      // A mirror that cannot be reached is not worth waiting for: the registry behind it is asked next.
+      const next = failure !== undefined && call.endpoint.isMirror;
+      if (next || !(await pause(attempt, response, call.signal))) {
         if (response !== undefined) return response;
         throw unreachableRegistry(call.endpoint, failure);
       }

@@ -205,7 +205,8 @@ async function* blobBytes(options: PullOptions, descriptor: Descriptor): AsyncGe
       failure = error;
     }
     if (received > before) attempt = 1;
-    if (await client.pause(attempt, response, signal)) continue;
+    const nextIsBetter = endpoint.isMirror && received === 0 && failure !== undefined;
+    if (!nextIsBetter && (await client.pause(attempt, response, signal))) continue;
     if (failure === undefined && response !== undefined) {
       throw await failureOf(response, endpoint, `pulling ${reference.repository}`);
     }
