@@ -52,7 +52,8 @@ export class EngineCache {
   }
 
   async prune(options: PruneOptions): Promise<PruneResult> {
-    const { images, now } = this.#parts;
+    const { cache, images, now, snapshotter } = this.#parts;
+    const swept = await snapshotter.sweep((session) => cache.isAlive(session));
     if (options.all) {
       for (const image of await images.list())
         if (image.names.length === 0) await images.delete(image.manifestDigest);
@@ -68,7 +69,7 @@ export class EngineCache {
       signal: options.signal,
     });
     const blobBytes = await this.removeUnneededBlobs();
-    return { removed: result.records, freedBytes: result.bytes + blobBytes };
+    return { removed: result.records, freedBytes: swept + result.bytes + blobBytes };
   }
 
   /** Brings the cache below its limit again, where it has one. */

@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { arch } from 'node:os';
 import { type BuilderParts, build, startContainer } from '../builder/index.ts';
-import { isSessionAlive, openFileIndex, openStepCache, type PrunableCache } from '../cache/index.ts';
+import { openFileIndex, openStepCache, type PrunableCache } from '../cache/index.ts';
 import {
   asDigest,
   type BuildRequest,
@@ -98,6 +98,7 @@ async function openParts(
   await mkdir(temporary, { recursive: true, mode: 0o700 });
   cleanup.defer(() => rm(temporary, { recursive: true, force: true }));
   const snapshotter = await openSnapshotter({ root, session, treeOps, env, clock: now });
+  cleanup.defer(() => snapshotter.close());
   await sweep(root, snapshotter, cache);
   const blobs = createBlobStore({ root });
   const layerTable = createLayerTable({ root });
@@ -180,13 +181,16 @@ function thisPlatform(): Platform {
   return { os: 'linux', architecture: ARCHITECTURES[arch()] ?? arch() };
 }
 
-/** Removes what processes that died left in the store; what lives is left alone. */
+/**
+ * Removes what processes that died left in the store; what lives is left alone. Every session has its folder below `tmp` for as
+ * long as it lives, so that without such a folder there is nothing to look for.
+ */
 async function sweep(root: HostPath, snapshotter: Snapshotter, cache: PrunableCache): Promise<void> {
-  await snapshotter.sweep((session) => cache.isAlive(session));
   const folder = joinHost(root, 'tmp');
-  for (const session of await readdir(folder)) {
-    if (!isSessionAlive(root, session)) await rm(joinHost(folder, session), { recursive: true, force: true });
-  }
+  const dead = (await readdir(folder)).filter((session) => !cache.isAlive(session));
+  if (dead.length === 0) return;
+  await snapshotter.sweep((session) => cache.isAlive(session));
+  for (const session of dead) await rm(joinHost(folder, session), { recursive: true, force: true });
 }
 
 class ComposedEngine implements Engine {

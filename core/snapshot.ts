@@ -36,6 +36,8 @@ export interface Snapshotter {
   remove(diffIds: readonly DiffId[]): Promise<void>;
   /** Removes what dead processes left behind (`isAlive` tells of a session name). Returns bytes freed. */
   sweep(isAlive: (session: string) => boolean): Promise<number>;
+  /** Removes what this session left unfinished; nothing of it may be in use. The last call. */
+  close(): Promise<void>;
 }
 
 export interface Snapshot {

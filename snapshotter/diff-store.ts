@@ -248,6 +248,10 @@ export class DiffStore {
     return freed;
   }
 
+  async close(): Promise<void> {
+    await this.options.tree.removeAll([joinHost(this.#active, this.options.session)]);
+  }
+
   async header(uid: string): Promise<ManifestHeader | undefined> {
     const file = await open(joinHost(this.dataFolder, uid, 'manifest')).catch(ignoreAbsent);
     if (file === undefined) return undefined;

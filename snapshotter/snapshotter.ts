@@ -50,6 +50,7 @@ export function createSnapshotter(options: SnapshotterOptions): Snapshotter {
     diffs: () => store.stored(),
     remove: (diffIds) => store.remove(diffIds),
     sweep: (isAlive) => store.sweep(isAlive),
+    close: () => store.close(),
   };
 }
 
