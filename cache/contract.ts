@@ -210,6 +210,8 @@ export interface Selection {
 export interface RecordUsage {
   readonly key: StepKey;
   readonly diffId?: DiffId;
+  /** Bytes of the diff's layer as a plain tar; present with `diffId`. */
+  readonly layerBytes?: number;
   /** What the step stood on; absent for `FROM scratch`. */
   readonly parent?: SnapshotId;
   readonly kind: StepKind;
@@ -260,7 +262,8 @@ export interface PrunableCache extends StepCache {
    * diff, forgets its records and awaits `remove`. So whoever holds before that finds the diff and keeps it; whoever
    * holds after that finds it gone, which is a miss. Nobody sees a diff vanish that he found while holding it.
    *
-   * Until it settles no other method of this object may be called (plain Error); other processes only wait.
+   * Until it settles no other method of this object may be called (plain Error); other processes only wait, so `remove`
+   * should take a diff out of sight and may leave the deletion of its files for later.
    */
   prune(
     request: PruneRequest,

@@ -1,7 +1,7 @@
 import { renameSync, statSync } from 'node:fs';
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import { type Digest, errnoOf, type HostPath, isDigest, MachineError } from '../core/index.ts';
-import { blockFor, waitForLockBlocking } from './locks.ts';
+import { blockFor, createEmpty, waitForLockBlocking } from './locks.ts';
 import { extendedSqliteCode, sqliteCode } from './sqlite-error.ts';
 
 export interface DatabaseOptions {
@@ -17,7 +17,8 @@ export interface DatabaseOptions {
 
 export type Row = Readonly<Record<string, SQLOutputValue>>;
 
-const BUSY_TIMEOUT_MS = 10_000;
+/** Longer than any write transaction: the longest is the removal of one diff (see `PrunableCache.prune`). */
+const BUSY_TIMEOUT_MS = 60_000;
 const BUSY_TRIES = 50;
 const BUSY_PAUSE_MS = 20;
 
@@ -188,6 +189,8 @@ function opensWell(options: DatabaseOptions): boolean {
 
 /** Opens, sets WAL, and migrates an older schema in one transaction. Two processes may do this at once. */
 function openConnection({ path, migrations }: DatabaseOptions): DatabaseSync {
+  // Preimages hold the values of build arguments: nobody else may read them. SQLite gives its log the same mode.
+  createEmpty(path);
   const connection = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
   try {
     refuseNewer(connection, path, migrations.length);

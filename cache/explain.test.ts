@@ -73,6 +73,9 @@ describe('firstDifference', () => {
     expect(told(BASE, defined({ mounts: [{ type: 'cache' }] }))).toBe(
       'flag --mount was added: "[{\\"type\\":\\"cache\\"}]"',
     );
+    expect(told(defined({ script: { text: 'a' } }), defined({ script: { text: 'b' } }))).toBe(
+      'its heredoc changed',
+    );
     expect(told(defined({ workdir: '/app' }), BASE)).toBe('the working directory was removed');
     expect(told(BASE, { ...BASE, action: { ...BASE.action, version: 2 } })).toBe(
       'the format of its key changed from 1 to 2',

@@ -31,10 +31,18 @@ const FLAGS: Readonly<Record<string, string>> = {
 };
 
 const WORDS: Readonly<Record<string, string>> = {
+  inline: 'its heredoc',
+  script: 'its heredoc',
   version: 'the format of its key',
   kind: 'the instruction',
   workdir: 'the working directory',
 };
+
+/** Fields whose values are not for reading: objects and digests. */
+const OPAQUE_FIELDS: readonly string[] = [...VARIABLE_FIELDS, 'inline', 'script'];
+
+/** Inputs that need no name in a sentence. */
+const CONTEXTS: readonly string[] = ['context', 'the build context'];
 
 /** Longest value that a sentence quotes. */
 const QUOTED = 60;
@@ -70,8 +78,8 @@ function fieldDifference(past: Action, now: Action): MissReason | undefined {
   for (const field of sortedUnion(before, after)) {
     if (isVariables(field, before[field]) && isVariables(field, after[field])) continue;
     if (sameValue(before[field], after[field])) continue;
-    // A field of variables that is no object would show values.
-    if (VARIABLE_FIELDS.includes(field)) return { reason: 'field-changed', field, before: '', after: '' };
+    // Variables come here where the field is no object: it must not show their values either.
+    if (OPAQUE_FIELDS.includes(field)) return { reason: 'field-changed', field, before: '', after: '' };
     return { reason: 'field-changed', field, before: shown(before[field]), after: shown(after[field]) };
   }
   return undefined;
@@ -208,7 +216,7 @@ function explainField(why: Extract<MissReason, { reason: 'field-changed' }>): st
 
 function explainFile(why: Extract<MissReason, { reason: 'file-changed' }>): string {
   const path = why.path === '' ? 'the folder itself' : printable(why.path);
-  const where = why.input === 'context' ? '' : ` in ${printable(why.input)}`;
+  const where = CONTEXTS.includes(why.input) ? '' : ` in ${printable(why.input)}`;
   const verb = why.change === 'added' || why.change === 'removed' ? `was ${why.change}` : 'changed';
   const what = verb === 'changed' ? ` (${why.change.replace('-', ' ')})` : '';
   const others =

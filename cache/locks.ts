@@ -157,8 +157,11 @@ function heldLock(path: HostPath, database: DatabaseSync): KernelLock {
   };
 }
 
-/** Makes the file where there is none. Never opens one that exists: closing it would drop this process's locks on it. */
-function createEmpty(path: HostPath): void {
+/**
+ * Makes a file that only its owner can read, where there is none. Never opens one that exists: closing it would drop this
+ * process's fcntl locks on it.
+ */
+export function createEmpty(path: HostPath): void {
   try {
     closeSync(openSync(path, 'wx', 0o600));
   } catch (error) {

@@ -364,6 +364,7 @@ describe('openStepCache', () => {
     const inner = join(root, 'a', 'b') as HostPath;
     openStepCache({ root: inner, session: 's', clock: () => 0 }).close();
     expect(statSync(inner).mode & 0o777).toBe(0o700);
+    expect(statSync(join(inner, 'varve.db')).mode & 0o777).toBe(0o600);
     await mkdir(join(root, 'file'));
     await writeFile(join(root, 'file', 'x'), '');
     expect(() =>
