@@ -254,6 +254,36 @@ describe('FileIndex.save', () => {
   });
 });
 
+describe.skipIf(process.getuid?.() !== 0)('on a full disk (needs root)', () => {
+  let disk: HostPath;
+
+  beforeEach(async () => {
+    disk = join(root, 'disk') as HostPath;
+    await mkdir(disk);
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', disk]);
+  });
+
+  afterEach(() => execFileSync('umount', [disk]));
+
+  it('FileIndex.save says so, keeps the index that was there and leaves no temporary file', async () => {
+    put('a', 'one');
+    const index = await openIndex({ root: disk });
+    await ask(index, 'a');
+    await index.save();
+    const file = join(disk, 'index', indexName(context));
+    const before = await readFile(file);
+    expect(() => writeFileSync(join(disk, 'filler'), Buffer.alloc(128 * 1024))).toThrow('ENOSPC');
+    put('b', 'two');
+    await ask(index, 'b');
+    await expect(index.save()).rejects.toMatchObject({ code: 'disk-full' });
+    expect(await readFile(file)).toEqual(before);
+    expect(await readdir(join(disk, 'index'))).toEqual([indexName(context)]);
+    await rm(join(disk, 'filler'));
+    await index.save();
+    expect(decodeIndex(context, await readFile(file))?.size).toBe(2);
+  });
+});
+
 describe('openFileIndex', () => {
   it('takes a truncated, flipped, foreign or newer index for an empty one', async () => {
     put('a', 'one');

@@ -140,6 +140,17 @@ describe('exclusively', () => {
     cache.close();
   });
 
+  it('lets one process in at a time, also while holders are killed', async () => {
+    const contenders = Array.from({ length: 3 }, (_, at) => start('contend', `c${at}`));
+    const lines = Promise.all(contenders.map((child) => child.lines));
+    for (let at = 0; at < 4; at += 1) {
+      const victim = start('work', `victim${at}`);
+      await victim.said('working');
+      await victim.kill();
+    }
+    expect((await lines).flat()).toEqual([]);
+  });
+
   it('runs a step once that 8 processes want', async () => {
     const all = Array.from({ length: 8 }, (_, at) => start('step', `p${at}`));
     const outcomes = (await Promise.all(all.map((child) => child.lines))).flat();

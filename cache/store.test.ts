@@ -1,4 +1,5 @@
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -287,6 +288,41 @@ describe('hold and prune', () => {
     });
     cache.close();
     expect(() => cache.knows(query().action)).toThrow('closed');
+  });
+});
+
+describe.skipIf(process.getuid?.() !== 0)('on a full disk (needs root)', () => {
+  let disk: HostPath;
+
+  beforeEach(async () => {
+    disk = join(root, 'disk') as HostPath;
+    await mkdir(disk);
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=512k', 'tmpfs', disk]);
+  });
+
+  afterEach(() => execFileSync('umount', [disk]));
+
+  it('record says so, and the store is as it was when there is room again', async () => {
+    const cache = openStepCache({ root: disk, session: 's', clock: () => nowMs++ });
+    const before = await cache.record(query(), { durationMs: 1 });
+    const filler = join(disk, 'filler');
+    expect(() => writeFileSync(filler, Buffer.alloc(1024 * 1024))).toThrow('ENOSPC');
+    const noise = Array.from({ length: 2000 }, (_, at) => fact(`f${at}`));
+    const large = query({ inputs: [input(noise)] });
+    await expect(cache.record(large, { durationMs: 1 })).rejects.toMatchObject({ code: 'disk-full' });
+    await rm(filler);
+    expect(await cache.lookup(query())).toEqual({ kind: 'hit', record: before });
+    expect((await cache.lookup(large)).kind).toBe('miss');
+    await cache.record(large, { durationMs: 1 });
+    expect((await cache.lookup(large)).kind).toBe('hit');
+    cache.close();
+  });
+
+  it('openStepCache says so', async () => {
+    expect(() => writeFileSync(join(disk, 'filler'), Buffer.alloc(1024 * 1024))).toThrow('ENOSPC');
+    expect(() => openStepCache({ root: disk, session: 's', clock: () => 0 })).toThrow(
+      expect.objectContaining({ name: 'MachineError', code: 'disk-full' }),
+    );
   });
 });
 
