@@ -52,24 +52,24 @@ export function expandWords(
 }
 
 /**
- * Expands the variables of a heredoc's body; quotes and escape characters stay, as BuildKit treats the files that COPY and
- * ADD make of heredocs.
+ * Expands the body of a heredoc that COPY or ADD make a file of, as BuildKit does: quotes are characters like others, a
+ * backslash escapes, whatever the `escape` directive says (`\$` is a dollar, `\\` a backslash).
  */
 export function expandBody(text: string, options: ExpandOptions): Result<string, ExpandError> {
-  const expanded = expandText(text, { ...options, rawQuotes: true, rawEscapes: true, keepUnset: false });
+  const expanded = expandText(text, { ...options, ...COOKED, escape: '\\', quotes: 'plain' });
   return expanded.ok ? ok(expanded.value.text) : expanded;
 }
 
 interface LexOptions extends ExpandOptions {
-  /** Keeps quotes in the result. */
-  readonly rawQuotes: boolean;
+  /** Quotes quote and are taken away; or they quote and stay; or they are characters like others. */
+  readonly quotes: 'remove' | 'keep' | 'plain';
   /** Keeps escape characters in the result. */
   readonly rawEscapes: boolean;
   /** Leaves `$name` and `${name}` as they are where the variable is not set. */
   readonly keepUnset: boolean;
 }
 
-const COOKED = { rawQuotes: false, rawEscapes: false, keepUnset: false } as const;
+const COOKED = { quotes: 'remove', rawEscapes: false, keepUnset: false } as const;
 
 interface Expanded {
   readonly text: string;
@@ -151,16 +151,11 @@ class ShellLexer {
 
   /** One character, quotation, substitution or `<<`. Raw pieces do not split words. */
   #readPiece(next: string): { readonly text: string; readonly raw: boolean } {
-    switch (next) {
-      case '$':
-        return { text: this.#readDollar(), raw: false };
-      case "'":
-        return { text: this.#readSingleQuoted(), raw: true };
-      case '"':
-        return { text: this.#readDoubleQuoted(), raw: true };
-      case '<':
-        return { text: this.#readRedirection(), raw: true };
-    }
+    const quotes = this.#options.quotes !== 'plain';
+    if (next === '$') return { text: this.#readDollar(), raw: false };
+    if (next === "'" && quotes) return { text: this.#readSingleQuoted(), raw: true };
+    if (next === '"' && quotes) return { text: this.#readDoubleQuoted(), raw: true };
+    if (next === '<') return { text: this.#readRedirection(), raw: true };
     this.#next();
     if (next !== this.#options.escape) return { text: next, raw: false };
     const escaped = this.#next();
@@ -187,14 +182,14 @@ class ShellLexer {
       throw new WordError('unexpected end of statement while looking for matching single-quote', opened);
     }
     this.#at = close + 1;
-    return this.#options.rawQuotes
+    return this.#options.quotes === 'keep'
       ? this.#text.slice(opened, close + 1)
       : this.#text.slice(opened + 1, close);
   }
 
   #readDoubleQuoted(): string {
     const opened = this.#at;
-    const quote = this.#options.rawQuotes ? '"' : '';
+    const quote = this.#options.quotes === 'keep' ? '"' : '';
     this.#next();
     const parts: string[] = [quote];
     for (let next = this.#peek(); next !== undefined; next = this.#peek()) {

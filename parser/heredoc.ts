@@ -25,7 +25,7 @@ const LEX = { escape: '\\', lookup: () => undefined, keepUnset: true } as const;
  */
 export function heredocsOf(line: string): Result<readonly HeredocStart[], ExpandError> {
   if (!line.includes('<<')) return ok([]);
-  const split = expandText(line, { ...LEX, rawQuotes: true, rawEscapes: true });
+  const split = expandText(line, { ...LEX, quotes: 'keep', rawEscapes: true });
   if (!split.ok) return ok([]);
   const heredocs: HeredocStart[] = [];
   for (const word of split.value.words) {
@@ -44,9 +44,9 @@ export function heredocOf(
   const match = HEREDOC.exec(word);
   if (match === null) return ok(undefined);
   const [, descriptor = '', dash = '', rest = ''] = match;
-  const plain = expandText(rest, { ...LEX, rawQuotes: false, rawEscapes: false });
+  const plain = expandText(rest, { ...LEX, quotes: 'remove', rawEscapes: false });
   if (!plain.ok) return plain;
-  const quoted = expandText(rest, { ...LEX, rawQuotes: true, rawEscapes: false });
+  const quoted = expandText(rest, { ...LEX, quotes: 'keep', rawEscapes: false });
   if (!quoted.ok) return quoted;
   const [name, ...others] = plain.value.words;
   if (name === undefined || others.length > 0) return ok(undefined);

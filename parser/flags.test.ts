@@ -1,0 +1,85 @@
+import { describe, expect, test } from 'vitest';
+import { parseDuration } from './duration.ts';
+import { parse } from './index.ts';
+import { nearest } from './suggest.ts';
+
+function faults(instruction: string): readonly string[] {
+  return parse(`FROM scratch\n${instruction}\n`).diagnostics.map(({ code, message, hint }) =>
+    [code, message, hint].filter((part) => part !== undefined).join('|'),
+  );
+}
+
+describe('flags', () => {
+  test.each([
+    'FROM --platform=linux/amd64 a',
+    'RUN --mount=type=bind --mount=type=cache --network=host --security=sandbox --device=d x',
+    'COPY --from=a --chown=b --chmod=644 --link --parents --exclude=x --exclude=y a b',
+    'COPY --link=TRUE --parents=False a b',
+    'ADD --chown=b --chmod=644 --link --keep-git-dir --checksum=c --unpack=false --exclude=x a b',
+    'HEALTHCHECK --interval=1m --timeout=1s --start-period=0s --start-interval= --retries=0 CMD x',
+    'RUN --mount= x',
+  ])('of %s are all known', (instruction) => {
+    expect(faults(instruction)).toEqual([]);
+  });
+
+  test.each([
+    ['COPY --chmdo=1 a b', 'unknown-flag|unknown flag --chmdo for COPY|did you mean --chmod?'],
+    [
+      'HEALTHCHECK --retires=1 CMD x',
+      'unknown-flag|unknown flag --retires for HEALTHCHECK|did you mean --retries?',
+    ],
+    ['FROM --zzz=1 a', 'unknown-flag|unknown flag --zzz for FROM|FROM knows --platform'],
+    [
+      'RUN --__proto__=1 a',
+      'unknown-flag|unknown flag --__proto__ for RUN|RUN knows --mount, --network, --security, --device',
+    ],
+    ['COPY --chown=a --chown=b c d', 'duplicate-flag|--chown is given twice'],
+    ['COPY --from a b', 'invalid-flag-value|--from needs a value: --from=…'],
+    ['COPY --link=no a b', 'invalid-flag-value|--link takes true or false, not "no"'],
+    ['RUN --network=vpn x', 'invalid-flag-value|--network: "vpn" is none of default, none, host'],
+  ])('of %s are refused', (instruction, fault) => {
+    expect(faults(instruction)).toEqual([fault]);
+  });
+});
+
+describe('parseDuration', () => {
+  test.each([
+    ['300ms', 300e6],
+    ['1m30s', 90e9],
+    ['1.5h', 5400e9],
+    ['.5s', 0.5e9],
+    ['1.s', 1e9],
+    ['2us', 2000],
+    ['2µs', 2000],
+    ['3ns', 3],
+    ['0', 0],
+    ['-1s', -1e9],
+    ['+1s', 1e9],
+  ])('of %s is %d nanoseconds', (text, nanoseconds) => {
+    expect(parseDuration(text)).toBe(nanoseconds);
+  });
+
+  test.each(['', '1', 's', '1d', '1 s', '.s', '1s2', '1e3s', `${'1'.repeat(100_000)}x`])(
+    'of %j is undefined',
+    (text) => {
+      expect(parseDuration(text)).toBeUndefined();
+    },
+  );
+});
+
+describe('nearest', () => {
+  test.each([
+    ['RUNN', 'RUN'],
+    ['rn', 'RUN'],
+    ['FORM', 'FROM'],
+    ['ENTRYPIONT', 'ENTRYPOINT'],
+    ['CPOY', 'COPY'],
+    ['HELATHCHEK', 'HEALTHCHECK'],
+    ['FOO', undefined],
+    ['INCLUDE', undefined],
+    ['', undefined],
+  ])('to %s is %s', (text, expected) => {
+    const names = ['RUN', 'FROM', 'ENTRYPOINT', 'COPY', 'HEALTHCHECK'];
+    expect(nearest(text, names)).toBe(expected);
+  });
+});
