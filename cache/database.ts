@@ -2,7 +2,7 @@ import { renameSync, statSync } from 'node:fs';
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import { type Digest, errnoOf, type HostPath, isDigest, MachineError } from '../core/index.ts';
 import { blockFor, createEmpty, waitForLockBlocking } from './locks.ts';
-import { extendedSqliteCode, sqliteCode } from './sqlite-error.ts';
+import { DISK_FULL_HINT, extendedSqliteCode, isDiskFull, sqliteCode } from './store-error.ts';
 
 export interface DatabaseOptions {
   readonly path: HostPath;
@@ -23,7 +23,7 @@ const BUSY_TRIES = 50;
 const BUSY_PAUSE_MS = 20;
 
 /** Primary result codes (https://sqlite.org/rescode.html). */
-const SQLITE = { BUSY: 5, CORRUPT: 11, FULL: 13, NOTADB: 26 };
+const SQLITE = { BUSY: 5, CORRUPT: 11, NOTADB: 26 };
 const SQLITE_IOERR_SHORT_READ = 522;
 
 /**
@@ -257,11 +257,8 @@ function machineError(path: HostPath, error: unknown): unknown {
   const errno = errnoOf(error);
   if (code === undefined && errno === undefined && !(error instanceof DamagedRow)) return error;
   const message = `${path}: ${error instanceof Error ? error.message : error}`;
-  if (code === SQLITE.FULL || errno === 'ENOSPC') {
-    return new MachineError('disk-full', message, {
-      hint: 'Free some space, e.g. with `varve cache prune`.',
-      cause: error,
-    });
+  if (isDiskFull(error)) {
+    return new MachineError('disk-full', message, { hint: DISK_FULL_HINT, cause: error });
   }
   if (code === SQLITE.BUSY) {
     const hint = 'Wait for other varve processes to end, then try again.';

@@ -14,6 +14,7 @@ import {
 import type { FileIndex, FileStat } from './contract.ts';
 import { type DigestFile, fileDigester } from './file-digest.ts';
 import { decodeIndex, encodeIndex, type IndexEntry, indexName } from './index-format.ts';
+import { DISK_FULL_HINT, isDiskFull } from './store-error.ts';
 
 export interface FileIndexOptions {
   /** The store's folder; the index lies in `index/` below it. */
@@ -117,9 +118,9 @@ class StatIndex implements FileIndex {
     } catch (cause) {
       this.#changed = true;
       await rm(temp, { force: true });
-      const full = errnoOf(cause) === 'ENOSPC' || errnoOf(cause) === 'EDQUOT';
+      const full = isDiskFull(cause);
       throw new MachineError(full ? 'disk-full' : 'store-io', `cannot write the file index ${this.#file}`, {
-        hint: full ? 'Free some space.' : 'Check that the folder of the store can be written to.',
+        hint: full ? DISK_FULL_HINT : 'Check that the folder of the store can be written to.',
         cause,
       });
     }

@@ -2,7 +2,7 @@ import { closeSync, openSync, statSync, unlinkSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf, type HostPath, joinHost, MachineError } from '../core/index.ts';
-import { sqliteCode } from './sqlite-error.ts';
+import { DISK_FULL_HINT, isDiskFull, sqliteCode } from './store-error.ts';
 
 /**
  * Locks between processes that the kernel frees when their holder dies, however it dies.
@@ -175,12 +175,8 @@ function identityOf(path: HostPath): string | undefined {
 }
 
 function lockError(path: HostPath, cause: unknown): MachineError {
-  return new MachineError(
-    'store-io',
-    `cannot lock ${path}: ${cause instanceof Error ? cause.message : cause}`,
-    {
-      hint: 'The store must be on a file system that can be written to and that has file locks.',
-      cause,
-    },
-  );
+  const message = `cannot lock ${path}: ${cause instanceof Error ? cause.message : cause}`;
+  if (isDiskFull(cause)) return new MachineError('disk-full', message, { hint: DISK_FULL_HINT, cause });
+  const hint = 'The store must be on a file system that can be written to and that has file locks.';
+  return new MachineError('store-io', message, { hint, cause });
 }

@@ -29,6 +29,7 @@ import { selectVictims, type Victim } from './evict.ts';
 import { isLocked, type KernelLock, NamedLocks, tryLock, waitForLockBlocking } from './locks.ts';
 import { MIGRATIONS } from './schema.ts';
 import { Slots } from './slots.ts';
+import { DISK_FULL_HINT, isDiskFull } from './store-error.ts';
 
 export interface StepCacheOptions {
   /** The store's folder; made where it does not exist. */
@@ -58,8 +59,9 @@ export function openStepCache(options: StepCacheOptions): PrunableCache {
     try {
       mkdirSync(folder, { recursive: true, mode: 0o700 });
     } catch (cause) {
-      throw new MachineError('store-io', `cannot make the folder ${folder}`, {
-        hint: 'Choose another folder for the store with --root.',
+      const full = isDiskFull(cause);
+      throw new MachineError(full ? 'disk-full' : 'store-io', `cannot make the folder ${folder}`, {
+        hint: full ? DISK_FULL_HINT : 'Choose another folder for the store with --root.',
         cause,
       });
     }

@@ -1,3 +1,5 @@
+import { errnoOf } from '../core/index.ts';
+
 /**
  * The primary result code of an error that `node:sqlite` threw (https://sqlite.org/rescode.html), undefined for other
  * errors.
@@ -12,3 +14,13 @@ export function extendedSqliteCode(error: unknown): number | undefined {
   if (!(error instanceof Error) || !('errcode' in error)) return undefined;
   return typeof error.errcode === 'number' ? error.errcode : undefined;
 }
+
+const SQLITE_FULL = 13;
+
+/** Did this fail because the disk, or the user's share of it, is full? */
+export function isDiskFull(error: unknown): boolean {
+  const errno = errnoOf(error);
+  return errno === 'ENOSPC' || errno === 'EDQUOT' || sqliteCode(error) === SQLITE_FULL;
+}
+
+export const DISK_FULL_HINT = 'Free some space, e.g. with `varve cache prune`.';
