@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,48 +80,52 @@ static int set_policy(int context, const struct root_mount *root) {
   return fsconfig(context, FSCONFIG_SET_FLAG, "volatile", NULL, 0);
 }
 
-/* The last line that the file system left in its context's log, for the message. */
-static void read_log(int context, char *text, size_t size) {
-  text[0] = 0;
-  char line[512];
+/* What a file system context says of its last failure, for the message. */
+static char context_log[512];
+
+static void read_log(int context) {
+  char line[sizeof context_log - 2];
+  context_log[0] = 0;
   ssize_t got;
   while ((got = read(context, line, sizeof line - 1)) > 0) {
     line[got] = 0;
-    snprintf(text, size, ": %s", line);
+    line[strcspn(line, "\n")] = 0;
+    snprintf(context_log, sizeof context_log, ": %s", line);
   }
-  text[strcspn(text, "\n")] = 0;
 }
 
-/* The new mount API with one `lowerdir+` per folder (Linux 6.7). Returns -1 where the kernel does not know it. */
+/* Sets all parameters and creates the file system. Returns the path or the word to blame, or NULL. */
+static const char *configure(int context, const struct root_mount *root) {
+  for (uint32_t i = 0; i < root->lower_count; i++) {
+    if (set_folder(context, "lowerdir+", root->lowers[i]) < 0) return root->lowers[i];
+  }
+  if (root->upper != NULL) {
+    if (set_folder(context, "upperdir", root->upper) < 0) return root->upper;
+    if (set_folder(context, "workdir", root->work) < 0) return root->work;
+    clear_volatile_mark(root->work);
+  }
+  if (set_policy(context, root) < 0) return "its options";
+  if (fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) return root->upper != NULL ? root->upper : root->lowers[0];
+  return NULL;
+}
+
+/*
+ * The new mount API with one `lowerdir+` per folder (Linux 6.7). Returns -1 where the kernel may not know that: it then
+ * says EINVAL, at the parameter or, where the overlay still takes options as one string (before Linux 6.5), at the end.
+ */
 static int open_with_context(const struct root_mount *root) {
   int context = fsopen("overlay", FSOPEN_CLOEXEC);
   if (context < 0) {
     if (errno == ENOSYS) return -1;
-    fail(errno, "mount-failed", NULL, "this kernel has no overlay file system for us");
+    fail(errno, "mount-failed", NULL, "cannot use the overlay file system");
   }
-  char log[600];
-  for (uint32_t i = 0; i < root->lower_count; i++) {
-    if (set_folder(context, "lowerdir+", root->lowers[i]) == 0) continue;
-    int error = errno;
-    read_log(context, log, sizeof log);
-    if (i == 0 && error == EINVAL && access(root->lowers[0], F_OK) == 0) {
-      close(context);
-      return -1;
-    }
-    fail(error, "mount-failed", root->lowers[i], "cannot use the folder as a lower layer%s", log);
-  }
-  if (root->upper != NULL) {
-    if (set_folder(context, "upperdir", root->upper) < 0)
-      fail(errno, "mount-failed", root->upper, "cannot use the folder as an upper layer");
-    if (set_folder(context, "workdir", root->work) < 0)
-      fail(errno, "mount-failed", root->work, "cannot use the folder as a work folder");
-    clear_volatile_mark(root->work);
-  }
-  if (set_policy(context, root) < 0) fail(errno, "mount-failed", NULL, "cannot set the overlay's options");
-  if (fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
-    int error = errno;
-    read_log(context, log, sizeof log);
-    fail(error, "mount-failed", root->upper, "cannot mount the overlay%s", log);
+  const char *blamed = configure(context, root);
+  int error = errno;
+  if (blamed != NULL) {
+    read_log(context);
+    if (error != EINVAL) fail(error, "mount-failed", blamed, "cannot mount the overlay%s", context_log);
+    close(context);
+    return -1;
   }
   int mount_fd = fsmount(context, FSMOUNT_CLOEXEC, root->readonly ? MOUNT_ATTR_RDONLY : 0);
   if (mount_fd < 0) fail(errno, "mount-failed", root->upper, "cannot mount the overlay");
@@ -128,71 +133,69 @@ static int open_with_context(const struct root_mount *root) {
   return mount_fd;
 }
 
-/* Length of the longest folder prefix, ending in '/', that all lower folders share. */
-static size_t common_prefix(const struct root_mount *root) {
-  const char *first = root->lowers[0];
-  size_t shared = strlen(first);
-  for (uint32_t i = 1; i < root->lower_count; i++) {
-    size_t same = 0;
-    while (same < shared && root->lowers[i][same] == first[same]) same++;
-    shared = same;
-  }
-  while (shared > 0 && first[shared - 1] != '/') shared--;
-  return shared;
+/* The folders of an overlay, held open while it is mounted: lower ones first, then upper and work. */
+struct layers {
+  int *fds;
+  uint32_t count;
+};
+
+static int open_layer(struct layers *layers, const char *path) {
+  int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) fail(errno, "mount-failed", path, "cannot open a folder of the overlay");
+  layers->fds[layers->count++] = fd;
+  return fd;
 }
 
-static void append(char *options, const char *text, bool escape) {
+/* None may be left to a sandbox: they lead out of it. */
+static void close_layers(struct layers *layers) {
+  for (uint32_t i = 0; i < layers->count; i++) close(layers->fds[i]);
+  free(layers->fds);
+}
+
+static void append(char *options, const char *format, int number) {
   size_t length = strlen(options);
-  for (; *text != 0; text++) {
-    if (escape && (*text == ':' || *text == '\\' || *text == ',') && length < LONGEST_OPTIONS) options[length++] = '\\';
-    if (length >= LONGEST_OPTIONS)
-      fail(E2BIG, "mount-failed", NULL, "too many layers for this kernel's mount call (Linux 6.7 has no such limit)");
-    options[length++] = *text;
-  }
-  options[length] = 0;
+  int size = snprintf(options + length, LONGEST_OPTIONS + 1 - length, format, number);
+  if (size < 0 || length + (size_t)size > LONGEST_OPTIONS)
+    fail(E2BIG, "mount-failed", NULL, "too many layers for the mount call of this kernel");
 }
 
-/* mount(2) with all folders in one option string, relative to the folder that they share to keep it short. */
-static int open_with_options(const struct root_mount *root) {
+/* The options of mount(2), for a process whose working folder is /proc/self/fd: a descriptor is the shortest name of a folder. */
+static char *options_of(const struct root_mount *root, struct layers *layers) {
   char *options = wire_allocate(LONGEST_OPTIONS + 1);
-  size_t prefix = common_prefix(root);
-  int home = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (prefix > 0) {
-    char *base = strndup(root->lowers[0], prefix);
-    if (base == NULL || chdir(base) < 0) fail(errno, "mount-failed", base, "cannot enter the folder");
-    free(base);
-  }
-  append(options, "lowerdir=", false);
   for (uint32_t i = 0; i < root->lower_count; i++) {
-    if (i > 0) append(options, ":", false);
-    const char *relative = root->lowers[i] + prefix;
-    append(options, *relative == 0 ? "." : relative, true);
+    append(options, i == 0 ? "lowerdir=%d" : ":%d", open_layer(layers, root->lowers[i]));
   }
   if (root->upper != NULL) {
-    append(options, ",upperdir=", false);
-    append(options, root->upper, true);
-    append(options, ",workdir=", false);
-    append(options, root->work, true);
-    append(options, ",volatile", false);
+    append(options, ",upperdir=%d", open_layer(layers, root->upper));
+    append(options, ",workdir=%d,volatile", open_layer(layers, root->work));
     clear_volatile_mark(root->work);
   }
-  append(options, ",metacopy=off,index=off,redirect_dir=", false);
-  append(options, root->user_xattrs ? "nofollow,userxattr" : "off", false);
+  append(options, root->user_xattrs ? ",userxattr,redirect_dir=nofollow" : ",redirect_dir=off", 0);
+  append(options, ",metacopy=off,index=off", 0);
+  return options;
+}
 
-  /* mount(2) needs a place: a folder that only this mount is laid on, taken away as soon as it is cloned. */
-  char place[] = "/tmp/varve-mount-XXXXXX";
-  if (mkdtemp(place) == NULL) fail(errno, "mount-failed", place, "cannot make a folder to mount on");
-  if (mount("overlay", place, "overlay", root->readonly ? MS_RDONLY : 0, options) < 0) {
-    int error = errno;
-    rmdir(place);
-    fail(error, "mount-failed", root->upper, "cannot mount the overlay (%u layers)", root->lower_count);
-  }
+/*
+ * mount(2) with all folders in one option string. It needs a place in a mount namespace: the topmost folder itself, in a
+ * namespace of our own, so that not even kill -9 leaves the mount behind; then the mount is cloned out of it.
+ */
+static int open_with_options(const struct root_mount *root) {
+  int home = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (home < 0) fail(errno, "mount-failed", NULL, "cannot hold the working folder");
+  if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+    fail(errno, "mount-failed", NULL, "cannot have a mount namespace of our own");
+  struct layers layers = {.fds = wire_allocate((root->lower_count + 2) * sizeof(int))};
+  char *options = options_of(root, &layers);
+  if (chdir("/proc/self/fd") < 0) fail(errno, "mount-failed", "/proc", "cannot enter the list of our descriptors");
+  const char *place = root->lowers[0];
+  if (mount("overlay", place, "overlay", root->readonly ? MS_RDONLY : 0, options) < 0)
+    fail(errno, "mount-failed", root->upper, "cannot mount the overlay of %u layers%s", root->lower_count, context_log);
   int mount_fd = open_tree(AT_FDCWD, place, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-  int error = errno;
+  if (mount_fd < 0) fail(errno, "mount-failed", place, "cannot clone the mount");
   umount2(place, MNT_DETACH);
-  rmdir(place);
-  if (mount_fd < 0) fail(error, "mount-failed", root->upper, "cannot clone the mount");
-  if (home >= 0 && fchdir(home) == 0) close(home);
+  if (fchdir(home) < 0) fail(errno, "mount-failed", NULL, "cannot go back to the working folder");
+  close(home);
+  close_layers(&layers);
   free(options);
   return mount_fd;
 }
