@@ -49,20 +49,28 @@ export async function pushBlob(options: PushOptions, upload: Upload): Promise<vo
   const tell = (state: 'exists' | 'mounted' | 'done'): void =>
     options.onProgress?.({ digest, current: size, total: size, state });
   if (await hasBlob(options, digest)) return tell('exists');
+  const attempt = await mount(options, digest);
+  if (attempt === 'mounted') return tell('mounted');
+  return finishUpload(options, upload, attempt);
+}
+
+/**
+ * Tries to mount a blob from one of the siblings. A registry that cannot answers with an upload session; the first such is
+ * given back to be used, later ones are left for the registry to clear away.
+ */
+async function mount(options: PushOptions, digest: Digest): Promise<'mounted' | HttpResponse | undefined> {
+  let session: HttpResponse | undefined;
   for (const from of options.mountFrom) {
     if (from === options.reference.repository) continue;
     const response = await beginUpload(options, { mount: digest, from });
-    if (response.status === 201) {
-      await discard(response);
-      return tell('mounted');
-    }
-    if (response.status !== 202) {
-      await discard(response);
+    if (response.status === 202 && session === undefined) {
+      session = response;
       continue;
     }
-    return finishUpload(options, upload, response);
+    await discard(response);
+    if (response.status === 201) return 'mounted';
   }
-  return finishUpload(options, upload, undefined);
+  return session;
 }
 
 async function hasBlob(options: PushOptions, digest: Digest): Promise<boolean> {
