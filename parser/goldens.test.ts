@@ -62,3 +62,40 @@ describe('parse of fixtures/dockerfiles/negative', () => {
     await expect(rendered.join('\n')).toMatchFileSnapshot(new URL(`${name}.txt`, NEGATIVE).pathname);
   });
 });
+
+/** Every code that the parser gives. Renaming one breaks those who look for it. */
+const CODES = [
+  'LegacyKeyValueFormat',
+  'MaintainerDeprecated',
+  'NoEmptyContinuation',
+  'blank-name',
+  'duplicate-directive',
+  'duplicate-flag',
+  'empty-dockerfile',
+  'empty-volume',
+  'from-arguments',
+  'healthcheck-none',
+  'healthcheck-type',
+  'heredoc-destination',
+  'heredoc-name',
+  'invalid-escape',
+  'invalid-flag-value',
+  'invalid-heredoc',
+  'invalid-stage-name',
+  'json-not-strings',
+  'missing-argument',
+  'missing-equals',
+  'no-build-stage',
+  'no-stage',
+  'onbuild-chained',
+  'onbuild-trigger',
+  'shell-not-json',
+  'unknown-flag',
+  'unknown-instruction',
+  'unterminated-heredoc',
+];
+
+test('fixtures/dockerfiles/negative has every code of the parser', () => {
+  const given = names(NEGATIVE).flatMap((name) => parse(read(NEGATIVE, name)).diagnostics);
+  expect([...new Set(given.map(({ code }) => code))].sort()).toEqual(CODES);
+});
