@@ -70,7 +70,7 @@ function ownCgroups(text: string): ReadonlyMap<string, string> {
 
 /** A path that the mount does not show (another cgroup namespace's) gives way to the mount's root. */
 function folderOf(mount: CgroupMount, path: string): string {
-  if (mount.root === '/') return path.startsWith('/..') ? mount.point : join(mount.point, path);
-  if (path === mount.root) return mount.point;
+  if (path === mount.root || path.startsWith('/..')) return mount.point;
+  if (mount.root === '/') return join(mount.point, path);
   return path.startsWith(`${mount.root}/`) ? join(mount.point, path.slice(mount.root.length)) : mount.point;
 }

@@ -1,0 +1,138 @@
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import {
+  DEFAULT_SHM_BYTES,
+  type HostPath,
+  ROOT_PATH,
+  ROOT_USER,
+  type Runner,
+  type SandboxIo,
+  type SandboxOutcome,
+  type SandboxSpec,
+} from '../../core/index.ts';
+import { createRunner } from '../runner.ts';
+
+/** Whether this machine can make sandboxes for tests. */
+export const CAN_SANDBOX = process.getuid?.() === 0;
+
+/** What a sandboxed command did. */
+export interface Ran {
+  readonly outcome: SandboxOutcome;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+type StartOptions = NonNullable<Parameters<Runner['start']>[2]>;
+
+/** A busybox image on disk with a writable layer on top, and a runner for it. */
+export class Box {
+  readonly folder: string;
+  readonly lower: string;
+  readonly upper: string;
+  readonly runner: Runner;
+
+  private constructor(folder: string, nativeProgram: string | undefined) {
+    this.folder = folder;
+    this.lower = join(folder, 'lower');
+    this.upper = join(folder, 'upper');
+    this.runner = createRunner({
+      tempFolder: folder,
+      ...(nativeProgram === undefined ? {} : { nativeProgram }),
+    });
+  }
+
+  /** `attack`: with `/bin/attack`, see attack.c. */
+  static make(options: { readonly attack?: boolean; readonly nativeProgram?: string } = {}): Box {
+    const box = new Box(mkdtempSync(join(tmpdir(), 'varve-box-')), options.nativeProgram);
+    for (const name of ['lower/bin', 'lower/tmp', 'upper', 'work'])
+      mkdirSync(join(box.folder, name), { recursive: true });
+    cpSync('/bin/busybox', join(box.lower, 'bin/busybox'), { dereference: true });
+    execFileSync('chroot', [box.lower, '/bin/busybox', '--install', '-s', '/bin']);
+    if (options.attack) compileAttack(join(box.lower, 'bin/attack'));
+    return box;
+  }
+
+  spec(changes: Partial<SandboxSpec> = {}): SandboxSpec {
+    return {
+      root: {
+        type: 'overlay',
+        lowers: [this.lower as HostPath],
+        writable: { upper: this.upper as HostPath, work: join(this.folder, 'work') as HostPath },
+        userXattrs: false,
+      },
+      readonlyRoot: false,
+      mounts: [],
+      args: ['true'],
+      env: ['PATH=/bin'],
+      cwd: ROOT_PATH,
+      user: ROOT_USER,
+      hostname: 'box',
+      network: 'none',
+      extraHosts: [],
+      limits: {},
+      shmSizeBytes: DEFAULT_SHM_BYTES,
+      security: 'default',
+      noNewPrivileges: false,
+      id: 'test',
+      ...changes,
+    };
+  }
+
+  /** Runs `args` to its end and collects what it wrote. */
+  async run(
+    args: readonly string[],
+    changes: Partial<SandboxSpec> = {},
+    options: StartOptions & { readonly io?: Partial<SandboxIo> } = {},
+  ): Promise<Ran> {
+    const chunks = { stdout: [] as Uint8Array[], stderr: [] as Uint8Array[] };
+    const io: SandboxIo = {
+      mode: 'pipe',
+      onOutput: (stream, chunk) => chunks[stream].push(chunk),
+      ...options.io,
+    };
+    const started = await this.runner.start(this.spec({ args, ...changes }), io, options);
+    const outcome = await started.outcome;
+    const text = (list: Uint8Array[]) => Buffer.concat(list).toString();
+    return { outcome, stdout: text(chunks.stdout), stderr: text(chunks.stderr) };
+  }
+
+  /** Runs a shell script. */
+  sh(
+    script: string,
+    changes: Partial<SandboxSpec> = {},
+    options: Parameters<Box['run']>[2] = {},
+  ): Promise<Ran> {
+    return this.run(['sh', '-c', script], changes, options);
+  }
+
+  /** One attempt of attack.c: `ok`, or the name of the error. */
+  async attack(name: string, argument = '', changes: Partial<SandboxSpec> = {}): Promise<string> {
+    const { stdout, outcome } = await this.run(['attack', name, argument], changes);
+    const [last = JSON.stringify(outcome)] = stdout.trim().split(`${name} `).slice(-1);
+    return last;
+  }
+
+  /** Everything that sandboxes left in the writable layer. */
+  left(): readonly string[] {
+    return readdirSync(this.upper, { recursive: true, encoding: 'utf8' }).sort();
+  }
+
+  remove(): void {
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+function compileAttack(output: string): void {
+  const source = fileURLToPath(new URL('./attack.c', import.meta.url));
+  execFileSync('cc', ['-std=gnu11', '-O1', '-static', '-o', output, source]);
+}
+
+/** The processes that this one has started and that still run. */
+export function childProcesses(pid: number = process.pid): readonly number[] {
+  return readdirSync(`/proc/${pid}/task`).flatMap((task) =>
+    readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number),
+  );
+}
