@@ -56,6 +56,12 @@ describe('tryLock', () => {
     }
   });
 
+  it('is not taken in by a file that a holder in another process has just removed', async () => {
+    const all = Array.from({ length: 4 }, (_, at) => start('spin', `s${at}`));
+    const lines = await Promise.all(all.map((child) => child.lines));
+    expect(lines.flat()).toEqual(Array<string>(4).fill('taken true'));
+  });
+
   it('fails where the folder cannot be written to', () => {
     expect(() => tryLock(join(root, 'none', 'a.lock') as HostPath)).toThrow(
       expect.objectContaining({ code: 'store-io' }),

@@ -243,6 +243,21 @@ describe('hold and prune', () => {
     expect(await open('pruner').prune(request, async () => {})).toEqual({ records: 0, diffs: 0, bytes: 0 });
   });
 
+  it('leaves a diff that was held after it was chosen', async () => {
+    await withRecords('a', 'b');
+    const builder = open('late');
+    const { signal } = new AbortController();
+    // The pruner looks at the signal between its choice and each removal.
+    signal.throwIfAborted = () => builder.hold([diff('b')]);
+    const request = { stored: stored('a', 'b'), images, limitBytes: 0 };
+    const removed: DiffId[] = [];
+    const pruner = open('pruner');
+    const result = await pruner.prune(request, async (diffIds) => void removed.push(...diffIds), signal);
+    expect(removed).toEqual([diff('a')]);
+    expect(result).toEqual({ records: 1, diffs: 1, bytes: 10 });
+    expect(pruner.usage().map(({ title }) => title)).toEqual(['RUN b']);
+  });
+
   it('keeps the records of a diff whose removal failed', async () => {
     await withRecords('a');
     const cache = open();
