@@ -68,7 +68,9 @@ async function mount(options: PushOptions, digest: Digest): Promise<'mounted' | 
       continue;
     }
     await discard(response);
-    if (response.status === 201) return 'mounted';
+    if (response.status !== 201) continue;
+    if (session !== undefined) await discard(session);
+    return 'mounted';
   }
   return session;
 }
