@@ -1,9 +1,6 @@
-import { readFileSync } from 'node:fs';
+import manifest from '../package.json' with { type: 'json' };
 
-/** The version in package.json, which lies one folder above both the sources and the bundle. */
+/** The version in package.json; the bundle holds it, so that no file is read. */
 export function readVersion(): string {
-  const manifest: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
-  if (typeof manifest === 'object' && manifest !== null && 'version' in manifest)
-    return String(manifest.version);
-  throw new Error('package.json has no version');
+  return manifest.version;
 }
