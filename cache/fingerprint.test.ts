@@ -16,6 +16,7 @@ class MemoryTree implements Tree {
   readonly entries = new Map<ImagePath, Entry>();
   readonly contents = new Map<ImagePath, string>();
   reading = 0;
+  reads = 0;
   mostReading = 0;
 
   add(path: string, change: Partial<Entry> = {}): this {
@@ -43,6 +44,7 @@ class MemoryTree implements Tree {
   }
 
   async digest(path: ImagePath): Promise<Digest> {
+    this.reads += 1;
     this.reading += 1;
     this.mostReading = Math.max(this.mostReading, this.reading);
     await new Promise((resolve) => setImmediate(resolve));
@@ -142,6 +144,13 @@ describe('fingerprint', () => {
     const selections = tree.all();
     tree.entries.delete('link' as ImagePath);
     await expect(fingerprint('context', selections)).rejects.toMatchObject({ code: 'file-vanished' });
+    const large = new MemoryTree().add('a');
+    for (let at = 0; at < 500; at += 1) large.add(`f${at}`);
+    const [, ...rest] = large.all();
+    const gone = { tree: large, from: 'gone' as ImagePath, to: 'gone' as ImagePath };
+    await expect(fingerprint('context', [gone, ...rest], { concurrency: 2 })).rejects.toThrow('gone');
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(large.reads).toBeLessThan(10);
     await expect(fingerprint('context', tree.all(), { signal: AbortSignal.abort() })).rejects.toThrow(
       'aborted',
     );

@@ -56,7 +56,12 @@ export async function fingerprint(
     }
   };
   const workers = Math.min(options.concurrency ?? DEFAULT_CONCURRENCY, selections.length);
-  await Promise.all(Array.from({ length: workers }, work));
+  try {
+    await Promise.all(Array.from({ length: workers }, work));
+  } finally {
+    // After a failure, workers that still run take no further file.
+    next = selections.length;
+  }
   facts.sort((a, b) => comparePaths(a.path, b.path));
   return { name, digest: factsDigest(facts), facts };
 }

@@ -324,8 +324,13 @@ describe.skipIf(process.getuid?.() !== 0)('on a full disk (needs root)', () => {
     expect(() => writeFileSync(filler, Buffer.alloc(1024 * 1024))).toThrow('ENOSPC');
     const noise = Array.from({ length: 2000 }, (_, at) => fact(`f${at}`));
     const large = query({ inputs: [input(noise)] });
+    const many = Array.from({ length: 20_000 }, (_, at) => diff(`${at}`));
+    expect(() => cache.hold(many)).toThrow(expect.objectContaining({ code: 'disk-full' }));
     await expect(cache.record(large, { durationMs: 1 })).rejects.toMatchObject({ code: 'disk-full' });
     await rm(filler);
+    expect(cache.held()).toEqual(new Set());
+    cache.hold(many.slice(0, 2));
+    expect(cache.held().size).toBe(2);
     expect(await cache.lookup(query())).toEqual({ kind: 'hit', record: before });
     expect((await cache.lookup(large)).kind).toBe('miss');
     await cache.record(large, { durationMs: 1 });

@@ -120,10 +120,11 @@ class SqliteStepCache implements PrunableCache {
       if (row === undefined) return undefined;
       const record = recordOf(row);
       this.#database.run('UPDATE records SET last_used_at = ?, uses = uses + 1 WHERE key = ?', nowMs, key);
-      if (record.diffId !== undefined) this.#hold([record.diffId]);
+      if (record.diffId !== undefined) this.#insertHold(this.#database, record.diffId);
       return { record, known: this.#slots.touch(query.slot, key, nowMs) };
     });
     if (found === undefined) return { kind: 'miss', key, why: this.#slots.why(query, key) };
+    if (found.record.diffId !== undefined) this.#held.add(found.record.diffId);
     if (!found.known) {
       const listings = await this.#slots.pack(query);
       this.#database.transaction(() => this.#slots.write(query, listings, { key, ms: nowMs }));
@@ -139,7 +140,7 @@ class SqliteStepCache implements PrunableCache {
     const { layer, durationMs, title = titleOf(query.action) } = result;
     const listings = await this.#slots.pack(query);
     this.#database.transaction(() => {
-      if (layer !== undefined) this.#hold([layer.diffId]);
+      if (layer !== undefined) this.#insertHold(this.#database, layer.diffId);
       this.#database.run(
         `INSERT OR REPLACE INTO records
            (key, action, preimage, parent, diff_id, layer_bytes, kind, title, created_at, last_used_at, uses, duration_ms)
@@ -156,6 +157,7 @@ class SqliteStepCache implements PrunableCache {
       );
       this.#slots.write(query, listings, { key, ms: nowMs });
     });
+    if (layer !== undefined) this.#held.add(layer.diffId);
     const diff = layer === undefined ? {} : { diffId: layer.diffId, layerBytes: layer.size };
     return { key, ...diff, createdAtMs: nowMs, durationMs };
   }
@@ -178,8 +180,12 @@ class SqliteStepCache implements PrunableCache {
 
   hold(diffIds: readonly DiffId[]): void {
     this.#mustBeOpen();
-    if (diffIds.every((diffId) => this.#held.has(diffId))) return;
-    this.#database.transaction(() => this.#hold(diffIds));
+    const fresh = diffIds.filter((diffId) => !this.#held.has(diffId));
+    if (fresh.length === 0) return;
+    this.#database.transaction(() => {
+      for (const diffId of fresh) this.#insertHold(this.#database, diffId);
+    });
+    for (const diffId of fresh) this.#held.add(diffId);
   }
 
   isAlive(session: string): boolean {
@@ -215,17 +221,11 @@ class SqliteStepCache implements PrunableCache {
         return selectVictims({ ...request, records: this.#usage(), held: this.#heldByLiving() });
       });
       const result = { records: 0, diffs: 0, bytes: 0 };
-      const [stranger] = this.#strangers();
-      if (stranger !== undefined && victims.length > 0) {
-        this.#options.onWarning?.(
-          `nothing can be pruned while ${stranger} runs: the database was begun anew since it started`,
-        );
-        return result;
-      }
       for (const victim of victims) {
         signal?.throwIfAborted();
         const removed = await this.#database.longTransaction(() => this.#evict(victim, remove));
-        if (removed === undefined) continue;
+        if (removed === 'stop') break;
+        if (removed === 'kept') continue;
         result.records += removed;
         if (victim.diffId !== undefined) result.diffs += 1;
         result.bytes += victim.bytes;
@@ -248,14 +248,23 @@ class SqliteStepCache implements PrunableCache {
     }
   }
 
-  /** Removes one victim inside a write transaction; undefined where it may not go any more. */
+  /**
+   * Removes one victim inside a write transaction and tells how many records went with it. `kept`: it may not go any more;
+   * `stop`: nothing may go, for some living session has not written yet what it holds into a database begun anew.
+   */
   async #evict(
     { diffId, keys }: Victim,
     remove: (diffIds: readonly DiffId[]) => Promise<void>,
-  ): Promise<number | undefined> {
-    if (this.#strangers().length > 0) return undefined;
+  ): Promise<number | 'kept' | 'stop'> {
+    const [stranger] = this.#strangers();
+    if (stranger !== undefined) {
+      this.#options.onWarning?.(
+        `nothing can be pruned while ${stranger} runs: the database was begun anew since it started`,
+      );
+      return 'stop';
+    }
     if (diffId === undefined) return this.#removeRecords(keys);
-    if (this.#heldByLiving().has(diffId)) return undefined;
+    if (this.#heldByLiving().has(diffId)) return 'kept';
     // Not only `keys`: a record may have come since they were chosen.
     const removed = this.#database.run('DELETE FROM records WHERE diff_id = ?', diffId);
     await remove([diffId]);
@@ -302,14 +311,7 @@ class SqliteStepCache implements PrunableCache {
     });
   }
 
-  /** To be called in a transaction. */
-  #hold(diffIds: readonly DiffId[]): void {
-    for (const diffId of diffIds) {
-      this.#insertHold(this.#database, diffId);
-      this.#held.add(diffId);
-    }
-  }
-
+  /** To be called in a transaction, and `#held` to be told after it: what was rolled back is not held. */
   #insertHold(database: Database, diffId: DiffId): void {
     database.run(
       'INSERT OR IGNORE INTO holds (session, diff_id) VALUES (?, ?)',
