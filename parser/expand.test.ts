@@ -119,6 +119,8 @@ describe('expandWord', () => {
     ['${v/a/$PWD}', 'v/home/userlue'],
     ['${v///}', 'value'],
     ['${empty/*/x}', 'x'],
+    ['${v#x\\*}\\a', 'valuea'],
+    ['${missing:-${v%\\*}\\a}', 'valuea'],
   ])('of %j with a pattern is %j', (text, expected) => {
     expect(expand(text)).toBe(expected);
   });

@@ -59,6 +59,12 @@ export function heredocOf(
   });
 }
 
+/** Whether a RUN's text is one heredoc and nothing else (`<<EOF`): then the body is the script itself. */
+export function isLoneHeredoc(text: string): boolean {
+  const heredoc = heredocOf(text);
+  return heredoc.ok && heredoc.value !== undefined;
+}
+
 function countQuotes(text: string): number {
   return text.match(QUOTES)?.length ?? 0;
 }

@@ -4,6 +4,7 @@ import {
   type FromInstruction,
   heredocsIn,
   type Instruction,
+  isLoneHeredoc,
   parse,
   parseInstruction,
 } from './index.ts';
@@ -140,6 +141,20 @@ describe('heredocs', () => {
     });
   });
 
+  test.each([
+    ['<<EOF', true],
+    ['3<<-"E"OF', true],
+    ["<<'one two'", true],
+    ['<<  EOF', true],
+    ['<<EOF cat', false],
+    ['cat <<EOF', false],
+    ['<<A <<B', false],
+    ['<<', false],
+    ["<<'open", false],
+  ])('in %j alone: %s', (text, alone) => {
+    expect(isLoneHeredoc(text)).toBe(alone);
+  });
+
   test('are not continued, and hold no comments', () => {
     const [heredoc] = heredocsIn(instructionOf('RUN <<EOF\na \\\n# b\n\nEOF\n', 'RUN'));
     expect(heredoc?.body).toBe('a \\\n# b\n\n');
@@ -219,6 +234,15 @@ describe('ENV, LABEL and ARG', () => {
     expect(instructionOf('ARG A', 'ARG')).not.toHaveProperty('args.0.defaultValue');
   });
 
+  test('split at every blank that Unicode knows; paths split at plain ones', () => {
+    expect(instructionOf('ENV A=b\u00a0C=d', 'ENV')).toMatchObject({
+      pairs: [{ value: { text: 'b' } }, { key: { text: 'C' } }],
+    });
+    expect(instructionOf('COPY a\u00a0b c', 'COPY')).toMatchObject({
+      sources: [{ word: { text: 'a\u00a0b' } }],
+    });
+  });
+
   test('escape with the character of the directive', () => {
     const { stages } = dockerfileOf('# escape=`\nFROM a\nENV A=b` c D="`"" E=c:\\\nRUN a `\n b\n');
     expect(stages[0]?.instructions).toMatchObject([
@@ -261,9 +285,10 @@ describe('HEALTHCHECK', () => {
 
 describe('ONBUILD', () => {
   test('keeps the trigger as text and as a node', () => {
-    expect(instructionOf('onbuild  run \\\n a', 'ONBUILD')).toMatchObject({
+    expect(instructionOf('# mine\nonbuild  run \\\n a', 'ONBUILD')).toMatchObject({
       trigger: 'run  a',
-      instruction: { kind: 'RUN', source: 'run  a', range: { start: { line: 2, column: 10 } } },
+      comments: ['mine'],
+      instruction: { kind: 'RUN', source: 'run  a', comments: [], range: { start: { line: 3, column: 10 } } },
     });
   });
 });
