@@ -184,6 +184,13 @@ describe('renderError', () => {
     expect(renderError(a, { ...context, debug: true }).match(/caused by/g)?.length).toBe(1);
   });
 
+  test('a file name with escape sequences cannot reach the terminal', () => {
+    const name = 'a\x1b[2J\x1b]0;x\x07b';
+    for (const error of [new MachineError('x', `no ${name}`, { hint: name }), new UsageError(name)]) {
+      expect(renderError(error, context)).not.toContain('\x1b');
+    }
+  });
+
   test('colours only where the style has them', () => {
     expect(renderError(new UsageError('m'), context)).not.toContain('\x1b');
     expect(renderError(new UsageError('m'), { ...context, style: COLOR_STYLE })).toContain('\x1b[31m');

@@ -1,4 +1,5 @@
 import { type BuildFailure, type Diagnostic, MachineError, UsageError } from '../core/index.ts';
+import { safeText } from './progress/text.ts';
 import type { Style } from './style.ts';
 
 /** Prints one diagnostic with an excerpt of the text that its range points into. */
@@ -27,7 +28,7 @@ export function renderBuildFailure(
   }
   const file = dockerfile?.file ?? 'Dockerfile';
   const where = failure.range === undefined ? '' : ` (${file}:${failure.range.start.line})`;
-  return `${style.red('ERROR:')} ${failure.message}${where}\n${hintLine(failure.hint, style)}`;
+  return `${style.red('ERROR:')} ${safeText(failure.message)}${where}\n${hintLine(failure.hint, style)}`;
 }
 
 function diagnosticsOf(failure: BuildFailure): readonly Diagnostic[] {
@@ -48,11 +49,11 @@ export function renderError(
   const { command, debug, style } = context;
   if (error instanceof UsageError) {
     const help = `See 'varve${command === '' ? '' : ` ${command}`} --help'.\n`;
-    return `${style.red('varve:')} ${error.message}\n${hintLine(error.hint, style)}${help}`;
+    return `${style.red('varve:')} ${safeText(error.message)}\n${hintLine(error.hint, style)}${help}`;
   }
   if (error instanceof MachineError) {
     const causes = debug ? `${stackOf(error)}\n${causeChain(error)}` : '';
-    return `${style.red('varve:')} ${error.message} ${style.dim(`[${error.code}]`)}\n${hintLine(error.hint, style)}${causes}`;
+    return `${style.red('varve:')} ${safeText(error.message)} ${style.dim(`[${error.code}]`)}\n${hintLine(error.hint, style)}${causes}`;
   }
   return [
     `${style.red('varve:')} this is a bug in varve, not in your build:`,
@@ -67,7 +68,7 @@ export function exitCodeOf(error: unknown): number {
 }
 
 function hintLine(hint: string | undefined, style: Style): string {
-  return hint === undefined ? '' : `${style.cyan('hint:')} ${hint}\n`;
+  return hint === undefined ? '' : `${style.cyan('hint:')} ${safeText(hint)}\n`;
 }
 
 function stackOf(error: unknown): string {

@@ -1,13 +1,15 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BuildRequest, Diagnostic } from '../../core/index.ts';
-import { UsageError } from '../../core/index.ts';
+import { UsageError, unreachable } from '../../core/index.ts';
+import type { FormatOptions } from '../../parser/index.ts';
 import { type BuildOptions, readsStdin, type StdinContent, toBuildRequest } from '../argv/build-options.ts';
 import { BUILD_SPEC } from '../argv/build-spec.ts';
 import { type CommandContext, defineCommand, write } from '../command.ts';
 import type { BuildSuccess, FailedBuild } from '../engine-contract.ts';
 import { INTERRUPTED } from '../interrupt.ts';
 import { chooseMode, openRenderer, type ProgressMode } from '../progress/renderer.ts';
+import { safeText } from '../progress/text.ts';
 import { renderBuildFailure } from '../render-failure.ts';
 import { metadataContent, writeAtomically } from '../result-files.ts';
 import { type Style, styleFor } from '../style.ts';
@@ -84,18 +86,42 @@ async function reportFailure(
   const { failure, dockerfile } = failed;
   const text = renderBuildFailure(failure, {
     style,
-    format: formatDiagnostic,
+    format: (diagnostic, source) => formatDiagnostic(diagnostic, source, { style: paint(style) }),
     ...(dockerfile === undefined ? {} : { dockerfile }),
   });
   streams.stderr.write(text);
   return 1;
 }
 
+/** Colours for the parts of a diagnostic. */
+function paint(style: Style): NonNullable<FormatOptions['style']> {
+  return (part, text) => {
+    switch (part) {
+      case 'error':
+      case 'caret':
+        return style.red(text);
+      case 'warning':
+        return style.yellow(text);
+      case 'hint':
+        return style.cyan(text);
+      case 'message':
+        return style.bold(text);
+      case 'place':
+      case 'gutter':
+        return style.dim(text);
+      case 'source':
+        return text;
+      default:
+        return unreachable(part);
+    }
+  };
+}
+
 /** As BuildKit lists them at the end of a build. */
 function warningLines(warnings: readonly Diagnostic[], style: Style): string {
   if (warnings.length === 0) return '';
   const lines = warnings.map(
-    ({ code, message, range }) => ` - ${code}: ${message} (line ${range.start.line})`,
+    ({ code, message, range }) => ` - ${code}: ${safeText(message)} (line ${range.start.line})`,
   );
   const count = `${warnings.length} warning${warnings.length === 1 ? '' : 's'} found:`;
   return `\n ${style.yellow(count)}\n${lines.join('\n')}\n`;

@@ -13,6 +13,11 @@ export function safeLine(line: string): string {
   return last.replaceAll('\t', '    ').replaceAll('\n', ' ').replace(UNSAFE, '');
 }
 
+/** Text of several lines, each as {@link safeLine} has it: for messages that quote file names or a registry's words. */
+export function safeText(text: string): string {
+  return text.split('\n').map(safeLine).join('\n');
+}
+
 /** `0.4s`, `12.3s`, `2m05s`, `1h02m`. */
 export function formatSeconds(ms: number): string {
   const seconds = Math.max(0, ms) / 1000;
