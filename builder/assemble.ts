@@ -14,6 +14,8 @@ export interface AssembleInput {
   readonly solved: ReadonlyMap<number, SolvedStep>;
   /** The target's files; undefined for an image without layers. */
   readonly snapshot: CommittedSnapshot | undefined;
+  /** SOURCE_DATE_EPOCH, seconds: stands for every time of this build. */
+  readonly sourceDateEpoch: number | undefined;
   readonly imageOf: (stage: StagePlan) => UsableImage | undefined;
 }
 
@@ -63,10 +65,10 @@ function lineageOf(stage: StagePlan, input: AssembleInput): Lineage {
   const base = baseLineage(stage, input);
   const history = [...base.history];
   const layers = [...base.layers];
-  let { created } = base;
+  let created = input.sourceDateEpoch === undefined ? base.created : isoTime(input.sourceDateEpoch * 1000);
   for (const item of stage.history) {
     const solved = item.step === undefined ? undefined : solvedStep(stage, item.step, input);
-    if (solved !== undefined) created = new Date(solved.createdAtMs).toISOString();
+    if (solved !== undefined && input.sourceDateEpoch === undefined) created = isoTime(solved.createdAtMs);
     if (solved?.layer !== undefined) {
       layers.push({ mediaType: MEDIA_TYPE.ociLayer, digest: solved.layer.diffId, size: solved.layer.size });
     }
@@ -78,6 +80,10 @@ function lineageOf(stage: StagePlan, input: AssembleInput): Lineage {
     });
   }
   return { history, layers, created };
+}
+
+function isoTime(ms: number): string {
+  return new Date(ms).toISOString();
 }
 
 function solvedStep(stage: StagePlan, nth: number, input: AssembleInput): SolvedStep {

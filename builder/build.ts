@@ -37,7 +37,7 @@ import { prepareRun } from './steps/run.ts';
 import { prepareWorkdir } from './steps/workdir.ts';
 import { BuildStop, stop } from './stop.ts';
 import { beginTransfer } from './transfer-phase.ts';
-import { parsePlatform } from './variables.ts';
+import { parsePlatform, SOURCE_DATE_EPOCH } from './variables.ts';
 
 export interface BuildOptions {
   readonly onEvent: EventSink;
@@ -118,10 +118,11 @@ class BuildRun {
   async #build(): Promise<BuildSuccess> {
     await using cleanup = new AsyncDisposableStack();
     const folder = await this.#openContext(cleanup);
+    const sourceDateEpoch = readEpoch(this.#request.buildArgs);
     const dockerfile = this.#parse(await this.#load(folder));
     const graph = await this.#plan(dockerfile);
     this.#graph = graph;
-    const solver = cleanup.use(this.#newSolver(graph));
+    const solver = cleanup.use(this.#newSolver(graph, sourceDateEpoch));
     this.#solver = solver;
     let snapshot: Awaited<ReturnType<Solver['solve']>>;
     try {
@@ -133,6 +134,7 @@ class BuildRun {
       graph,
       solved: solver.solved,
       snapshot,
+      sourceDateEpoch,
       imageOf: (stage) => (stage.base.kind === 'image' ? this.#images.imageOf(stage.base.image) : undefined),
     });
     const exported = await exportImage({
@@ -243,11 +245,12 @@ class BuildRun {
     for (const diagnostic of diagnostics) this.#emit({ type: 'warning', diagnostic });
   }
 
-  #newSolver(graph: BuildGraph): Solver {
+  #newSolver(graph: BuildGraph, sourceDateEpoch: number | undefined): Solver {
     const { signal } = this.#options;
     return new Solver({
       graph,
       parts: this.#parts,
+      sourceDateEpoch,
       standOn: (stage, solver) => this.#standOn(stage, solver),
       prepare: (step, solver) => this.#prepare(step, solver),
       explain: { hit: ({ record }) => explainHit(record, this.#parts.now()), miss: explainMiss },
@@ -359,4 +362,14 @@ class BuildRun {
       throw cause;
     }
   }
+}
+
+/** SOURCE_DATE_EPOCH (reproducible-builds.org) as a build argument, in seconds. */
+function readEpoch(buildArgs: BuildRequest['buildArgs']): number | undefined {
+  const text = buildArgs[SOURCE_DATE_EPOCH];
+  if (text === undefined || text === '') return undefined;
+  if (/^\d{1,12}$/.test(text)) return Number(text);
+  stop('invalid-epoch', `invalid SOURCE_DATE_EPOCH: ${JSON.stringify(text)}`, {
+    hint: 'Give seconds since 1970, such as 1700000000.',
+  });
 }

@@ -35,7 +35,7 @@ import { planVolume } from './instructions/volume.ts';
 import { planWorkdir } from './instructions/workdir.ts';
 import { type DraftBase, type PlanContext, StageDraft } from './stage-draft.ts';
 import { stop } from './stop.ts';
-import { DEFAULT_PATH, PROXY_ARGS, parsePlatform, platformArgs } from './variables.ts';
+import { DEFAULT_PATH, PROXY_ARGS, parsePlatform, platformArgs, SOURCE_DATE_EPOCH } from './variables.ts';
 
 export interface PlanInput {
   readonly dockerfile: Dockerfile;
@@ -440,7 +440,7 @@ function unusedArgs(
   consumed: ReadonlySet<string>,
   dockerfile: Dockerfile,
 ): readonly Diagnostic[] {
-  const predefined = new Set(PROXY_ARGS);
+  const predefined = new Set([...PROXY_ARGS, SOURCE_DATE_EPOCH]);
   const unused = Object.keys(buildArgs)
     .filter((name) => !consumed.has(name) && !predefined.has(name))
     .sort();

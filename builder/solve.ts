@@ -8,6 +8,7 @@ import type {
   StepKey,
   StepOutcome,
 } from '../core/index.ts';
+import type { PackedLayer } from '../image/index.ts';
 import type { BuilderParts } from './contract.ts';
 import type { BuildGraph, StagePlan, Step } from './graph.ts';
 import type { Limiter } from './limiter.ts';
@@ -29,7 +30,9 @@ export interface SolvedStep {
 
 export interface SolverOptions {
   readonly graph: BuildGraph;
-  readonly parts: Pick<BuilderParts, 'cache' | 'snapshotter' | 'packLayer' | 'now'>;
+  readonly parts: Pick<BuilderParts, 'cache' | 'snapshotter' | 'packLayer' | 'layerTable' | 'now'>;
+  /** SOURCE_DATE_EPOCH, seconds: later time stamps in layers are set back to it. */
+  readonly sourceDateEpoch: number | undefined;
   /** Where a stage begins: its base made ready. */
   readonly standOn: (stage: StagePlan, solver: Solver) => Promise<Standing>;
   readonly prepare: (step: Step, solver: Solver) => Promise<PreparedStep>;
@@ -149,7 +152,7 @@ export class Solver implements AsyncDisposable {
   }
 
   async #look(step: Step, on: Standing, started: number): Promise<Standing> {
-    const prepared = await this.#options.prepare(step, this);
+    const prepared = this.#withEpoch(await this.#options.prepare(step, this));
     const { action, inputs } = prepared;
     const way = stepKey({
       action,
@@ -160,6 +163,22 @@ export class Solver implements AsyncDisposable {
     const attempt = { step, on, prepared, way, started };
     const found = await this.#tryHit(attempt);
     return found.kind === 'hit' ? this.#finish(found.solved, found.standing) : this.#run(attempt);
+  }
+
+  /** Layers with other time stamps are other layers: the epoch is part of the action. */
+  #withEpoch(prepared: PreparedStep): PreparedStep {
+    const { sourceDateEpoch } = this.#options;
+    if (sourceDateEpoch === undefined) return prepared;
+    const { action } = prepared;
+    return { ...prepared, action: { ...action, definition: { ...action.definition, sourceDateEpoch } } };
+  }
+
+  async #pack(frozen: FrozenSnapshot): Promise<PackedLayer> {
+    const { sourceDateEpoch, parts } = this.#options;
+    if (sourceDateEpoch === undefined) return parts.packLayer(frozen, { signal: this.signal });
+    const packed = await parts.packLayer(frozen, { signal: this.signal, sourceDateEpoch });
+    await parts.layerTable.note(packed.diffId, { sourceDateEpoch });
+    return packed;
   }
 
   async #tryHit(attempt: Attempt): Promise<TryHit> {
@@ -220,10 +239,10 @@ export class Solver implements AsyncDisposable {
     reason: string,
   ): Promise<CommittedSnapshot | undefined> {
     const { step, on, started } = attempt;
-    const { cache, packLayer, now } = this.#options.parts;
+    const { cache, now } = this.#options.parts;
     const ms = now() - started;
     this.#tell(step, { outcome: 'ran', reason, ms });
-    const packing = frozen === undefined ? undefined : packLayer(frozen, { signal: this.signal });
+    const packing = frozen === undefined ? undefined : this.#pack(frozen);
     const [parent, packed] = await Promise.all([on.committed, packing]);
     const query = queryOf(attempt, parent);
     let committed = parent;

@@ -10,6 +10,9 @@ export const PROXY_ARGS: readonly string[] = [
   'ALL_PROXY',
 ].flatMap((name) => [name, name.toLowerCase()]);
 
+/** The build argument that makes time stamps reproducible; needs no ARG. */
+export const SOURCE_DATE_EPOCH = 'SOURCE_DATE_EPOCH';
+
 /** The PATH of images that set none, as Docker has it. */
 export const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
