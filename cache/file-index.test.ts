@@ -313,7 +313,7 @@ describe('openFileIndex', () => {
     expect(await ask(await openIndex(), 'a')).toBe(digestOf('one'));
   });
 
-  it('loads 50,000 files within half a second', async () => {
+  it('loads 50,000 files within two seconds', async () => {
     const entries = new Map(
       Array.from({ length: 50_000 }, (_, n) => [`node_modules/package/lib/f${n}.js`, entry(`${n}`)]),
     );
@@ -321,7 +321,7 @@ describe('openFileIndex', () => {
     await writeFile(indexFile(), encodeIndex(context, entries));
     const start = performance.now();
     await openIndex();
-    expect(performance.now() - start).toBeLessThan(500);
+    expect(performance.now() - start).toBeLessThan(2000);
   });
 });
 

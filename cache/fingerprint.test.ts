@@ -186,7 +186,7 @@ describe('factsDigest', () => {
     );
   });
 
-  it('takes 50,000 facts within half a second', () => {
+  it('takes 50,000 facts within two seconds', () => {
     const digest = digestOf('x');
     const facts = Array.from({ length: 50_000 }, (_, at): FileFact => {
       const path = `node_modules/package/lib/file-${at}.js` as ImagePath;
@@ -194,6 +194,6 @@ describe('factsDigest', () => {
     });
     const start = performance.now();
     factsDigest(facts);
-    expect(performance.now() - start).toBeLessThan(500);
+    expect(performance.now() - start).toBeLessThan(2000);
   });
 });
