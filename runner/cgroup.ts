@@ -72,6 +72,8 @@ const DEVICE_RULES = [
   'c 136:* rwm',
 ] as const;
 
+const FOREIGN: ReadonlySet<string> = new Set(['EACCES', 'EPERM', 'EROFS']);
+
 const REMOVE_ATTEMPTS = 100;
 const REMOVE_PAUSE_MS = 10;
 
@@ -116,12 +118,16 @@ function startTime(pid: number): string | undefined {
   }
 }
 
-/** Removes the folders of processes that are gone. One with processes in it (a supervisor is still busy) stays. */
+/** Removes the folders of processes that are gone. One with processes in it (a supervisor is still busy), or another user's, stays. */
 function sweep(home: string): void {
   for (const name of entriesOf(home)) {
     const [namespace, pid, start] = name.split('.');
     if (namespace !== pidNamespace() || startTime(Number(pid)) === start) continue;
-    tryRemove(join(home, name));
+    try {
+      tryRemove(join(home, name));
+    } catch (error) {
+      if (!FOREIGN.has(errnoOf(error) ?? '')) throw error;
+    }
   }
 }
 

@@ -207,6 +207,7 @@ function signalName(number: number): NodeJS.Signals {
 }
 
 const HINTS: Readonly<Record<string, string>> = {
+  'no-sandbox': 'run varve as root',
   'disk-full': 'free some space, or let `varve cache prune` do it',
   'mount-failed': 'mounting needs root, or a kernel that lets users mount overlays (Linux 5.11)',
 };

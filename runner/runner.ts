@@ -1,9 +1,20 @@
+import { existsSync } from 'node:fs';
 import { constants } from 'node:os';
-import type { Mount, Runner, SandboxIo, SandboxOutcome, SandboxProcess, SandboxSpec } from '../core/index.ts';
+import { join } from 'node:path';
+import {
+  MachineError,
+  type Mount,
+  type Runner,
+  type SandboxIo,
+  type SandboxOutcome,
+  type SandboxProcess,
+  type SandboxSpec,
+} from '../core/index.ts';
 import { type Cgroups, createCgroups, type SandboxCgroup } from './cgroup.ts';
 import { type EtcFiles, writeEtcFiles } from './etc-files.ts';
 import { locateNative } from './native-program.ts';
 import { type NativeEnding, startNativeSandbox } from './native-sandbox.ts';
+import { startOciSandbox } from './oci-sandbox.ts';
 import { encodeSandbox } from './sandbox-wire.ts';
 
 export interface RunnerOptions {
@@ -13,6 +24,8 @@ export interface RunnerOptions {
   readonly tempFolder: string;
   /** Absent: /etc/resolv.conf. */
   readonly resolvConf?: string;
+  /** Folders in which runc and crun are looked for where there is no native program. */
+  readonly searchPath?: readonly string[];
 }
 
 type StartOptions = NonNullable<Parameters<Runner['start']>[2]>;
@@ -20,20 +33,95 @@ type StartOptions = NonNullable<Parameters<Runner['start']>[2]>;
 /** Sandboxes made by the native program; see `runner/native/sandbox.c` for what they promise. */
 export function createRunner(options: RunnerOptions): Runner {
   const cgroups = createCgroups();
-  let located: string | undefined;
+  let engine: Engine | undefined;
   return {
     async start(spec, io, startOptions = {}) {
       if (startOptions.signal?.aborted) return finished({ kind: 'cancelled' });
-      located ??= locateNative(options.nativeProgram);
+      engine ??= findEngine(options);
+      if (engine.kind === 'oci') return startOci(engine.runtime, options, { spec, io, startOptions });
       const host = await prepareHost(spec, options, cgroups);
       try {
-        return await startNative(located, host, { spec, io, startOptions });
+        return await startNative(engine.program, host, { spec, io, startOptions });
       } catch (error) {
         await host.remove();
         throw error;
       }
     },
   };
+}
+
+type Engine =
+  | { readonly kind: 'native'; readonly program: string }
+  | { readonly kind: 'oci'; readonly runtime: string };
+
+/** runc first: crun refuses machines that have both cgroup versions mounted. */
+const OCI_RUNTIMES = ['runc', 'crun'] as const;
+const USUAL_PATH = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'] as const;
+
+/** @throws MachineError `no-sandbox` where neither the native program nor a runtime is installed. */
+function findEngine(options: RunnerOptions): Engine {
+  try {
+    return { kind: 'native', program: locateNative(options.nativeProgram) };
+  } catch (cause) {
+    if (!(cause instanceof MachineError)) throw cause;
+    const places = options.searchPath ?? USUAL_PATH;
+    const found = OCI_RUNTIMES.flatMap((name) => places.map((place) => join(place, name))).find((path) =>
+      existsSync(path),
+    );
+    if (found !== undefined) return { kind: 'oci', runtime: found };
+    throw new MachineError(
+      'no-sandbox',
+      "nothing can run a sandbox: varve's native program, runc and crun are missing",
+      {
+        hint: 'install gcc and libc6-dev and run npm rebuild, or install runc',
+        cause,
+      },
+    );
+  }
+}
+
+async function startOci(runtime: string, options: RunnerOptions, start: Start): Promise<SandboxProcess> {
+  const { spec, io } = start;
+  const etc = writeEtcFiles(spec, etcOptions(options));
+  try {
+    const mounts = mountOrder([...etc.mounts, ...spec.mounts]);
+    const sandbox = startOciSandbox({ runtime, spec, mounts, io, tempFolder: options.tempFolder });
+    const { stopped, release } = watchForStop(sandbox.kill, start.startOptions);
+    const outcome = sandbox.outcome
+      .then((ending): SandboxOutcome => {
+        const why = stopped();
+        return why === undefined ? ending : { kind: why };
+      })
+      .finally(() => {
+        release();
+        etc.remove();
+      });
+    return { outcome, signal: sandbox.signal, resize: () => undefined };
+  } catch (error) {
+    etc.remove();
+    throw error;
+  }
+}
+
+function etcOptions(options: RunnerOptions) {
+  return { tempFolder: options.tempFolder, resolvConf: options.resolvConf ?? '/etc/resolv.conf' };
+}
+
+/** Calls `kill` on abort and when the time is over; `stopped` tells which came first. */
+function watchForStop(kill: () => void, { signal, timeoutMs }: StartOptions) {
+  let why: 'timed-out' | 'cancelled' | undefined;
+  const stop = (reason: 'timed-out' | 'cancelled') => {
+    why ??= reason;
+    kill();
+  };
+  const cancel = () => stop('cancelled');
+  signal?.addEventListener('abort', cancel, { once: true });
+  const timer = timeoutMs === undefined ? undefined : setTimeout(() => stop('timed-out'), timeoutMs);
+  const release = () => {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', cancel);
+  };
+  return { stopped: () => why, release };
 }
 
 function finished(outcome: SandboxOutcome): SandboxProcess {
@@ -60,8 +148,7 @@ async function prepareHost(spec: SandboxSpec, options: RunnerOptions, cgroups: C
     id: spec.id,
   });
   try {
-    const resolvConf = options.resolvConf ?? '/etc/resolv.conf';
-    const etc = writeEtcFiles(spec, { tempFolder: options.tempFolder, resolvConf });
+    const etc = writeEtcFiles(spec, etcOptions(options));
     const remove = async () => {
       etc.remove();
       await cgroup.remove();
@@ -86,23 +173,15 @@ async function startNative(program: string, host: Host, start: Start): Promise<S
     leftovers: [...etc.files, etc.folder, ...cgroup.folders],
   });
   const sandbox = startNativeSandbox(program, orders, io);
-  let stopped: 'timed-out' | 'cancelled' | undefined;
-  const stop = (why: 'timed-out' | 'cancelled') => {
-    stopped ??= why;
-    sandbox.kill();
-  };
-  const cancel = () => stop('cancelled');
-  startOptions.signal?.addEventListener('abort', cancel, { once: true });
-  const { timeoutMs } = startOptions;
-  const timer = timeoutMs === undefined ? undefined : setTimeout(() => stop('timed-out'), timeoutMs);
+  const { stopped, release } = watchForStop(sandbox.kill, startOptions);
   const finish = async (): Promise<SandboxOutcome> => {
     try {
       const ending = await sandbox.ended;
-      if (stopped !== undefined) return { kind: stopped };
+      const why = stopped();
+      if (why !== undefined) return { kind: why };
       return wasOutOfMemory(ending) && cgroup.oomKills() > 0 ? { kind: 'out-of-memory' } : ending;
     } finally {
-      clearTimeout(timer);
-      startOptions.signal?.removeEventListener('abort', cancel);
+      release();
       await host.remove();
     }
   };

@@ -69,7 +69,7 @@ static void seal(void) {
   int file = open_tree(AT_FDCWD, "/proc/self/exe", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
   struct mount_attr readonly = {.attr_set = MOUNT_ATTR_RDONLY};
   if (file < 0 || mount_setattr(file, "", AT_EMPTY_PATH, &readonly, sizeof readonly) < 0) {
-    fail(errno, CODE, NULL, "cannot make mounts: root, or CAP_SYS_ADMIN, is needed");
+    fail(errno, errno == EPERM ? "no-sandbox" : CODE, NULL, "cannot make mounts");
   }
   char *const arguments[] = {"varve-native", "sandbox", "sealed", NULL};
   char *const environment[] = {NULL};

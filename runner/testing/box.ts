@@ -13,7 +13,7 @@ import {
   type SandboxOutcome,
   type SandboxSpec,
 } from '../../core/index.ts';
-import { createRunner } from '../runner.ts';
+import { createRunner, type RunnerOptions } from '../runner.ts';
 
 /** Whether this machine can make sandboxes for tests. */
 export const CAN_SANDBOX = process.getuid?.() === 0;
@@ -25,6 +25,9 @@ export interface Ran {
   readonly stderr: string;
 }
 
+/** `attack`: the image has `/bin/attack`, see attack.c. */
+export type BoxOptions = Omit<RunnerOptions, 'tempFolder'> & { readonly attack?: boolean };
+
 type StartOptions = NonNullable<Parameters<Runner['start']>[2]>;
 
 /** A busybox image on disk with a writable layer on top, and a runner for it. */
@@ -34,24 +37,20 @@ export class Box {
   readonly upper: string;
   readonly runner: Runner;
 
-  private constructor(folder: string, nativeProgram: string | undefined) {
+  private constructor(folder: string, options: Omit<RunnerOptions, 'tempFolder'>) {
     this.folder = folder;
     this.lower = join(folder, 'lower');
     this.upper = join(folder, 'upper');
-    this.runner = createRunner({
-      tempFolder: folder,
-      ...(nativeProgram === undefined ? {} : { nativeProgram }),
-    });
+    this.runner = createRunner({ tempFolder: folder, ...options });
   }
 
-  /** `attack`: with `/bin/attack`, see attack.c. */
-  static make(options: { readonly attack?: boolean; readonly nativeProgram?: string } = {}): Box {
-    const box = new Box(mkdtempSync(join(tmpdir(), 'varve-box-')), options.nativeProgram);
+  static make({ attack, ...options }: BoxOptions = {}): Box {
+    const box = new Box(mkdtempSync(join(tmpdir(), 'varve-box-')), options);
     for (const name of ['lower/bin', 'lower/tmp', 'upper', 'work'])
       mkdirSync(join(box.folder, name), { recursive: true });
     cpSync('/bin/busybox', join(box.lower, 'bin/busybox'), { dereference: true });
     execFileSync('chroot', [box.lower, '/bin/busybox', '--install', '-s', '/bin']);
-    if (options.attack) compileAttack(join(box.lower, 'bin/attack'));
+    if (attack) compileAttack(join(box.lower, 'bin/attack'));
     return box;
   }
 

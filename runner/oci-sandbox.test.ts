@@ -1,0 +1,122 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { type HostPath, imagePath } from '../core/index.ts';
+import { createRunner } from './runner.ts';
+import { Box, CAN_SANDBOX } from './testing/box.ts';
+
+const HAS_RUNC = existsSync('/usr/sbin/runc') || existsSync('/usr/bin/runc');
+
+describe('createRunner without a native program', () => {
+  it('says what to install where there is no OCI runtime either', async () => {
+    const box = Box.make({ nativeProgram: '/no/native', searchPath: ['/no/such/folder'] });
+    try {
+      await expect(box.run(['true'])).rejects.toMatchObject({
+        code: 'no-sandbox',
+        hint: expect.stringContaining('gcc'),
+      });
+    } finally {
+      box.remove();
+    }
+  });
+});
+
+describe.skipIf(!CAN_SANDBOX || !HAS_RUNC)('createRunner with runc', () => {
+  let box: Box;
+  beforeAll(() => {
+    box = Box.make({ attack: true, nativeProgram: '/no/native' });
+  });
+  afterAll(() => box.remove());
+  afterEach(() => {
+    expect(readdirSync(box.folder).filter((name) => /^varve-/.test(name))).toEqual([]);
+  });
+
+  it('runs the program and keeps its exit code and its streams', async () => {
+    const ran = await box.sh('echo out; echo err > /dev/stderr; cat /etc/hostname; exit 7');
+    expect(ran).toEqual({ outcome: { kind: 'exited', code: 7 }, stdout: 'out\nbox\n', stderr: 'err\n' });
+  });
+
+  it('leaves what the program wrote and nothing else', async () => {
+    await box.sh('echo x > /made');
+    expect(box.left()).toEqual(['made']);
+  });
+
+  it('a program that is not there is 127', async () => {
+    expect((await box.run(['no-such'])).outcome).toEqual({
+      kind: 'not-started',
+      code: 127,
+      message: 'exec: "no-such": executable file not found in $PATH',
+    });
+  });
+
+  it.each([
+    ['mount', 'EPERM'],
+    ['unshare-user', 'EPERM'],
+    ['clone-user', 'EPERM'],
+    ['clone3', 'ENOSYS'],
+    ['keyctl', 'EPERM'],
+    ['bpf', 'EPERM'],
+    ['alg', 'EPERM'],
+    ['kmem', 'EPERM'],
+    ['inet', 'ok'],
+  ])('the policy holds there too: %s gives %s', async (name, answer) => {
+    expect(await box.attack(name)).toBe(answer);
+  });
+
+  it('mounts are there, and a limit is kept', async () => {
+    const { stdout } = await box.run(['sh', '-c', 'ls /host | head -1; attack fork-bomb'], {
+      mounts: [{ type: 'bind', source: box.lower as HostPath, target: imagePath('host'), readonly: true }],
+      limits: { pids: 10 },
+    });
+    expect(stdout).toMatch(/^bin\n\d children, then fork-bomb EAGAIN\n$/);
+  });
+
+  it('timeoutMs and abort end it', async () => {
+    expect((await box.run(['sleep', '60'], {}, { timeoutMs: 500 })).outcome).toEqual({ kind: 'timed-out' });
+    const abort = new AbortController();
+    setTimeout(() => abort.abort(), 500);
+    expect((await box.run(['sleep', '60'], {}, { signal: abort.signal })).outcome).toEqual({
+      kind: 'cancelled',
+    });
+  });
+
+  it('signals reach a program that handles them', async () => {
+    let seen = '';
+    const started = await box.runner.start(
+      box.spec({ args: ['sh', '-c', 'trap "exit 9" TERM; echo ready; while :; do sleep 0.05; done'] }),
+      {
+        mode: 'pipe',
+        onOutput: (_stream, chunk) => {
+          seen += Buffer.from(chunk).toString();
+        },
+      },
+    );
+    while (!seen.includes('ready')) await sleep(20);
+    started.signal('SIGTERM');
+    expect(await started.outcome).toEqual({ kind: 'exited', code: 9 });
+  });
+
+  it('a terminal is refused with a reason', async () => {
+    await expect(box.run(['true'], {}, { io: { mode: 'terminal' } })).rejects.toMatchObject({
+      code: 'no-sandbox',
+    });
+  });
+
+  it('mounts nothing on the host', async () => {
+    const before = readFileSync('/proc/self/mountinfo', 'utf8');
+    let during = '';
+    const started = await box.runner.start(box.spec({ args: ['sleep', '0.5'] }), { mode: 'pipe' });
+    await sleep(300);
+    during = readFileSync('/proc/self/mountinfo', 'utf8');
+    await started.outcome;
+    expect(during).toBe(before);
+    expect(existsSync(join(box.lower, 'proc'))).toBe(false);
+  });
+
+  it('createRunner does not look for programs before it is used', () => {
+    expect(() =>
+      createRunner({ tempFolder: '/tmp', nativeProgram: '/no/native', searchPath: [] }),
+    ).not.toThrow();
+  });
+});
