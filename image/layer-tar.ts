@@ -52,8 +52,13 @@ export async function* asyncTar(source: TarSource, options: PackOptions): AsyncG
   }
 }
 
-/** The same bytes as {@link layerTar}, read with blocking calls; each chunk is the caller's own. */
-export function* layerTarSync(source: TarSource, options: PackOptions): Generator<Uint8Array> {
+export interface SyncTarOptions extends PackOptions {
+  /** Every chunk is the same memory, good until the next is asked for: for callers that only hash. */
+  readonly reuseMemory?: boolean;
+}
+
+/** The same bytes as {@link layerTar}, read with blocking calls. Without `reuseMemory` each chunk is the caller's own. */
+export function* layerTarSync(source: TarSource, options: SyncTarOptions): Generator<Uint8Array> {
   let buffer = Buffer.allocUnsafe(CHUNK_BYTES);
   let used = 0;
 
@@ -70,7 +75,7 @@ export function* layerTarSync(source: TarSource, options: PackOptions): Generato
 
   function flush(): Uint8Array {
     const full = buffer.subarray(0, used);
-    buffer = Buffer.allocUnsafe(CHUNK_BYTES);
+    if (options.reuseMemory !== true) buffer = Buffer.allocUnsafe(CHUNK_BYTES);
     used = 0;
     return full;
   }

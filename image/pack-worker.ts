@@ -11,6 +11,7 @@ function pack(changes: readonly Change[], request: Extract<PackRequest, { type: 
   const tar = layerTarSync(
     { changes, hostPath: (path) => joinHost(request.folder, path) },
     {
+      reuseMemory: true,
       ...(request.sourceDateEpoch === undefined ? {} : { sourceDateEpoch: request.sourceDateEpoch }),
       onWarning: (message) => reply({ type: 'warning', message }),
     },
