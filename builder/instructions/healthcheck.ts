@@ -1,28 +1,7 @@
 import type { HealthConfig } from '../../core/index.ts';
-import type { Flag, HealthcheckInstruction } from '../../parser/index.ts';
+import { type Flag, type HealthcheckInstruction, parseDuration } from '../../parser/index.ts';
 import type { StageDraft } from '../stage-draft.ts';
 import { stop } from '../stop.ts';
-
-const NANOSECONDS: Readonly<Record<string, number>> = {
-  ns: 1,
-  us: 1e3,
-  µs: 1e3,
-  ms: 1e6,
-  s: 1e9,
-  m: 60e9,
-  h: 3600e9,
-};
-
-/** Go's duration text (`1m30s`, `500ms`, `0`) in nanoseconds; undefined where it is none. */
-export function parseDuration(text: string): number | undefined {
-  if (text === '0') return 0;
-  if (!/^(?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+$/.test(text)) return undefined;
-  let total = 0;
-  for (const [, amount = '0', unit = 's'] of text.matchAll(/(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)/g)) {
-    total += Number(amount) * (NANOSECONDS[unit] ?? 0);
-  }
-  return Math.round(total);
-}
 
 export function planHealthcheck(instruction: HealthcheckInstruction, stage: StageDraft): void {
   const { command } = instruction;
@@ -47,7 +26,7 @@ export function planHealthcheck(instruction: HealthcheckInstruction, stage: Stag
 /** Docker refuses durations between 0 and 1 ms, which are mostly a forgotten unit. */
 function duration(flag: Flag): number {
   const value = parseDuration(flag.value ?? '');
-  if (value === undefined || (value > 0 && value < 1e6)) {
+  if (value === undefined || (value !== 0 && value < 1e6)) {
     stop('invalid-duration', `invalid --${flag.name}: ${JSON.stringify(flag.value ?? '')}`, {
       range: flag.range,
       hint: 'Write a number with a unit, at least 1ms: 30s, 1m30s.',

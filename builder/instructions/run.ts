@@ -1,5 +1,5 @@
 import { imagePath, type NetworkMode } from '../../core/index.ts';
-import type { Flag, RunInstruction } from '../../parser/index.ts';
+import { type Flag, isLoneHeredoc, type RunInstruction } from '../../parser/index.ts';
 import type { RunMount, RunStep } from '../graph.ts';
 import type { StageDraft } from '../stage-draft.ts';
 import { stop } from '../stop.ts';
@@ -41,17 +41,13 @@ function commandOf(instruction: RunInstruction, stage: StageDraft): Pick<RunStep
   }
   const [first, ...others] = command.heredocs;
   if (first === undefined) return { args: stage.withShell(command.text) };
-  const alone = others.length === 0 && isOnlyHeredoc(command.text);
+  const alone = others.length === 0 && isLoneHeredoc(command.text);
   if (!alone) {
     const bodies = command.heredocs.map((heredoc) => `\n${heredoc.body}${heredoc.name}`);
     return { args: stage.withShell(command.text + bodies.join('')) };
   }
   if (!first.body.startsWith('#!')) return { args: stage.withShell(first.body) };
   return { args: [`/dev/pipes/${first.name}`], script: { name: first.name, text: first.body } };
-}
-
-function isOnlyHeredoc(text: string): boolean {
-  return /^\d*<<-?\s*(?:"[^"]*"|'[^']*'|[^\s<>|;&"']+)$/.test(text.trim());
 }
 
 function networkOf(flags: readonly Flag[], stage: StageDraft): NetworkMode {
