@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { MachineError } from '../core/index.ts';
+import type { Engine } from './engine-contract.ts';
 import { SOME_RANGE } from './progress/testing.ts';
 import { buildingEngine, digest, imageDetails, runningEngine, storedImage, varve } from './testing.ts';
 
@@ -157,6 +158,23 @@ describe('build', () => {
     ]);
   });
 
+  test('a tar from standard input lies in a file until the build is over, then it is gone', async () => {
+    const paths: string[] = [];
+    const build: Engine['build'] = async ({ context }) => {
+      if (context.kind !== 'archive') throw new Error('no archive');
+      await new Promise(setImmediate);
+      paths.push(context.path);
+      expect((await readFile(context.path)).length).toBe(1024);
+      return { ok: true, value: { steps: [] } };
+    };
+    const stdin = Readable.from([Buffer.alloc(1024)]);
+    expect(await varve(['build', '-q', '-'], { engine: { build }, stdin })).toMatchObject({
+      code: 0,
+      stderr: '',
+    });
+    await expect(readFile(paths[0] ?? '')).rejects.toThrow('ENOENT');
+  });
+
   test('the first Ctrl-C aborts, the second ends at once', async () => {
     const signals = new EventEmitter();
     const exits: number[] = [];
@@ -306,6 +324,18 @@ describe('images', () => {
     );
   });
 
+  test('the engine is disposed of when the work is done, not before', async () => {
+    const order: string[] = [];
+    const remove = async () => {
+      await new Promise(setImmediate);
+      order.push('removed');
+      return [];
+    };
+    const close = async () => void order.push('closed');
+    await varve(['rmi', 'a', 'b'], { engine: { remove, [Symbol.asyncDispose]: close } });
+    expect(order).toEqual(['removed', 'removed', 'closed']);
+  });
+
   test('tag hands on the full name', async () => {
     const tagged: string[] = [];
     const tag = async (source: string, target: string) => void tagged.push(source, target);
@@ -333,10 +363,7 @@ describe('images', () => {
 
 describe('registry and archives', () => {
   test('pull prints as Docker does, and only the name with -q', async () => {
-    const pull = async (
-      _name: string,
-      options: Parameters<NonNullable<import('./engine-contract.ts').Engine['pull']>>[1],
-    ) => {
+    const pull = async (_name: string, options: Parameters<Engine['pull']>[1]) => {
       const blob = { digest: digest('a'), current: 1, total: 1 };
       options.onProgress?.({ ...blob, state: 'downloading' });
       options.onProgress?.({ ...blob, state: 'downloading' });

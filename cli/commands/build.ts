@@ -28,7 +28,7 @@ export const build = defineCommand(BUILD_SPEC, async ({ flags, positionals }, co
   refuseTerminal(request, context);
   // A file of the build before must not be taken for this one's, should it fail.
   if (flags.iidfile !== undefined) await rm(flags.iidfile, { force: true });
-  return performBuild(request, options, context);
+  return await performBuild(request, options, context);
 });
 
 async function performBuild(
@@ -61,7 +61,7 @@ async function performBuild(
     await writeAtomically(flags['metadata-file'], content, 'the metadata file');
   }
   if (mode === 'plain' || mode === 'tty') streams.stderr.write(warningLines(warnings, style));
-  if (!result.ok) return reportFailure(result.error, context, style);
+  if (!result.ok) return await reportFailure(result.error, context, style);
   await reportSuccess(result.value, flags, context);
   return 0;
 }

@@ -65,7 +65,7 @@ export const rmi = defineCommand(
   }),
   async ({ flags, positionals }, context) => {
     await using engine = await context.openEngine();
-    return forEachImage(positionals, context, async (name) => {
+    return await forEachImage(positionals, context, async (name) => {
       for (const removed of await engine.remove(name, { force: flags.force, prune: !flags['no-prune'] })) {
         const line =
           removed.kind === 'untagged' ? `Untagged: ${familiar(removed.name)}` : `Deleted: ${removed.id}`;
