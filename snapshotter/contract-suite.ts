@@ -154,6 +154,24 @@ export function describeContract(driver: 'overlay' | 'copy'): void {
       expect(lstatSync(join(frozen.folder, 'file')).isCharacterDevice()).toBe(true);
     });
 
+    test('tell of no opaque folder where nothing is hidden', async () => {
+      const { committed: base } = await layer(snapshotter, undefined, script('base', BASE));
+      const { frozen } = await layer(
+        snapshotter,
+        base,
+        script('s', 'mkdir -p -m 1777 new/sub dir/fresh; touch new/f'),
+      );
+      expect(frozen.changes.map((change) => `${change.kind} ${changePath(change)}`)).toEqual([
+        'set dir',
+        'set dir/fresh',
+        'set new',
+        'set new/f',
+        'set new/sub',
+      ]);
+      const scanned = await treeOps.scanDiff(frozen.folder, { userXattrs: false });
+      expect(scanned.slice(1)).toEqual(frozen.changes);
+    });
+
     test('keep holes in files', async () => {
       const { frozen } = await layer(snapshotter, undefined, script('s', 'truncate -s 64M f; echo end >> f'));
       const { committed } = await layer(snapshotter, frozen, script('t', 'true'));

@@ -1,20 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import {
-  mkdir,
-  open,
-  readdir,
-  readFile,
-  readlink,
-  rename,
-  rm,
-  symlink,
-  unlink,
-  writeFile,
-} from 'node:fs/promises';
+import { mkdir, open, readFile, readlink, rename, rm, symlink, unlink, writeFile } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
 import {
   asDigest,
-  type Change,
   type DiffId,
   type Digest,
   digestHex,
@@ -37,8 +25,10 @@ import {
   LONGEST_HEADER,
   type Manifest,
   type ManifestHeader,
+  sameChanges,
 } from './manifest.ts';
 import type { TreeLayer } from './merged-tree.ts';
+import { ignoreAbsent, makeUnique, namesIn } from './store-folders.ts';
 
 export interface DiffStoreOptions {
   readonly root: HostPath;
@@ -368,46 +358,3 @@ export class DiffStore {
     }
   }
 }
-
-/** What does not exist is undefined; anything else that goes wrong goes on. */
-function ignoreAbsent(error: unknown): undefined {
-  if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
-  throw error;
-}
-
-async function namesIn(folder: HostPath): Promise<readonly string[]> {
-  return (await readdir(folder).catch(ignoreAbsent)) ?? [];
-}
-
-/** Makes a folder with a short name that nobody else has. */
-async function makeUnique(parent: HostPath): Promise<HostPath> {
-  for (;;) {
-    const folder = joinHost(parent, randomBytes(4).toString('hex'));
-    try {
-      await mkdir(folder, { mode: 0o700 });
-      return folder;
-    } catch (error) {
-      if (errnoOf(error) !== 'EEXIST') throw error;
-    }
-  }
-}
-
-/** Compares the manifest with a scan; the root is the scan's alone where the diff does not change it. */
-function sameChanges(manifest: readonly Change[], scan: readonly Change[]): boolean {
-  const skipRoot = (changes: readonly Change[]) =>
-    changes.filter((change) => change.kind !== 'set' || change.entry.path !== '');
-  const encode = (changes: readonly Change[]) => {
-    const root: Entry = { ...EMPTY, path: '' as ImagePath };
-    return encodeManifest({ createdAtMs: 0, root, changes: skipRoot(changes) });
-  };
-  return encode(manifest).equals(encode(scan));
-}
-
-const EMPTY: Omit<Entry, 'path'> = {
-  type: 'dir',
-  mode: 0o755,
-  uid: 0,
-  gid: 0,
-  size: 0,
-  mtime: { sec: 0, nsec: 0 },
-};

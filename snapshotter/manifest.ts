@@ -51,13 +51,7 @@ export function encodeManifest(manifest: Manifest): Buffer {
   out.varint(manifest.changes.length);
   const paths = new PathPacker();
   writeEntry(out, paths, manifest.root);
-  for (const change of manifest.changes) {
-    if (change.kind === 'set') writeEntry(out, paths, change.entry);
-    else {
-      out.u8(change.kind === 'whiteout' ? WHITEOUT : OPAQUE);
-      paths.write(out, changePath(change));
-    }
-  }
+  for (const change of manifest.changes) writeChange(out, paths, change);
   const body = out.take();
   const checksum = Buffer.alloc(CHECKSUM_BYTES);
   checksum.writeUInt32LE(crc32(body));
@@ -97,6 +91,17 @@ export function diffBytes(changes: readonly Change[]): number {
   return bytes;
 }
 
+/** Whether two lists of changes are the same, but for the root folder, which a scan lists and a manifest may not. */
+export function sameChanges(a: readonly Change[], b: readonly Change[]): boolean {
+  const encode = (changes: readonly Change[]) => {
+    const out = new ByteWriter(64 * 1024);
+    const paths = new PathPacker();
+    for (const change of changes) if (changePath(change) !== ROOT_PATH) writeChange(out, paths, change);
+    return out.take();
+  };
+  return encode(a).equals(encode(b));
+}
+
 /** Paths come in order, so each is written as what it does not share with the one before. */
 class PathPacker {
   #last: Buffer = Buffer.alloc(0);
@@ -127,6 +132,15 @@ class PathUnpacker {
     rest.copy(this.#scratch, shared);
     return decodePath(this.#scratch.subarray(0, length)) as ImagePath;
   }
+}
+
+function writeChange(out: ByteWriter, paths: PathPacker, change: Change): void {
+  if (change.kind === 'set') {
+    writeEntry(out, paths, change.entry);
+    return;
+  }
+  out.u8(change.kind === 'whiteout' ? WHITEOUT : OPAQUE);
+  paths.write(out, change.path);
 }
 
 function writeEntry(out: ByteWriter, paths: PathPacker, entry: Entry): void {

@@ -1,5 +1,15 @@
-import { mkdir } from 'node:fs/promises';
-import { type HostPath, joinHost, MachineError, type TreeOps } from '../core/index.ts';
+import { lstat, mkdir } from 'node:fs/promises';
+import {
+  type Change,
+  errnoOf,
+  fsPath,
+  type HostPath,
+  type ImagePath,
+  joinHost,
+  MachineError,
+  type TreeOp,
+  type TreeOps,
+} from '../core/index.ts';
 import type { Driver, Stack } from './driver.ts';
 import { giveAttributes } from './root-folder.ts';
 
@@ -27,7 +37,10 @@ export function createOverlayDriver(options: OverlayDriverOptions): Driver {
       await giveAttributes(tree, upper, stack.root);
       return {
         root: { type: 'overlay', lowers, writable: { upper, work }, userXattrs },
-        capture: () => tree.scanDiff(upper, { userXattrs }),
+        async capture() {
+          const changes = await tree.scanDiff(upper, { userXattrs });
+          return withoutIdleMarks(tree, { folder: upper, changes, lowers: stack.lowers });
+        },
       };
     },
     // Without an upper folder the kernel asks for two lower ones.
@@ -45,4 +58,49 @@ function lowersOf(stack: Stack, atLeast: number, empty: HostPath): readonly Host
   }
   const missing = Math.max(0, atLeast - stack.lowers.length);
   return [...stack.lowers, ...Array.from({ length: missing }, () => empty)];
+}
+
+interface Captured {
+  readonly folder: HostPath;
+  readonly changes: readonly Change[];
+  readonly lowers: readonly HostPath[];
+}
+
+/**
+ * The kernel marks every folder that it makes in a merged one as opaque, to save itself look-ups. A mark that hides nothing is
+ * taken away: it would become a whiteout in the layer.
+ */
+async function withoutIdleMarks(tree: TreeOps, captured: Captured): Promise<readonly Change[]> {
+  const idle = new Set<ImagePath>();
+  for (const change of captured.changes) {
+    if (change.kind !== 'opaque') continue;
+    if (!(await liesInAny(captured.lowers, change.path))) idle.add(change.path);
+  }
+  if (idle.size === 0) return captured.changes;
+  const ops: TreeOp[] = [];
+  for (const change of captured.changes) {
+    if (change.kind !== 'set' || !idle.has(change.entry.path)) continue;
+    const { path, mode, uid, gid, mtime, xattrs } = change.entry;
+    // Giving a folder its attributes takes away those that are not listed, the mark among them.
+    const attributes = { mode, uid, gid, mtime, ...(xattrs === undefined ? {} : { xattrs }) };
+    ops.push({ op: 'dir', path, attributes });
+  }
+  await tree.apply({ type: 'directory', path: captured.folder, readonly: false }, ops);
+  return captured.changes.filter((change) => change.kind !== 'opaque' || !idle.has(change.path));
+}
+
+/** Whether a diff below says anything of `path`. One that only seems to, by way of a symlink, keeps a mark that is idle. */
+async function liesInAny(lowers: readonly HostPath[], path: ImagePath): Promise<boolean> {
+  for (const lower of lowers) {
+    try {
+      await lstat(fsPath(joinHost(lower, path)));
+      return true;
+    } catch (error) {
+      const errno = errnoOf(error);
+      if (errno === 'ENOENT' || errno === 'ENOTDIR') continue;
+      if (errno === 'ELOOP' || errno === 'ENAMETOOLONG') return true;
+      throw error;
+    }
+  }
+  return false;
 }

@@ -55,10 +55,10 @@ static bool is_listed(const struct attributes *attributes, const char *name) {
   return false;
 }
 
-/* What the file system or a security module keeps there is not ours to take away. */
+/* What a security module keeps there is not ours to take away. */
 static bool is_kept(const char *name) {
-  return strncmp(name, "trusted.overlay.", 16) == 0 || strncmp(name, "user.overlay.", 13) == 0 ||
-         strcmp(name, "security.selinux") == 0 || strcmp(name, "security.ima") == 0 || strcmp(name, "security.evm") == 0;
+  return strcmp(name, "security.selinux") == 0 || strcmp(name, "security.ima") == 0 ||
+         strcmp(name, "security.evm") == 0;
 }
 
 static void drop_unlisted(const struct attributes *attributes, const char *file, const char *path) {
