@@ -35,6 +35,7 @@ class Demo {
 
   async #loadBase(): Promise<void> {
     title('A base image from Debian packages and the npm registry (no image registry is asked)');
+    console.log('  made once and kept, which takes a minute the first time');
     const base = await baseImage('node');
     const archive = join(this.#folder, 'node.tar');
     await exec([
@@ -123,7 +124,7 @@ class Demo {
 
   /** Runs the command line as a person would, shows its output, and counts a failure where it fails. */
   #varve(args: readonly string[]): { readonly code: number; readonly stdout: string } {
-    console.log(`$ varve ${args.map((arg) => arg.replace(this.#folder, '…')).join(' ')}`);
+    console.log(`$ varve ${args.map((arg) => shown(arg.replace(this.#folder, '…'))).join(' ')}`);
     const run = spawnSync(join(CHECKOUT, 'bin/varve'), args, {
       encoding: 'utf8',
       maxBuffer: 1 << 28,
@@ -140,6 +141,11 @@ class Demo {
     console.log(`  ${holds ? 'ok  ' : 'FAIL'} ${what}`);
     if (!holds) this.#failures += 1;
   }
+}
+
+/** As one would type it into a shell. */
+function shown(arg: string): string {
+  return arg.includes(' ') ? `'${arg}'` : arg;
 }
 
 function title(text: string): void {
