@@ -45,6 +45,8 @@ export interface FileFact {
   /** Content of a file; absent for others. */
   readonly digest?: Digest;
   readonly linkTarget?: string;
+  /** Another path of the same tree that is the same file: a copy keeps hard links among what it copies. */
+  readonly hardlinkTo?: ImagePath;
   /** Extended attributes by name, as hex. */
   readonly xattrs?: Readonly<Record<string, string>>;
   /** Major and minor of device nodes. */
@@ -115,7 +117,16 @@ export type MissReason =
       readonly reason: 'file-changed';
       readonly input: string;
       readonly path: ImagePath;
-      readonly change: 'added' | 'content' | 'removed' | 'mode' | 'owner' | 'type' | 'link-target' | 'xattrs';
+      readonly change:
+        | 'added'
+        | 'content'
+        | 'removed'
+        | 'mode'
+        | 'owner'
+        | 'type'
+        | 'link-target'
+        | 'hard-link'
+        | 'xattrs';
       /** How many more files differ. */
       readonly others: number;
     };
@@ -245,6 +256,8 @@ export interface PruneResult {
 /** The step cache as its owner, the composition root, sees it: with what `varve cache` and `varve why` need. */
 export interface PrunableCache extends StepCache {
   readonly builds: BuildLog;
+  /** Forgets what processes that died left here: their sessions, what they held, their locks. */
+  sweep(): void;
   /** Does the process that named its session so still run? For the snapshotter's `sweep`. */
   isAlive(session: string): boolean;
   /** Every record, in no order. */

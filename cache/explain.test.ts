@@ -172,6 +172,8 @@ describe('fileDifference', () => {
     });
     expect(fileDifference('context', [link('a')], [link('b')])).toMatchObject({ change: 'link-target' });
     expect(fileDifference('context', [node('1:3')], [node('1:5')])).toMatchObject({ change: 'type' });
+    const linked = { ...fact('b'), hardlinkTo: 'a' as ImagePath };
+    expect(fileDifference('context', [fact('b')], [linked])).toMatchObject({ change: 'hard-link' });
   });
 
   it('counts every other file that differs', () => {

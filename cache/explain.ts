@@ -174,6 +174,7 @@ function changeOf(old: FileFact | undefined, fresh: FileFact | undefined): FileC
   if (old.type !== fresh.type || old.device !== fresh.device) return 'type';
   if (old.digest !== fresh.digest) return 'content';
   if (old.linkTarget !== fresh.linkTarget) return 'link-target';
+  if (old.hardlinkTo !== fresh.hardlinkTo) return 'hard-link';
   if (old.mode !== fresh.mode) return 'mode';
   if (old.uid !== fresh.uid || old.gid !== fresh.gid) return 'owner';
   return sameValue(old.xattrs ?? {}, fresh.xattrs ?? {}) ? undefined : 'xattrs';

@@ -96,6 +96,7 @@ function entryFact(
     gid,
     ...(known.digest === undefined ? {} : { digest: known.digest }),
     ...(entry.linkTarget === undefined ? {} : { linkTarget: entry.linkTarget }),
+    ...(entry.hardlinkTo === undefined ? {} : { hardlinkTo: entry.hardlinkTo }),
     ...(entry.xattrs === undefined ? {} : { xattrs: hexXattrs(entry.xattrs) }),
     ...(entry.device === undefined ? {} : { device: `${entry.device.major}:${entry.device.minor}` }),
   };
@@ -112,7 +113,7 @@ function hexXattrs(xattrs: Readonly<Record<string, Uint8Array>>): Readonly<Recor
  * holds one.
  *
  *     "varve tree 1" NUL, then for each fact:
- *     text(path) NUL  letter mode(octal) " " uid " " gid NUL  digest NUL  text(link target) NUL  text(device) NUL
+ *     text(path) NUL  letter mode(octal) " " uid " " gid NUL  digest NUL  text(link target) NUL  text(device) NUL  text(hard link to) NUL
  *     { text(name) NUL text(value) NUL }   extended attributes, by name in code unit order
  *     NUL
  *
@@ -137,7 +138,7 @@ function factLine(fact: FileFact): string {
   const { path, type, mode, uid, gid, digest, xattrs } = fact;
   if (digest !== undefined && !isDigest(digest)) throw new Error(`not a digest: ${digest}`);
   const head = `${text(path)}\0${TYPE_LETTERS[type]}${mode.toString(8)} ${uid} ${gid}\0${digest ?? ''}\0`;
-  const tail = `${text(fact.linkTarget)}\0${text(fact.device)}\0`;
+  const tail = `${text(fact.linkTarget)}\0${text(fact.device)}\0${text(fact.hardlinkTo)}\0`;
   if (xattrs === undefined) return `${head}${tail}\0`;
   let attributes = '';
   for (const name of Object.keys(xattrs).sort()) attributes += `${text(name)}\0${text(xattrs[name])}\0`;

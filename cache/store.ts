@@ -236,6 +236,11 @@ class SqliteStepCache implements PrunableCache {
     }
   }
 
+  sweep(): void {
+    this.#mustBeOpen();
+    this.#database.transaction(() => this.#cleanUp());
+  }
+
   close(): void {
     if (this.#state === 'closed') return;
     this.#mustBeOpen();

@@ -189,6 +189,7 @@ async function sweep(root: HostPath, snapshotter: Snapshotter, cache: PrunableCa
   const folder = joinHost(root, 'tmp');
   const dead = (await readdir(folder)).filter((session) => !cache.isAlive(session));
   if (dead.length === 0) return;
+  cache.sweep();
   await snapshotter.sweep((session) => cache.isAlive(session));
   for (const session of dead) await rm(joinHost(folder, session), { recursive: true, force: true });
 }
