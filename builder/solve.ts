@@ -140,6 +140,7 @@ export class Solver implements AsyncDisposable {
   }
 
   async #solveStep(step: Step, on: Standing): Promise<Standing> {
+    await Promise.all(stagesReadBy(step).map((index) => this.stage(index)));
     this.signal.throwIfAborted();
     const started = this.#options.parts.now();
     this.#options.emit({ type: 'step.started', step: step.info.index });
@@ -299,6 +300,14 @@ interface Attempt {
 function layerOf(record: StepRecord): Pick<SolvedStep, 'layer'> {
   const { diffId, layerBytes } = record;
   return diffId === undefined || layerBytes === undefined ? {} : { layer: { diffId, size: layerBytes } };
+}
+
+/** The stages that must be done before a step can begin, beside its own. */
+function stagesReadBy(step: Step): readonly number[] {
+  if (step.kind !== 'COPY' && step.kind !== 'ADD') return [];
+  return step.sources.flatMap((source) =>
+    source.kind === 'path' && source.from.kind === 'stage' ? [source.from.index] : [],
+  );
 }
 
 function queryOf(attempt: Attempt, parent: CommittedSnapshot | undefined): StepQuery {
