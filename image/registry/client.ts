@@ -24,6 +24,8 @@ export interface Call extends Omit<HttpRequest, 'insecure'> {
 export interface Client {
   /** @throws MachineError `registry-unreachable`, `registry-denied`; any other status is for the caller to judge. */
   send(call: Call): Promise<HttpResponse>;
+  /** As `send`, for answers that must be small: reads the body, and asks again where it is cut. */
+  read(call: Call): Promise<Answer>;
   /** As `send`, once: no retries. @throws ConnectionError besides. */
   sendOnce(call: Call): Promise<HttpResponse>;
   /** Waits before attempt `attempt` (from 1); `response` may ask for longer. False: there were enough. */
@@ -32,6 +34,11 @@ export interface Client {
     response: HttpResponse | undefined,
     signal: AbortSignal | undefined,
   ): Promise<boolean>;
+}
+
+export interface Answer {
+  readonly response: HttpResponse;
+  readonly bytes: Uint8Array;
 }
 
 const MAX_REDIRECTS = 10;
@@ -93,28 +100,34 @@ export function createClient(options: ClientOptions): Client {
     return true;
   }
 
-  async function send(call: Call): Promise<HttpResponse> {
+  async function repeat<T>(call: Call, use: (response: HttpResponse) => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt += 1) {
       let failure: ConnectionError | undefined;
       let response: HttpResponse | undefined;
       try {
         response = await sendOnce(call);
-        if (!isPassing(response.status)) return response;
+        if (!isPassing(response.status)) return await use(response);
       } catch (error) {
         if (!(error instanceof ConnectionError)) throw error;
         failure = error;
       }
       // A mirror that cannot be reached is not worth waiting for: the registry behind it is asked next.
       const next = failure !== undefined && call.endpoint.isMirror;
-      if (next || !(await pause(attempt, response, call.signal))) {
-        if (response !== undefined) return response;
-        throw unreachableRegistry(call.endpoint, failure);
+      if (!next && (await pause(attempt, response, call.signal))) {
+        if (response !== undefined && failure === undefined) await discard(response);
+        continue;
       }
-      if (response !== undefined) await discard(response);
+      if (response !== undefined && failure === undefined) return use(response);
+      throw unreachableRegistry(call.endpoint, failure);
     }
   }
 
-  return { send, sendOnce, pause };
+  return {
+    send: (call) => repeat(call, async (response) => response),
+    read: (call) => repeat(call, async (response) => ({ response, bytes: await readSmall(response.body) })),
+    sendOnce,
+    pause,
+  };
 }
 
 /** Follows redirects; another host gets no credentials, and HTTPS never leads to HTTP. */
@@ -168,12 +181,16 @@ function retryAfterMs(response: HttpResponse): number {
   return Number.isFinite(wait) && wait > 0 ? wait : 0;
 }
 
-/** Reads what is left of a response (up to a bound), so that its connection can be used again. */
+/** Reads what is left of a response (up to a bound), so that its connection can be used again; a lost one does not matter. */
 export async function discard(response: HttpResponse): Promise<void> {
   let size = 0;
-  for await (const part of response.body) {
-    size += part.byteLength;
-    if (size > 64 * 1024) break;
+  try {
+    for await (const part of response.body) {
+      size += part.byteLength;
+      if (size > 64 * 1024) break;
+    }
+  } catch (error) {
+    if (!(error instanceof ConnectionError)) throw error;
   }
 }
 
@@ -191,14 +208,23 @@ export function unreachableRegistry(endpoint: Endpoint, cause: unknown): Machine
   });
 }
 
-/** What an answer that is no success means, in the registry's own words where it has some. */
+/** What an answer that is no success means, in the registry's own words where it has some. @throws ConnectionError */
 export async function failureOf(
   response: HttpResponse,
   endpoint: Endpoint,
   doing: string,
 ): Promise<MachineError> {
+  return answeredFailure({ response, bytes: await readSmall(response.body) }, endpoint, doing);
+}
+
+/** {@link failureOf} for a body that was read. */
+export function answeredFailure(
+  { response, bytes }: Answer,
+  endpoint: Endpoint,
+  doing: string,
+): MachineError {
   const { status } = response;
-  const said = errorText(await readSmall(response.body));
+  const said = errorText(bytes);
   const message = `${doing}: ${endpoint.host} answered ${status}${said === '' ? '' : ` (${said})`}`;
   if (status === 401 || status === 403) {
     const hint = `the repository does not exist, or you must log in with \`varve login ${endpoint.host}\``;

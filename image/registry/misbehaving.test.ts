@@ -196,6 +196,25 @@ describe('resolve', () => {
     await expect(resolveApp()).rejects.toMatchObject({ code: 'digest-mismatch' });
   });
 
+  it('asks again for a manifest that was cut, and gives up in the end', async () => {
+    handler = (_request, response, count) => {
+      response.writeHead(200, { 'content-length': 1000 });
+      if (count > 2) response.end('x'.repeat(1000));
+      else response.write('x', () => setTimeout(() => response.destroy(), 20));
+    };
+    await expect(resolveApp()).rejects.toMatchObject({ code: 'image-invalid' });
+    handler = (_request, response) => {
+      response.writeHead(200, { 'content-length': 1000 });
+      response.write('x', () => setTimeout(() => response.destroy(), 20));
+    };
+    await expect(resolveApp()).rejects.toMatchObject({ code: 'registry-unreachable' });
+    handler = (_request, response) => {
+      response.writeHead(404, { 'content-length': 1000 });
+      response.write('x', () => setTimeout(() => response.destroy(), 20));
+    };
+    await expect(resolveApp()).rejects.toMatchObject({ code: 'registry-unreachable' });
+  });
+
   it('chooses from an index and never takes an attestation', async () => {
     const config = Buffer.from(
       JSON.stringify({ os: 'linux', architecture: 'amd64', rootfs: { type: 'layers', diff_ids: [] } }),

@@ -10,11 +10,17 @@ import {
   type Reference,
 } from '../../core/index.ts';
 import type { BlobStore, ResolvedImage, TransferProgress } from '../contract.ts';
-import { isDescriptor, MAX_JSON_BYTES, parseObject, textField } from '../json.ts';
+import { invalid, isDescriptor, MAX_JSON_BYTES, parseObject, textField } from '../json.ts';
 import { parseConfig, parseManifest } from '../manifest.ts';
 import { formatPlatform, platformRank, selectManifest } from '../platform.ts';
-import { readSmall } from './auth.ts';
-import { type Client, discard, failureOf, isPassing, unreachableRegistry } from './client.ts';
+import {
+  answeredFailure,
+  type Client,
+  discard,
+  failureOf,
+  isPassing,
+  unreachableRegistry,
+} from './client.ts';
 import { blobUrl, type Endpoint, manifestUrl } from './endpoint.ts';
 import { ConnectionError, type HttpResponse } from './transport.ts';
 
@@ -46,6 +52,9 @@ export async function resolveAt(options: PullOptions, platform: Platform): Promi
   const found = await findManifest(options, platform);
   const configBytes = await fetchSmallBlob(options, found.manifest.config);
   const config = parseConfig(configBytes);
+  if (config.rootfs.diff_ids.length !== found.manifest.layers.length) {
+    throw invalid(`the manifest and the configuration of ${reference.repository} differ in their layers`);
+  }
   if (platformRank(platform, config) === undefined) {
     throw noPlatform(reference, platform, [formatPlatform(config)]);
   }
@@ -103,7 +112,7 @@ async function fetchManifest(
   name: string,
 ): Promise<{ readonly bytes: Uint8Array; readonly digest: Digest; readonly mediaType: string }> {
   const { client, endpoint, reference, signal } = options;
-  const response = await client.send({
+  const { response, bytes } = await client.read({
     method: 'GET',
     url: manifestUrl(endpoint, reference, name),
     headers: { accept: ACCEPT },
@@ -112,9 +121,8 @@ async function fetchManifest(
     ...(signal === undefined ? {} : { signal }),
   });
   if (response.status !== 200) {
-    throw await failureOf(response, endpoint, `pulling ${reference.repository}:${name}`);
+    throw answeredFailure({ response, bytes }, endpoint, `pulling ${reference.repository}:${name}`);
   }
-  const bytes = await readSmall(response.body);
   const digest = digestOf(bytes);
   const expected = isDigest(name) ? name : response.header('docker-content-digest');
   if (expected !== undefined && isDigest(expected) && expected !== digest) {

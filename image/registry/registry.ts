@@ -1,11 +1,11 @@
 import { type Descriptor, type Digest, MachineError, type Reference } from '../../core/index.ts';
 import type { Registry } from '../contract.ts';
-import { type Client, createClient, discard, failureOf } from './client.ts';
+import { type Client, createClient, discard, failureOf, unreachableRegistry } from './client.ts';
 import type { CredentialStore, Credentials } from './credentials.ts';
 import { type Endpoint, originEndpoints, pullEndpoints, type RegistryConfig } from './endpoint.ts';
 import { fetchBlob, type PullOptions, resolveAt } from './pull.ts';
 import { type PushOptions, pushBlob, pushManifest, uploadsOf } from './push.ts';
-import { createTransport, type Transport } from './transport.ts';
+import { ConnectionError, createTransport, type Transport } from './transport.ts';
 
 export interface RegistryOptions {
   readonly credentials: Pick<CredentialStore, 'get'>;
@@ -106,7 +106,8 @@ async function firstThatWorks<T>(
   if (first === undefined) throw new Error('a registry has no endpoint');
   try {
     return await work(first);
-  } catch (error) {
+  } catch (failure) {
+    const error = failure instanceof ConnectionError ? unreachableRegistry(first, failure) : failure;
     const next = error instanceof MachineError && NEXT_MAY_HELP.includes(error.code);
     if (rest.length === 0 || !next) throw error;
   }

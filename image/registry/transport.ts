@@ -1,5 +1,6 @@
 import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import type { Socket } from 'node:net';
 import { pipeline, Readable } from 'node:stream';
 
 export interface HttpRequest {
@@ -33,14 +34,18 @@ export class ConnectionError extends Error {
 export interface TransportOptions {
   /** A connection without a byte in either direction for this long is dead. */
   readonly stallMs?: number;
+  /** Longest time until a new connection stands, with TLS. */
+  readonly connectMs?: number;
   /** HTTP_PROXY, HTTPS_PROXY and NO_PROXY, in upper or lower case. */
   readonly proxyEnv?: Readonly<Record<string, string | undefined>>;
 }
 
-const DEFAULT_STALL_MS = 60_000;
+const DEFAULT_STALL_MS = 120_000;
+const DEFAULT_CONNECT_MS = 15_000;
 
 /** Over Node's own HTTP client: unlike `fetch` it can take single hosts' unverified certificates and tell a stall. */
-export function createTransport({ stallMs = DEFAULT_STALL_MS, proxyEnv }: TransportOptions = {}): Transport {
+export function createTransport(settings: TransportOptions = {}): Transport {
+  const { stallMs = DEFAULT_STALL_MS, connectMs = DEFAULT_CONNECT_MS, proxyEnv } = settings;
   const options = { keepAlive: true, ...(proxyEnv === undefined ? {} : { proxyEnv: { ...proxyEnv } }) };
   const plain = new HttpAgent(options);
   const secure = new HttpsAgent(options);
@@ -56,6 +61,9 @@ export function createTransport({ stallMs = DEFAULT_STALL_MS, proxyEnv }: Transp
       outgoing.setTimeout(stallMs, () => {
         outgoing.destroy(new ConnectionError(`${url.host} was silent for ${stallMs / 1000} s`));
       });
+      outgoing.on('socket', (socket) =>
+        limitConnecting(socket, isPlain ? 'connect' : 'secureConnect', connectMs),
+      );
       outgoing.on('error', (error) => reject(connectionError(error, url, signal)));
       outgoing.on('response', (incoming) => resolve(responseOf(incoming, url, signal)));
       if (body === undefined) outgoing.end();
@@ -66,6 +74,16 @@ export function createTransport({ stallMs = DEFAULT_STALL_MS, proxyEnv }: Transp
         });
       }
     });
+}
+
+function limitConnecting(socket: Socket, ready: 'connect' | 'secureConnect', ms: number): void {
+  if (!socket.connecting) return;
+  const timer = setTimeout(
+    () => socket.destroy(new ConnectionError(`no connection within ${ms / 1000} s`)),
+    ms,
+  );
+  socket.once(ready, () => clearTimeout(timer));
+  socket.once('close', () => clearTimeout(timer));
 }
 
 function responseOf(incoming: IncomingMessage, url: URL, signal: AbortSignal | undefined): HttpResponse {
