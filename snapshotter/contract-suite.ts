@@ -7,9 +7,9 @@ import {
   imagePath,
   ROOT_PATH,
   type RootMount,
-  type Snapshotter,
   type TreeOp,
 } from '../core/index.ts';
+import type { StoreSnapshotter } from './index.ts';
 import { diffIdOf, layer, Rig, treeListing, treeOps, walk } from './test-rig.ts';
 
 const BASE = `
@@ -71,7 +71,7 @@ const STEPS: Readonly<Record<string, string>> = {
 /** What every driver promises; see core/snapshot.ts. The oracle is a plain folder on which the same is done. */
 export function describeContract(driver: 'overlay' | 'copy'): void {
   let rig: Rig;
-  let snapshotter: Snapshotter;
+  let snapshotter: StoreSnapshotter;
 
   beforeEach(() => {
     rig = new Rig(driver);
@@ -227,6 +227,27 @@ export function describeContract(driver: 'overlay' | 'copy'): void {
       expect(stacked?.diffIds).toEqual([diffIdOf('c'), diffIdOf('b')]);
       expect(await snapshotter.stack(c, diffIdOf('unknown'))).toBeUndefined();
       expect(await snapshotter.find([diffIdOf('c'), diffIdOf('unknown')])).toBeUndefined();
+    });
+
+    test('lays a parent-bound diff on that parent only, and keeps one for each', async () => {
+      const bind = async (parent: CommittedSnapshot, list: readonly TreeOp[]) => {
+        await using active = await snapshotter.prepare(parent);
+        await treeOps.apply(active.root, list);
+        return (await active.freeze()).commit(diffIdOf('tar'), { parentBound: true });
+      };
+      const { committed: a } = await layer(snapshotter, undefined, ops('a', [file('a', '1')]));
+      const { committed: b } = await layer(snapshotter, undefined, ops('b', [file('gone', '1')]));
+      const onA = await bind(a, [file('new', 'x'), removal('gone')]);
+      expect(await snapshotter.stack(b, diffIdOf('tar'))).toBeUndefined();
+      expect(await snapshotter.find(onA.diffIds)).toBeDefined();
+      expect(await snapshotter.find([diffIdOf('b'), diffIdOf('tar')])).toBeUndefined();
+      const onB = await bind(b, [file('new', 'x'), removal('gone')]);
+      expect((await walk(onB.tree())).map((entry) => entry.path)).toEqual(['', 'new']);
+      expect((await snapshotter.diffs()).map((diff) => diff.diffId).sort()).toEqual(
+        [diffIdOf('a'), diffIdOf('b'), diffIdOf('tar')].sort(),
+      );
+      await snapshotter.remove([diffIdOf('tar')]);
+      expect(leftovers().data).toBe(2);
     });
 
     test('is mounted for reading', async () => {

@@ -13,6 +13,7 @@ import {
   isDigest,
   joinHost,
   MachineError,
+  type SnapshotId,
   type StoredDiff,
   type TreeOps,
 } from '../core/index.ts';
@@ -44,6 +45,20 @@ export interface DiffStoreOptions {
 const MOST_CACHED_CHANGES = 1_000_000;
 
 const LINK_TARGET = /^\.\.\/data\/([A-Za-z0-9_-]+)$/;
+
+const HEX_DIGITS = 64;
+
+/** Tries to commit under a name that exists but leads to nothing, because another process removes it meanwhile. */
+const MOST_TRIES = 16;
+
+/** A parent that a diff is bound to; `parent` is undefined for the empty root folder. */
+export interface Parent {
+  readonly parent: SnapshotId | undefined;
+}
+
+function boundName(diffId: DiffId, parent: SnapshotId | undefined): string {
+  return `${digestHex(diffId)}.${parent === undefined ? 'scratch' : digestHex(parent)}`;
+}
 
 /** One diff on disk: `diffs/data/<uid>`, where it stays until it is removed, committed or not. */
 export class Diff implements TreeLayer {
@@ -161,39 +176,44 @@ export class DiffStore {
     return this.#diff(uid);
   }
 
-  /** Puts `diff` under its digest, or finds that another process was first. Returns the one that is stored. */
-  async commit(diff: Diff, diffId: DiffId): Promise<Diff> {
-    for (;;) {
+  /**
+   * Puts `diff` under its digest, or finds that another process was first. Returns the one that is stored.
+   *
+   * @param bound the only parent that the diff may be laid on; absent: any.
+   */
+  async commit(diff: Diff, diffId: DiffId, bound?: Parent): Promise<Diff> {
+    const name = bound === undefined ? digestHex(diffId) : boundName(diffId, bound.parent);
+    for (let tries = 0; tries < MOST_TRIES; tries++) {
       try {
         // Unlike a rename, this never replaces what another process has put there.
-        await symlink(`../data/${diff.uid}`, joinHost(this.#names, digestHex(diffId)));
+        await symlink(`../data/${diff.uid}`, joinHost(this.#names, name));
         return diff;
       } catch (error) {
         if (errnoOf(error) !== 'EEXIST') throw error;
       }
-      const theirs = await this.find(diffId);
+      const theirs = await this.#named(name);
       if (theirs !== undefined) return theirs;
     }
+    throw new MachineError('snapshot-corrupt', `${joinHost(this.#names, name)} leads to no diff`, {
+      hint: 'remove that symlink',
+    });
   }
 
-  /** The committed diff; undefined where it is not in the store, or was damaged by a power cut (then it is forgotten). */
-  async find(diffId: DiffId): Promise<Diff | undefined> {
-    const uid = await this.#target(digestHex(diffId));
-    if (uid === undefined) return undefined;
-    if (this.#sound.has(uid)) return this.#diff(uid);
-    if (await this.#isSound(uid)) {
-      this.#sound.add(uid);
-      return this.#diff(uid);
-    }
-    await this.remove([diffId]);
-    return undefined;
+  /** The committed diff that may be laid on `parent`; undefined where the store has none, or a power cut damaged it. */
+  async find(diffId: DiffId, parent: SnapshotId | undefined): Promise<Diff | undefined> {
+    return (await this.#named(digestHex(diffId))) ?? (await this.#named(boundName(diffId, parent)));
   }
 
   async remove(diffIds: readonly DiffId[]): Promise<void> {
     await this.ready();
+    const doomed = new Set<string>(diffIds.map(digestHex));
+    await this.#forget((await namesIn(this.#names)).filter((name) => doomed.has(name.slice(0, HEX_DIGITS))));
+  }
+
+  /** Takes names away, then the data folders that they lead to. */
+  async #forget(names: readonly string[]): Promise<void> {
     const doomed: string[] = [];
-    for (const diffId of diffIds) {
-      const name = digestHex(diffId);
+    for (const name of names) {
       const uid = await this.#target(name);
       await unlink(joinHost(this.#names, name)).catch(ignoreAbsent);
       if (uid !== undefined) doomed.push(uid);
@@ -201,25 +221,39 @@ export class DiffStore {
     await this.discard(doomed.map((uid) => joinHost(this.dataFolder, uid)));
   }
 
+  /** The diff of one name; a damaged one is forgotten. */
+  async #named(name: string): Promise<Diff | undefined> {
+    const uid = await this.#target(name);
+    if (uid === undefined) return undefined;
+    if (this.#sound.has(uid)) return this.#diff(uid);
+    if (await this.#isSound(uid)) {
+      this.#sound.add(uid);
+      return this.#diff(uid);
+    }
+    await this.#forget([name]);
+    return undefined;
+  }
+
   /** Moves folders out of sight, then removes them. */
   async discard(folders: readonly HostPath[]): Promise<void> {
     await this.options.tree.removeAll(await this.#throwAway(folders));
   }
 
+  /** One line per digest; a digest that is stored once per parent counts with all its bytes. */
   async stored(): Promise<readonly StoredDiff[]> {
-    const stored: StoredDiff[] = [];
+    const stored = new Map<DiffId, StoredDiff>();
     for (const name of await namesIn(this.#names)) {
-      const digest = `sha256:${name}`;
+      const digest = `sha256:${name.slice(0, HEX_DIGITS)}`;
       const uid = isDigest(digest) ? await this.#target(name) : undefined;
       const header = uid === undefined ? undefined : await this.header(uid);
       if (header === undefined) continue;
-      stored.push({
-        diffId: asDigest(digest) as DiffId,
-        bytes: header.bytes,
-        createdAtMs: header.createdAtMs,
-      });
+      const diffId = asDigest(digest) as DiffId;
+      const other = stored.get(diffId);
+      const bytes = header.bytes + (other?.bytes ?? 0);
+      const createdAtMs = Math.min(header.createdAtMs, other?.createdAtMs ?? Number.POSITIVE_INFINITY);
+      stored.set(diffId, { diffId, bytes, createdAtMs });
     }
-    return stored;
+    return [...stored.values()];
   }
 
   async sweep(isAlive: (session: string) => boolean): Promise<number> {

@@ -1,2 +1,9 @@
 export { type ChooseDriverOptions, chooseDriver } from './choose-driver.ts';
-export { createSnapshotter, type SnapshotterOptions } from './snapshotter.ts';
+export {
+  type CommitOptions,
+  createSnapshotter,
+  type SnapshotterOptions,
+  type StoreActiveSnapshot,
+  type StoreFrozenSnapshot,
+  type StoreSnapshotter,
+} from './snapshotter.ts';

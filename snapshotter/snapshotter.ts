@@ -24,13 +24,35 @@ export interface SnapshotterOptions extends DiffStoreOptions {
   readonly driver: 'overlay' | 'copy';
 }
 
+export interface CommitOptions {
+  /**
+   * The diff says less than the layer that `diffId` names, and only on this parent do both come to the same: a layer
+   * that was unpacked here (its whiteouts of absent names have left nothing, folders that it does not list have this
+   * parent's attributes). `find` and `stack` then give the diff for this parent alone.
+   */
+  readonly parentBound?: boolean;
+}
+
+/** {@link Snapshotter} whose commits can be bound to their parent. */
+export interface StoreSnapshotter extends Snapshotter {
+  prepare(parent: Snapshot | undefined): Promise<StoreActiveSnapshot>;
+}
+
+export interface StoreActiveSnapshot extends ActiveSnapshot {
+  freeze(): Promise<StoreFrozenSnapshot>;
+}
+
+export interface StoreFrozenSnapshot extends FrozenSnapshot {
+  commit(diffId: DiffId, options?: CommitOptions): Promise<CommittedSnapshot>;
+}
+
 /**
  * Snapshots in `root`, as docs/on-disk-format.md states. Folders are made at first use.
  *
  * `digestFile` digests a file of the store that never changes, at most once per file and diff; `clock` dates new diffs.
  * Methods throw MachineError (`disk-full`, `tree-io`, `mount-failed`, `too-many-layers`, `snapshot-corrupt`).
  */
-export function createSnapshotter(options: SnapshotterOptions): Snapshotter {
+export function createSnapshotter(options: SnapshotterOptions): StoreSnapshotter {
   const store = new DiffStore(options);
   const { tree, userXattrs } = options;
   const driver =
@@ -43,7 +65,7 @@ export function createSnapshotter(options: SnapshotterOptions): Snapshotter {
     prepare: (parent) => prepare(context, parent),
     find: (diffIds) => find(context, diffIds),
     async stack(parent, diffId) {
-      const diff = await store.find(diffId);
+      const diff = await store.find(diffId, parent?.id);
       return diff === undefined ? undefined : new Committed(context, asCommitted(parent), { diff, diffId });
     },
     mountable: (snapshot) => mountable(context, snapshot),
@@ -124,7 +146,7 @@ class Holds {
   }
 }
 
-async function prepare(context: Context, parent: Snapshot | undefined): Promise<ActiveSnapshot> {
+async function prepare(context: Context, parent: Snapshot | undefined): Promise<StoreActiveSnapshot> {
   const below = own(parent);
   const diffs = diffsOf(below);
   context.holds.hold(diffs);
@@ -148,7 +170,7 @@ async function find(context: Context, diffIds: readonly DiffId[]): Promise<Commi
   if (diffIds.length === 0) throw new Error('a snapshot has at least one diff');
   let snapshot: Committed | undefined;
   for (const diffId of diffIds) {
-    const diff = await context.store.find(diffId);
+    const diff = await context.store.find(diffId, snapshot?.id);
     if (diff === undefined) return undefined;
     snapshot = new Committed(context, snapshot, { diff, diffId });
   }
@@ -183,7 +205,7 @@ interface ActiveParts {
   readonly diffs: readonly Diff[];
 }
 
-class Active implements ActiveSnapshot {
+class Active implements StoreActiveSnapshot {
   readonly parent: OwnSnapshot | undefined;
   readonly root: RootMount;
   readonly #context: Context;
@@ -197,7 +219,7 @@ class Active implements ActiveSnapshot {
     this.#parts = parts;
   }
 
-  async freeze(): Promise<FrozenSnapshot> {
+  async freeze(): Promise<StoreFrozenSnapshot> {
     if (this.#ended) throw new Error('the snapshot is active no longer');
     const { stack, writable, home } = this.#parts;
     const [first, ...rest] = await writable.capture();
@@ -237,7 +259,7 @@ abstract class Layered implements Snapshot {
   protected abstract self(): OwnSnapshot;
 }
 
-class Frozen extends Layered implements FrozenSnapshot {
+class Frozen extends Layered implements StoreFrozenSnapshot {
   readonly parent: OwnSnapshot | undefined;
   readonly changes: readonly Change[];
   readonly #context: Context;
@@ -271,12 +293,13 @@ class Frozen extends Layered implements FrozenSnapshot {
     return this.#committed;
   }
 
-  async commit(diffId: DiffId): Promise<CommittedSnapshot> {
+  async commit(diffId: DiffId, options: CommitOptions = {}): Promise<CommittedSnapshot> {
     if (this.#committed !== undefined) return this.#committed;
     if (this.#disposed) throw new Error('the snapshot was thrown away');
     const parent = this.parent instanceof Frozen ? this.parent.committed : this.parent;
     if (this.parent !== undefined && parent === undefined) throw new Error('the parent is not committed');
-    const diff = await this.#context.store.commit(this.#made, diffId);
+    const bound = options.parentBound === true ? { parent: parent?.id } : undefined;
+    const diff = await this.#context.store.commit(this.#made, diffId, bound);
     this.#committed = new Committed(this.#context, parent, { diff, diffId });
     if (diff !== this.#made) await this.#context.holds.doom(this.#made);
     return this.#committed;

@@ -18,12 +18,11 @@ import {
   ROOT_PATH,
   type RootMount,
   type Snapshot,
-  type Snapshotter,
   type Tree,
   type TreeOp,
 } from '../core/index.ts';
 import { createTreeOps } from '../runner/tree-ops.ts';
-import { createSnapshotter } from './index.ts';
+import { createSnapshotter, type StoreSnapshotter } from './index.ts';
 
 const native = process.env['VARVE_NATIVE'];
 export const treeOps = createTreeOps(native === undefined ? {} : { nativeProgram: native });
@@ -52,7 +51,7 @@ export class Rig {
     mkdirSync(this.#place);
   }
 
-  open(session = 'one'): Snapshotter {
+  open(session = 'one'): StoreSnapshotter {
     const clock = { now: () => this.#time++ };
     const { root, driver } = this;
     return createSnapshotter({ root, session, driver, tree: treeOps, userXattrs: false, digestFile, clock });
@@ -141,7 +140,7 @@ export function diffIdOf(name: string): DiffId {
 
 /** Prepares, changes, freezes and commits one snapshot. */
 export async function layer(
-  snapshotter: Snapshotter,
+  snapshotter: StoreSnapshotter,
   parent: Snapshot | undefined,
   change: { readonly name: string; readonly write: (root: RootMount) => Promise<void> | void },
 ): Promise<{ readonly frozen: FrozenSnapshot; readonly committed: CommittedSnapshot }> {
