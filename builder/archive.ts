@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import {
+  fsPath,
   type HostPath,
   type ImagePath,
   imagePath,
@@ -33,7 +34,7 @@ export async function isArchive(path: HostPath): Promise<boolean> {
 }
 
 async function readHead(path: HostPath): Promise<Buffer> {
-  await using file = await open(path, 'r');
+  await using file = await open(fsPath(path), 'r');
   const { buffer } = await file.read(Buffer.alloc(BLOCK), 0, BLOCK, 0);
   return buffer;
 }
@@ -42,7 +43,7 @@ async function decompressedHead(path: HostPath): Promise<Buffer> {
   const parts: Uint8Array[] = [];
   let size = 0;
   try {
-    for await (const chunk of decompress(createReadStream(path))) {
+    for await (const chunk of decompress(createReadStream(fsPath(path)))) {
       parts.push(chunk);
       size += chunk.byteLength;
       if (size >= BLOCK) break;
@@ -73,10 +74,11 @@ export async function* archiveOps(
     });
   }
   const folder = resolved.path;
-  if (folder !== '') yield { op: 'ensureDir', path: folder, attributes: { mode: 0o755, uid: 0, gid: 0 } };
+  const owner = placement.owner ?? { uid: 0, gid: 0 };
+  if (folder !== '') yield { op: 'ensureDir', path: folder, attributes: { mode: 0o755, ...owner } };
   const inFolder = (path: ImagePath): ImagePath =>
     path === '' ? folder : folder === '' ? path : joinPath(folder, path);
-  for await (const op of unpackLayer(decompress(createReadStream(archive)))) {
+  for await (const op of unpackLayer(decompress(createReadStream(fsPath(archive))))) {
     if (op.path === '') continue;
     if (op.op === 'hardlink') yield { ...op, path: inFolder(op.path), target: inFolder(op.target) };
     else yield { ...op, path: inFolder(op.path) };

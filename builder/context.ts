@@ -36,7 +36,7 @@ const BILLION = 1_000_000_000n;
  */
 export class ContextTree implements Tree {
   readonly #options: ContextOptions;
-  readonly #folders = new Map<ImagePath, Promise<readonly Entry[]>>();
+  readonly #folders = new Map<ImagePath, Promise<ReadonlyMap<ImagePath, Entry>>>();
   readonly #stats = new Map<ImagePath, BigIntStats>();
 
   constructor(options: ContextOptions) {
@@ -45,14 +45,17 @@ export class ContextTree implements Tree {
 
   async lstat(path: ImagePath): Promise<Entry | undefined> {
     if (path === '') return this.#read(path);
-    const siblings = await this.list(parentPath(path));
-    return siblings.find((entry) => entry.path === path);
+    return (await this.#folder(parentPath(path))).get(path);
   }
 
-  list(path: ImagePath): Promise<readonly Entry[]> {
+  async list(path: ImagePath): Promise<readonly Entry[]> {
+    return [...(await this.#folder(path)).values()];
+  }
+
+  #folder(path: ImagePath): Promise<ReadonlyMap<ImagePath, Entry>> {
     const known = this.#folders.get(path);
     if (known !== undefined) return known;
-    const listing = this.#list(path);
+    const listing = this.#readFolder(path);
     this.#folders.set(path, listing);
     return listing;
   }
@@ -77,7 +80,13 @@ export class ContextTree implements Tree {
   async isUnchanged(path: ImagePath): Promise<boolean> {
     const before = this.#stats.get(path);
     if (before === undefined) return true;
-    const now = await this.#stat(path);
+    let now: BigIntStats;
+    try {
+      now = await this.#stat(path);
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return false;
+      throw readFailure(path, error);
+    }
     return (
       now.ino === before.ino &&
       now.size === before.size &&
@@ -86,18 +95,13 @@ export class ContextTree implements Tree {
     );
   }
 
-  async #list(path: ImagePath): Promise<readonly Entry[]> {
+  /** The entries of a folder by path, in path order. */
+  async #readFolder(path: ImagePath): Promise<ReadonlyMap<ImagePath, Entry>> {
     if (path !== '') {
       const self = await this.lstat(path);
-      if (self?.type !== 'dir') return [];
+      if (self?.type !== 'dir') return new Map();
     }
-    const folder = this.#host(path);
-    let names: string[];
-    try {
-      names = (await readdir(fsPath(folder), { encoding: 'buffer' })).map(decodePath);
-    } catch (error) {
-      throw readFailure(path, error);
-    }
+    const names = await this.#names(path);
     const { ignore } = this.#options;
     const entries = await Promise.all(
       names.map(async (name) => {
@@ -108,33 +112,45 @@ export class ContextTree implements Tree {
         return entry?.type === 'dir' && (await this.#holdsAnything(child)) ? entry : undefined;
       }),
     );
-    return entries.filter((entry) => entry !== undefined).sort((a, b) => comparePaths(a.path, b.path));
+    const found = entries.filter((entry) => entry !== undefined);
+    found.sort((a, b) => comparePaths(a.path, b.path));
+    return new Map(found.map((entry) => [entry.path, entry]));
+  }
+
+  async #names(path: ImagePath): Promise<readonly string[]> {
+    try {
+      return (await readdir(fsPath(this.#host(path)), { encoding: 'buffer' })).map(decodePath);
+    } catch (error) {
+      throw readFailure(path, error);
+    }
   }
 
   /** An ignored folder is part of the context when something in it is let in again. */
   async #holdsAnything(path: ImagePath): Promise<boolean> {
-    const names = (await readdir(fsPath(this.#host(path)), { encoding: 'buffer' })).map(decodePath);
-    for (const name of names) {
+    for (const name of await this.#names(path)) {
       const child = joinPath(path, name);
-      if (!this.#options.ignore.ignores(child)) return true;
-      const stat = await lstat(fsPath(this.#host(child)));
-      if (stat.isDirectory() && (await this.#holdsAnything(child))) return true;
+      const { ignore } = this.#options;
+      if (!ignore.ignores(child)) return true;
+      if (!ignore.mayReinclude(child)) continue;
+      const entry = await this.#read(child);
+      if (entry?.type === 'dir' && (await this.#holdsAnything(child))) return true;
     }
     return false;
   }
 
   async #read(path: ImagePath): Promise<Entry | undefined> {
+    const host = fsPath(this.#host(path));
     let stat: BigIntStats;
+    let linkTarget: string | undefined;
     try {
       stat = await this.#stat(path);
+      if (stat.isSymbolicLink()) linkTarget = decodePath(await readlink(host, 'buffer'));
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') return undefined;
       throw readFailure(path, error);
     }
     this.#stats.set(path, stat);
     const type = typeOf(stat);
-    const linkTarget =
-      type === 'symlink' ? decodePath(await readlink(fsPath(this.#host(path)), 'buffer')) : undefined;
     return {
       path,
       type,

@@ -3,6 +3,7 @@ import {
   baseName,
   type Entry,
   type FileContent,
+  type FileType,
   type ImagePath,
   imagePath,
   joinPath,
@@ -37,15 +38,14 @@ const NEW_FOLDER_MODE = 0o755;
 /**
  * Turns selected sources into operations on the parent's tree, by Docker's destination rules: a folder's content is copied, a file
  * goes into a destination that is a folder or ends with a slash, and otherwise becomes the destination. Symlinks in the
- * destination are resolved inside the root. Existing folders keep their attributes at the destination itself and take
- * the source's below it.
+ * destination are resolved inside the root. The destination itself, where it is made, has mode 0755, whatever folder is copied;
+ * where it exists, it keeps its attributes. Folders below it take the source's.
  */
 export async function placeSources(
   parent: Tree,
   sources: readonly PlacedSource[],
   placement: Placement,
 ): Promise<readonly TreeOp[]> {
-  const ops: TreeOp[] = [];
   const wantsFolder = placement.destination.endsWith('/');
   const resolved = await resolvePath(parent, imagePath(placement.destination), { followLast: true });
   if (resolved === undefined) {
@@ -53,56 +53,54 @@ export async function placeSources(
       range: placement.range,
     });
   }
-  const destination = resolved.path;
-  let isFolder = wantsFolder || resolved.entry?.type === 'dir';
-  if (wantsFolder && resolved.entry !== undefined && resolved.entry.type !== 'dir') {
-    stop('copy-destination-not-folder', `cannot copy to non-directory: /${destination}`, {
-      range: placement.range,
-    });
-  }
-  const made = new Set<ImagePath>();
-  if (wantsFolder) await makeFolders(parent, destination, { ops, made, placement });
+  const { path: destination, entry } = resolved;
+  if (wantsFolder && entry !== undefined && entry.type !== 'dir') refuseNonFolder(destination, placement);
+  const progress: Progress = { ops: [], placed: new Map(), placement };
+  let isFolder = wantsFolder || entry?.type === 'dir';
+  if (wantsFolder) await makeFolders(parent, destination, progress);
   for (const source of sources) {
     const { root } = source;
     if (root.entry.type === 'dir') {
-      await makeFolders(parent, parentPath(destination), { ops, made, placement });
-      await placeFolder(parent, source, { destination, ops, made, placement });
+      await makeFolders(parent, destination, progress);
+      await placeFolder(parent, source, { ...progress, destination });
       isFolder = true;
     } else {
+      if (!isFolder && sources.length > 1) refuseSeveral(sources.length, placement);
       const target = isFolder ? joinPath(destination, baseName(root.path)) : destination;
-      await makeFolders(parent, parentPath(target), { ops, made, placement });
-      await refuseFolder(parent, target, placement);
-      ops.push(
+      await makeFolders(parent, parentPath(target), progress);
+      await refuseClash(parent, { path: target, type: root.entry.type }, progress);
+      progress.ops.push(
         await placeEntry(source, { entry: root.entry, from: root.resolved }, { path: target, placement }),
       );
     }
   }
-  return ops;
+  return progress.ops;
 }
 
 interface Progress {
   readonly ops: TreeOp[];
-  /** Folders that earlier operations of this COPY make. */
-  readonly made: Set<ImagePath>;
+  /** What earlier operations of this COPY make. */
+  readonly placed: Map<ImagePath, FileType>;
   readonly placement: Placement;
+}
+
+/** What lies at `path` when the operations so far are done. */
+async function typeAt(parent: Tree, path: ImagePath, progress: Progress): Promise<FileType | undefined> {
+  return path === '' ? 'dir' : (progress.placed.get(path) ?? (await parent.lstat(path))?.type);
 }
 
 /** Makes the missing folders of a resolved path. */
 async function makeFolders(parent: Tree, path: ImagePath, progress: Progress): Promise<void> {
   const missing: ImagePath[] = [];
-  for (let at = path; at !== '' && !progress.made.has(at); at = parentPath(at)) {
-    const entry = await parent.lstat(at);
-    if (entry?.type === 'dir') break;
-    if (entry !== undefined) {
-      stop('copy-destination-not-folder', `cannot copy to non-directory: /${at}`, {
-        range: progress.placement.range,
-      });
-    }
+  for (let at = path; at !== ''; at = parentPath(at)) {
+    const type = await typeAt(parent, at, progress);
+    if (type === 'dir') break;
+    if (type !== undefined) refuseNonFolder(at, progress.placement);
     missing.push(at);
   }
   const owner = progress.placement.owner ?? { uid: 0, gid: 0 };
   for (const folder of missing.reverse()) {
-    progress.made.add(folder);
+    progress.placed.set(folder, 'dir');
     progress.ops.push({ op: 'ensureDir', path: folder, attributes: { mode: NEW_FOLDER_MODE, ...owner } });
   }
 }
@@ -112,54 +110,48 @@ async function placeFolder(
   source: PlacedSource,
   progress: Progress & { readonly destination: ImagePath },
 ): Promise<void> {
-  const { destination, ops, made, placement } = progress;
-  const { root } = source;
-  const existing = destination === '' ? undefined : await parent.lstat(destination);
-  if (existing !== undefined && existing.type !== 'dir') {
-    stop('copy-destination-not-folder', `cannot copy to non-directory: /${destination}`, {
-      range: placement.range,
-    });
-  }
-  const merges = destination === '' || existing !== undefined;
-  if (!merges && !made.has(destination)) {
-    ops.push({ op: 'dir', path: destination, attributes: attributesOf(root.entry, placement) });
-    made.add(destination);
-  }
+  const { destination, ops, placement } = progress;
   const copied = new Map<ImagePath, ImagePath>();
-  for (const { path, entry } of root.inside) {
+  for (const { path, entry } of source.root.inside) {
     const target = imagePath(path, destination);
-    if (merges) await refuseClash(parent, { path: target, entry }, placement);
+    await refuseClash(parent, { path: target, type: entry.type }, progress);
     const first = entry.hardlinkTo === undefined ? undefined : copied.get(entry.hardlinkTo);
     if (first !== undefined) ops.push({ op: 'hardlink', path: target, target: first });
     else ops.push(await placeEntry(source, { entry, from: entry.path }, { path: target, placement }));
     if (entry.type === 'file') copied.set(entry.hardlinkTo ?? entry.path, first ?? target);
-    if (entry.type === 'dir') made.add(target);
   }
 }
 
-/** A folder never replaces a file, and a file never replaces a folder. */
+/** A folder never replaces a file, and a file never replaces a folder, be it the parent's or one that was just copied. */
 async function refuseClash(
   parent: Tree,
-  target: { readonly path: ImagePath; readonly entry: Entry },
-  placement: Placement,
+  target: { readonly path: ImagePath; readonly type: FileType },
+  progress: Progress,
 ): Promise<void> {
-  if (target.entry.type !== 'dir') return refuseFolder(parent, target.path, placement);
-  const existing = await parent.lstat(target.path);
-  if (existing !== undefined && existing.type !== 'dir') {
-    stop('copy-destination-not-folder', `cannot copy to non-directory: /${target.path}`, {
-      range: placement.range,
-    });
-  }
-}
-
-async function refuseFolder(parent: Tree, path: ImagePath, placement: Placement): Promise<void> {
-  const existing = await parent.lstat(path);
-  if (existing?.type === 'dir') {
+  const { path, type } = target;
+  const existing = await typeAt(parent, path, progress);
+  if (type === 'dir' && existing !== undefined && existing !== 'dir')
+    refuseNonFolder(path, progress.placement);
+  if (type !== 'dir' && existing === 'dir') {
     stop('copy-over-folder', `cannot replace to directory /${path} with file`, {
-      range: placement.range,
+      range: progress.placement.range,
       hint: 'Remove the folder in a RUN before, or copy to another name.',
     });
   }
+  progress.placed.set(path, type);
+}
+
+function refuseNonFolder(path: ImagePath, placement: Placement): never {
+  stop('copy-destination-not-folder', `cannot copy to non-directory: /${path}`, { range: placement.range });
+}
+
+function refuseSeveral(count: number, placement: Placement): never {
+  const { destination, range } = placement;
+  stop(
+    'copy-destination-not-folder',
+    `${count} files cannot become one: the destination ${destination} is no folder`,
+    { range, hint: `Write ${destination}/ instead of ${destination}.` },
+  );
 }
 
 function attributesOf(entry: Entry, placement: Placement): Attributes {

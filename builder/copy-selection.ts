@@ -30,7 +30,8 @@ export interface SelectedEntry {
 
 /**
  * Finds what `pattern` names in `tree`: Go's wildcards, symlinks followed in the named path itself but not below it.
- * Ends the build where nothing fits. `where` says whose tree it is, for messages.
+ * A wildcard may fit nothing (`COPY package.json yarn.lock* ./`); a plain name that is not there ends the build.
+ * `where` says whose tree it is, for messages.
  */
 export async function selectSources(
   tree: Tree,
@@ -42,14 +43,18 @@ export async function selectSources(
     const found = await resolvePath(tree, path, { followLast: true });
     if (found === undefined)
       stop('too-many-symlinks', `${pattern}: too many levels of symbolic links`, { range: place.range });
-    if (found.entry === undefined) missing(pattern, place);
+    if (found.entry === undefined) missingSource(pattern, place);
     const inside = found.entry.type === 'dir' ? await listInside(tree, found.path) : [];
     roots.push({ path, resolved: found.path, entry: found.entry, inside });
   }
   return roots;
 }
 
-function missing(pattern: string, place: { readonly range: SourceRange; readonly where: string }): never {
+/** Ends the build because a source is not there. */
+export function missingSource(
+  pattern: string,
+  place: { readonly range: SourceRange; readonly where: string },
+): never {
   const climbs = pattern.split('/').includes('..');
   stop('copy-source-missing', `${JSON.stringify(pattern)} not found in ${place.where}`, {
     range: place.range,
@@ -72,10 +77,8 @@ async function matchPattern(
   });
   const wild = compileGoPattern(parts.slice(firstWild).join('/'));
   if (!wild.ok) stop('bad-pattern', `${JSON.stringify(pattern)}: ${wild.error}`, { range: place.range });
-  if (start?.entry === undefined) missing(pattern, place);
-  const found = await walkMatches(tree, start.path, { pattern: wild.value, depth: parts.length - firstWild });
-  if (found.length === 0) missing(pattern, place);
-  return found;
+  if (start?.entry === undefined) return [];
+  return walkMatches(tree, start.path, { pattern: wild.value, depth: parts.length - firstWild });
 }
 
 interface Wild {

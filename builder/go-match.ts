@@ -2,8 +2,8 @@ import { err, ok, type Result } from '../core/index.ts';
 
 const ESCAPE = /[.*+?^${}()|[\]\\/]/g;
 
-function literal(char: string): string {
-  return char.replace(ESCAPE, '\\$&');
+function literal(text: string): string {
+  return text.replace(ESCAPE, '\\$&');
 }
 
 /**
@@ -30,7 +30,9 @@ function readClass(
       high = end;
       index = end.next;
     }
-    if (low.char <= high.char) source += `${classLiteral(low.char)}-${classLiteral(high.char)}`;
+    if (codePoint(low.char) <= codePoint(high.char)) {
+      source += `${classLiteral(low.char)}-${classLiteral(high.char)}`;
+    }
     ranges += 1;
   }
   if (pattern[index] !== ']') return undefined;
@@ -47,6 +49,10 @@ function readClassChar(
   if (char !== '\\') return { char, next: at + 1 };
   const escaped = pattern[at + 1];
   return escaped === undefined ? undefined : { char: escaped, next: at + 2 };
+}
+
+function codePoint(char: string): number {
+  return char.codePointAt(0) ?? 0;
 }
 
 function classLiteral(char: string): string {
@@ -98,9 +104,11 @@ export function unescapePattern(text: string): string {
 
 /**
  * Compiles one pattern of a `.dockerignore` file (moby/patternmatcher): as {@link compileGoPattern}, and `**` stands for any
- * number of folders.
+ * number of folders. A leading `**` with plain text right behind it fits everything that ends with the text.
  */
 export function compileIgnorePattern(pattern: string): Result<RegExp, string> {
+  const ending = /^\*\*([^/*?[\]\\][^*?[\]\\]*)$/.exec(pattern)?.[1];
+  if (ending !== undefined) return ok(new RegExp(`${literal(ending)}$`, 'su'));
   const chars = [...pattern];
   let source = '';
   let at = 0;
@@ -118,8 +126,10 @@ export function compileIgnorePattern(pattern: string): Result<RegExp, string> {
       if (group === undefined) return err('syntax error in pattern');
       source += group.source;
       at = group.next;
-    } else if (char === '\\' && at < chars.length) {
-      source += literal(chars[at] ?? '');
+    } else if (char === '\\') {
+      const escaped = chars[at];
+      if (escaped === undefined) return err('syntax error in pattern');
+      source += literal(escaped);
       at += 1;
     } else source += literal(char);
   }

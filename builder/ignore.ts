@@ -1,17 +1,21 @@
 import { err, type ImagePath, imagePath, ok, parentPath, type Result } from '../core/index.ts';
-import { compileIgnorePattern } from './go-match.ts';
+import { compileIgnorePattern, hasWildcard, unescapePattern } from './go-match.ts';
 
 /** The rules of a `.dockerignore` file: https://docs.docker.com/build/concepts/context/#dockerignore-files. */
 export interface IgnoreRules {
   /** Is `path` left out of the context? The last rule that fits the path, or a folder above it, decides. */
   ignores(path: ImagePath): boolean;
-  /** May something below the ignored folder `path` be let in again by a later `!` rule? */
+  /** May something below the ignored folder `path` be let in again by a later `!` rule? False is certain. */
   mayReinclude(path: ImagePath): boolean;
 }
 
 interface Rule {
   readonly pattern: RegExp;
   readonly negated: boolean;
+  /** The pattern's parts up to the first with a wildcard. */
+  readonly fixedParts: readonly string[];
+  /** Has the pattern further parts behind the fixed ones? */
+  readonly open: boolean;
 }
 
 export const NO_IGNORE_RULES: IgnoreRules = { ignores: () => false, mayReinclude: () => false };
@@ -27,16 +31,42 @@ export function parseIgnoreFile(text: string): Result<IgnoreRules, string> {
     const negated = trimmed.startsWith('!');
     const body = negated ? trimmed.slice(1).trim() : trimmed;
     if (body === '') return err(`line ${index + 1}: illegal exclusion pattern: "!"`);
-    const pattern = compileIgnorePattern(imagePath(body));
-    if (!pattern.ok) return err(`line ${index + 1}: ${JSON.stringify(trimmed)}: ${pattern.error}`);
-    if (imagePath(body) === '' && !negated && body !== '/') rules.push({ pattern: /^.+$/s, negated });
-    else rules.push({ pattern: pattern.value, negated });
+    const rule = readRule(body, negated);
+    if (!rule.ok) return err(`line ${index + 1}: ${JSON.stringify(trimmed)}: ${rule.error}`);
+    if (rule.value !== undefined) rules.push(rule.value);
   }
   return ok(rules.length === 0 ? NO_IGNORE_RULES : rulesOf(rules));
 }
 
+/**
+ * @returns undefined for a pattern that fits nothing: the context's root (`.`, `/`), which Docker's documentation says is
+ * ignored "for historical reasons", and what lies outside of it (`../x`).
+ */
+function readRule(body: string, negated: boolean): Result<Rule | undefined, string> {
+  const cleaned = imagePath(body);
+  const compiled = compileIgnorePattern(cleaned);
+  if (!compiled.ok) return compiled;
+  if (cleaned === '' || climbsOut(body)) return ok(undefined);
+  const parts = cleaned.split('/');
+  const firstWild = parts.findIndex(hasWildcard);
+  const fixedParts = (firstWild === -1 ? parts : parts.slice(0, firstWild)).map(unescapePattern);
+  return ok({ pattern: compiled.value, negated, fixedParts, open: firstWild !== -1 });
+}
+
+/** Does a relative pattern have more `..` than folders to leave? An absolute one stops at the root. */
+function climbsOut(pattern: string): boolean {
+  if (pattern.startsWith('/')) return false;
+  let depth = 0;
+  for (const part of pattern.split('/')) {
+    if (part === '..') depth -= 1;
+    else if (part !== '' && part !== '.') depth += 1;
+    if (depth < 0) return true;
+  }
+  return false;
+}
+
 function rulesOf(rules: readonly Rule[]): IgnoreRules {
-  const reincludes = rules.some((rule) => rule.negated);
+  const reincluding = rules.filter((rule) => rule.negated);
   return {
     ignores(path) {
       const paths = selfAndParents(path);
@@ -47,8 +77,15 @@ function rulesOf(rules: readonly Rule[]): IgnoreRules {
       }
       return ignored;
     },
-    mayReinclude: () => reincludes,
+    mayReinclude: (path) => reincluding.some((rule) => mayFitBelow(rule, path)),
   };
+}
+
+function mayFitBelow(rule: Rule, folder: ImagePath): boolean {
+  const folders = folder.split('/');
+  const common = Math.min(folders.length, rule.fixedParts.length);
+  for (let at = 0; at < common; at += 1) if (folders[at] !== rule.fixedParts[at]) return false;
+  return rule.open || rule.fixedParts.length > folders.length;
 }
 
 function selfAndParents(path: ImagePath): readonly ImagePath[] {

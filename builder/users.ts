@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import {
   err,
+  fsPath,
   type ImagePath,
   imagePath,
   MachineError,
@@ -122,6 +123,6 @@ async function readLines(tree: Tree, path: ImagePath): Promise<readonly (readonl
       hint: 'Use a numeric user, or a base image with an ordinary passwd file.',
     });
   }
-  const text = await readFile(await tree.hostPath(found.path), 'utf8');
+  const text = await readFile(fsPath(await tree.hostPath(found.path)), 'utf8');
   return text.split('\n').map((line) => line.trim().split(':'));
 }

@@ -13,7 +13,7 @@ import {
 import { archiveOps, isArchive } from '../archive.ts';
 import { ContextTree } from '../context.ts';
 import { type PlacedSource, type Placement, placeSources } from '../copy-placement.ts';
-import { type SelectedRoot, selectSources } from '../copy-selection.ts';
+import { missingSource, type SelectedRoot, selectSources } from '../copy-selection.ts';
 import type { CopyStep, TreeRef } from '../graph.ts';
 import { type Standing, treeOf } from '../standing.ts';
 import { stop } from '../stop.ts';
@@ -54,6 +54,7 @@ export async function prepareCopy(
     destination: step.destination,
     chown: step.chown,
     chmod: step.chmod,
+    hardLinks: hardLinks(found),
   };
   return {
     action: { version: ACTION_VERSION, kind: step.kind, definition },
@@ -68,6 +69,18 @@ export async function prepareCopy(
   };
 }
 
+/** Which copied names are one file: the facts of an input tell each name's content, not whether it is shared. */
+function hardLinks(found: readonly FoundSource[]): Readonly<Record<string, string>> | undefined {
+  const links: Record<string, string> = {};
+  for (const source of found) {
+    if (source.kind === 'inline') continue;
+    for (const { path, entry } of source.root.inside) {
+      if (entry.hardlinkTo !== undefined) links[joinPath(source.root.path, path)] = entry.hardlinkTo;
+    }
+  }
+  return Object.keys(links).length === 0 ? undefined : links;
+}
+
 async function findSources(step: CopyStep, parts: CopyParts): Promise<readonly FoundSource[]> {
   const found: FoundSource[] = [];
   for (const source of step.sources) {
@@ -79,16 +92,10 @@ async function findSources(step: CopyStep, parts: CopyParts): Promise<readonly F
     const roots = await selectSources(tree, source.pattern, { range: source.range, where });
     for (const root of roots) found.push({ kind: 'root', tree, where, root });
   }
-  const several = found.length > 1 && !step.destination.endsWith('/') && step.destination !== '/';
-  if (several) {
-    stop(
-      'copy-destination-not-folder',
-      `${step.kind} of ${found.length} files needs a destination that is a folder and ends with a /`,
-      {
-        range: step.info.range,
-        hint: `Write ${step.destination}/ instead of ${step.destination}.`,
-      },
-    );
+  const [first] = step.sources;
+  if (found.length === 0 && first?.kind === 'path') {
+    const { where } = await parts.treeFor(first.from);
+    missingSource(first.pattern, { range: first.range, where });
   }
   return found;
 }
