@@ -1,6 +1,8 @@
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { Socket } from 'node:net';
 import { constants, type SignalConstants } from 'node:os';
+import { Readable, type Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { getSystemErrorMap } from 'node:util';
 import { decodePath, MachineError, type SandboxIo } from '../core/index.ts';
 import { WireReader, WireWriter } from './native-wire.ts';
@@ -48,7 +50,7 @@ export function startNativeSandbox(program: string, orders: Buffer, io: SandboxI
   child.stderr?.on('data', (chunk: Buffer) => io.onOutput?.('stderr', chunk));
   const kill = () => send((out) => out.tag('K'));
   if (io.stdin !== undefined && child.stdin !== null) {
-    feed(child.stdin, io.stdin, story.ended).catch((error: unknown) => {
+    feed(child.stdin, io.stdin).catch((error: unknown) => {
       story.fail(error);
       kill();
     });
@@ -83,39 +85,22 @@ function stdioOf(io: SandboxIo): StdioOptions {
   }
 }
 
-/** Writes `source` to `stdin` until it ends, the program no longer reads, or the program has ended. */
-async function feed(
-  stdin: NodeJS.WritableStream & { readonly destroyed?: boolean },
-  source: AsyncIterable<Uint8Array>,
-  ended: Promise<unknown>,
-): Promise<void> {
-  let open = true;
-  const close = () => {
-    open = false;
-  };
-  // EPIPE: the program has closed its standard input, as it may.
-  stdin.on('error', close).on('close', close);
-  const over = ended.then(close, close);
-  const iterator = source[Symbol.asyncIterator]();
-  while (open) {
-    const next = await Promise.race([iterator.next(), over]);
-    if (next === undefined || next.done) break;
-    if (!open) break;
-    if (!stdin.write(next.value)) await Promise.race([drained(stdin), over]);
-  }
-  stdin.end();
-  // A source that still waits for input is let go, not waited for.
-  if (!open) iterator.return?.()?.catch(() => undefined);
-}
+/** A program need not read its input: that it closed it, or has ended, is no failure. */
+const READER_GONE: ReadonlySet<string> = new Set([
+  'EPIPE',
+  'ECONNRESET',
+  'ERR_STREAM_PREMATURE_CLOSE',
+  'ERR_STREAM_DESTROYED',
+]);
 
-function drained(stdin: NodeJS.WritableStream): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      stdin.off('drain', done).off('close', done).off('error', done);
-      resolve();
-    };
-    stdin.on('drain', done).on('close', done).on('error', done);
-  });
+/** Writes `source` to `stdin` until it ends or nobody reads any more; rejects with what the source throws. */
+async function feed(stdin: Writable, source: AsyncIterable<Uint8Array>): Promise<void> {
+  try {
+    await pipeline(Readable.from(source), stdin);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+    if (!READER_GONE.has(code)) throw error;
+  }
 }
 
 /** What the supervisor tells, record by record. */

@@ -421,6 +421,32 @@ describe.skipIf(!CAN_SANDBOX)('createRunner', () => {
       }
     });
 
+    it('folders above a place that was made are no change either, also when two places share them', async () => {
+      const other = Box.make();
+      try {
+        mkdirSync(join(other.lower, 'usr/local/share'), { recursive: true });
+        mkdirSync(join(other.lower, 'usr/local/lib'), { recursive: true });
+        const tmpfs = (target: string) => ({ type: 'tmpfs', target: imagePath(target) }) as const;
+        const mounts = [
+          tmpfs('usr/local/share/a/cache'),
+          tmpfs('usr/local/lib/b'),
+          tmpfs('usr/local/share/c'),
+        ];
+        expect((await other.sh('ls /usr/local/share', { mounts })).stdout).toBe('a\nc\n');
+        expect(other.left()).toEqual([]);
+        await other.sh('echo x > /usr/local/share/a/kept', { mounts });
+        expect(other.left()).toEqual([
+          'usr',
+          'usr/local',
+          'usr/local/share',
+          'usr/local/share/a',
+          'usr/local/share/a/kept',
+        ]);
+      } finally {
+        other.remove();
+      }
+    });
+
     it('a dangling resolv.conf link of the image gets its target for the time of the run', async () => {
       const other = Box.make();
       try {

@@ -113,7 +113,8 @@ static void enter_cgroup(struct supervisor *self) {
   if (*path == '\0') return;
   self->cgroup = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (self->cgroup < 0) fail(errno, CODE, path, "cannot open the cgroup");
-  if (self->spec.device_filter) device_filter_attach(self->cgroup);
+  /* A kernel without such filters, or a container without CAP_BPF: then no device node on the root opens at all. */
+  if (self->spec.device_filter && !device_filter_attach(self->cgroup)) self->spec.nodev = true;
 }
 
 /* Whether `path` lies below the target of an earlier mount, where the root's own folders are out of sight. */
@@ -153,6 +154,7 @@ static void make_stubs(struct supervisor *self) {
     if (fd < 0) fail(errno, CODE, target, "cannot open or make this place for a mount");
     close(fd);
   }
+  stubs_settle(&self->stubs);
 }
 
 /* A pipe for one of the program's streams; the user owns it, so that /dev/stdout can be opened again by name. */
@@ -373,8 +375,8 @@ int sandbox_main(int argc, char **argv) {
   wire_in_init(&self->orders, CONTROL);
   self->spec = sandbox_spec_read(&self->orders);
   prepare(self);
-  open_sources(self);
   enter_cgroup(self);
+  open_sources(self);
   make_stubs(self);
   start_init(self);
   watch(self);

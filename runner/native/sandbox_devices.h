@@ -2,10 +2,12 @@
 #ifndef VARVE_SANDBOX_DEVICES_H
 #define VARVE_SANDBOX_DEVICES_H
 
+#include <stdbool.h>
+
 /*
  * Attaches Docker's device rules (making any node is allowed; opening only the usual pseudo devices and terminals) to the cgroup v2
- * folder that is open as `folder`. Ends the process with code `sandbox-setup` where the kernel refuses.
+ * folder that is open as `folder`. False, with errno, where the kernel does not take it.
  */
-void device_filter_attach(int folder);
+bool device_filter_attach(int folder);
 
 #endif

@@ -35,22 +35,49 @@ static void remember(struct stub_list *stubs, int parent, const struct stub *mad
   stubs->newest = stub;
 }
 
-/* Whether the upper folder has no copy of the folder `path` yet. */
-static bool only_below(const struct stub_list *stubs, const char *path) {
-  if (stubs->upper == NULL || *path == '\0') return false;
-  char full[PATH_MAX];
-  if (snprintf(full, sizeof full, "%s/%s", stubs->upper, path) >= (int)sizeof full) return false;
+/* Path of `path` in the upper folder; false where there is no such thing. */
+static bool in_upper(const struct stub_list *stubs, const char *path, char full[PATH_MAX]) {
+  if (stubs->upper == NULL) return false;
+  return snprintf(full, PATH_MAX, "%s/%s", stubs->upper, path) < PATH_MAX;
+}
+
+static void go_above(char *path) {
+  char *slash = strrchr(path, '/');
+  *(slash == NULL ? path : slash) = '\0';
+}
+
+/* How many folders, from `path` upwards, the upper folder has no copy of yet. */
+static unsigned count_missing(const struct stub_list *stubs, const char *path) {
+  char at[PATH_MAX], full[PATH_MAX];
   struct stat status;
-  return lstat(full, &status) < 0 && errno == ENOENT;
+  unsigned missing = 0;
+  snprintf(at, sizeof at, "%s", path);
+  while (*at != '\0' && missing < MOST_COPIES && in_upper(stubs, at, full) && lstat(full, &status) < 0 && errno == ENOENT) {
+    missing++;
+    go_above(at);
+  }
+  return missing;
+}
+
+/* The times of last change of `count` copies, from `path` upwards. A change of mode, owner, attributes or content moves them. */
+static void read_ctimes(const struct stub_list *stubs, const char *path, unsigned count, struct timespec *ctimes) {
+  char at[PATH_MAX], full[PATH_MAX];
+  snprintf(at, sizeof at, "%s", path);
+  for (unsigned i = 0; i < count; i++) {
+    struct stat status = {0};
+    if (in_upper(stubs, at, full)) lstat(full, &status);
+    ctimes[i] = status.st_ctim;
+    go_above(at);
+  }
 }
 
 /* Makes `name` in the folder `where`; 0, or -1 with errno. */
 static int make(int root, const char *where, const char *name, enum target_type type, struct stub_list *stubs) {
   int parent = open_inside(root, where, O_RDONLY | O_DIRECTORY);
   if (parent < 0) return -1;
-  struct stat before, made, after;
+  struct stat before, made;
   bool known = stubs != NULL && fstat(parent, &before) == 0;
-  bool copied_up = known && only_below(stubs, where);
+  unsigned copied_up = known ? count_missing(stubs, where) : 0;
   int result = -1;
   if (type == TARGET_FOLDER) {
     result = mkdirat(parent, name, 0755);
@@ -61,11 +88,9 @@ static int make(int root, const char *where, const char *name, enum target_type 
   if (result == 0 && known && fstatat(parent, name, &made, AT_SYMLINK_NOFOLLOW) == 0) {
     struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, before.st_mtim};
     futimens(parent, times);
-    if (fstat(parent, &after) < 0) after = before;
-    remember(stubs, parent,
-             &(struct stub){.name = strdup(name), .folder = type == TARGET_FOLDER, .inode = made.st_ino,
-                            .parent_mtime = before.st_mtim, .parent_ctime = after.st_ctim,
-                            .parent_path = strdup(where), .parent_copied_up = copied_up});
+    struct stub stub = {.name = strdup(name), .folder = type == TARGET_FOLDER, .inode = made.st_ino,
+                        .parent_path = strdup(where), .copied_up = copied_up};
+    remember(stubs, parent, &stub);
     return 0;
   }
   int error = errno;
@@ -93,11 +118,6 @@ static const char *next_part(struct walk *walk, char *part) {
 }
 
 static bool is_last(const struct walk *walk) { return walk->todo[strspn(walk->todo, "/")] == '\0'; }
-
-static void go_up(struct walk *walk) {
-  char *slash = strrchr(walk->done, '/');
-  *(slash == NULL ? walk->done : slash) = '\0';
-}
 
 /* Puts a symlink's target in front of what is left to do. */
 static int follow(struct walk *walk, int link) {
@@ -153,7 +173,7 @@ static int open_target(int root, const char *path, enum target_type type, struct
   char part[NAME_MAX + 1];
   while (next_part(&walk, part) != NULL) {
     if (strcmp(part, ".") == 0) continue;
-    if (strcmp(part, "..") == 0) go_up(&walk);
+    if (strcmp(part, "..") == 0) go_above(walk.done);
     else if (step(root, &walk, part, type, stubs) < 0) return -1;
   }
   return open_inside(root, walk.done, O_PATH);
@@ -169,7 +189,22 @@ int target_open_plain(int root, const char *path, struct stub_list *stubs) {
 
 static bool same_time(struct timespec a, struct timespec b) { return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec; }
 
-static void remove_stub(struct stub *stub) {
+void stubs_settle(struct stub_list *stubs) {
+  for (struct stub *stub = stubs->newest; stub != NULL; stub = stub->next) {
+    read_ctimes(stubs, stub->parent_path, stub->copied_up, stub->copy_ctimes);
+  }
+}
+
+/* Copies that the sandbox has changed are the sandbox's own; they and what is above them stay. */
+static void forget_changed_copies(const struct stub_list *stubs, struct stub *stub) {
+  struct timespec now[MOST_COPIES];
+  read_ctimes(stubs, stub->parent_path, stub->copied_up, now);
+  for (unsigned i = 0; i < stub->copied_up; i++) {
+    if (!same_time(now[i], stub->copy_ctimes[i])) stub->copied_up = i;
+  }
+}
+
+static void remove_stub(const struct stub *stub) {
   struct stat before, status;
   if (fstat(stub->parent, &before) < 0) return;
   if (fstatat(stub->parent, stub->name, &status, AT_SYMLINK_NOFOLLOW) < 0) return;
@@ -179,36 +214,39 @@ static void remove_stub(struct stub *stub) {
   if (unlinkat(stub->parent, stub->name, stub->folder ? AT_REMOVEDIR : 0) < 0) return;
   struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, before.st_mtim};
   futimens(stub->parent, times);
-  stub->parent_copied_up = stub->parent_copied_up && same_time(before.st_ctim, stub->parent_ctime);
-  /* The next older stub of the same folder compares with the state that this removal leaves behind. */
-  struct stat after;
-  if (!same_time(before.st_ctim, stub->parent_ctime) || fstat(stub->parent, &after) < 0) return;
-  for (struct stub *older = stub->next; older != NULL; older = older->next) {
-    if (strcmp(older->parent_path, stub->parent_path) == 0) older->parent_ctime = after.st_ctim;
-  }
 }
 
 void stubs_remove(struct stub_list *stubs) {
+  for (struct stub *stub = stubs->newest; stub != NULL; stub = stub->next) forget_changed_copies(stubs, stub);
   for (struct stub *stub = stubs->newest; stub != NULL; stub = stub->next) {
     remove_stub(stub);
     close(stub->parent);
   }
 }
 
+/* Removes an empty copy from the upper folder; false where it is more than a copy. */
+static bool drop_copy(const struct stub_list *stubs, const char *path) {
+  char full[PATH_MAX], above[PATH_MAX];
+  if (!in_upper(stubs, path, full)) return false;
+  memcpy(above, full, sizeof full);
+  go_above(above);
+  struct stat status;
+  if (lstat(above, &status) < 0) return false;
+  /* An opaque copy hides what lies below: it is a change of its own. */
+  char value;
+  if (lgetxattr(full, "trusted.overlay.opaque", &value, 1) >= 0 || lgetxattr(full, "user.overlay.opaque", &value, 1) >= 0) {
+    return false;
+  }
+  if (rmdir(full) < 0) return false;
+  struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, status.st_mtim};
+  utimensat(AT_FDCWD, above, times, AT_SYMLINK_NOFOLLOW);
+  return true;
+}
+
 void stubs_drop_copies(struct stub_list *stubs) {
   for (struct stub *stub = stubs->newest; stub != NULL; stub = stub->next) {
-    if (!stub->parent_copied_up) continue;
-    char full[PATH_MAX], above[PATH_MAX];
-    if (snprintf(full, sizeof full, "%s/%s", stubs->upper, stub->parent_path) >= (int)sizeof full) continue;
-    memcpy(above, full, sizeof full);
-    *strrchr(above, '/') = '\0';
-    struct stat status;
-    bool known = lstat(above, &status) == 0;
-    /* An opaque copy hides what lies below: it is a change of its own. */
-    char value;
-    if (lgetxattr(full, "trusted.overlay.opaque", &value, 1) >= 0) continue;
-    if (rmdir(full) < 0 || !known) continue;
-    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, status.st_mtim};
-    utimensat(AT_FDCWD, above, times, AT_SYMLINK_NOFOLLOW);
+    char at[PATH_MAX];
+    snprintf(at, sizeof at, "%s", stub->parent_path);
+    for (unsigned i = 0; i < stub->copied_up && drop_copy(stubs, at); i++) go_above(at);
   }
 }

@@ -6,16 +6,19 @@
 #include <sys/types.h>
 #include <time.h>
 
+/* Deeper copies are left in the diff: folders that are like the parent's. */
+#define MOST_COPIES 16
+
 /* Something that was made only so that a mount has a place, and the folder that holds it. */
 struct stub {
   int parent;   /* descriptor of the folder */
   char *name;
   bool folder;
   ino_t inode;
-  struct timespec parent_mtime; /* before the stub was made */
-  struct timespec parent_ctime; /* after it was made and parent_mtime was put back */
   char *parent_path;            /* relative to the root, without symlinks */
-  bool parent_copied_up;        /* making it put a copy of the folder into the overlay's upper folder */
+  /* Making it put copies of so many folders into the overlay's upper folder: the parent, the one above it, and so on. */
+  unsigned copied_up;
+  struct timespec copy_ctimes[MOST_COPIES];
   struct stub *next;            /* made before this one */
 };
 
@@ -35,6 +38,9 @@ int target_open(int root, const char *path, enum target_type type, struct stub_l
 
 /* As target_open, but a symlink anywhere in `path` is an error (ELOOP): for places that the kernel's own file systems take. */
 int target_open_plain(int root, const char *path, struct stub_list *stubs);
+
+/* Takes note, after the last stub was made, of how the folders around them look: later changes are the sandbox's. */
+void stubs_settle(struct stub_list *stubs);
 
 /* Removes the stubs that are still empty, newest first, and puts back the times of untouched folders around them. */
 void stubs_remove(struct stub_list *stubs);
