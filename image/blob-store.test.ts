@@ -70,6 +70,25 @@ describe('createBlobStore', () => {
     expect(Buffer.from(await blobs.read(DIGEST))).toEqual(HELLO);
   });
 
+  it('sweep takes what a killed process left, and nothing of one that lives', async () => {
+    const module = JSON.stringify(new URL('./blob-store.ts', import.meta.url).href);
+    const script = `
+      const { createBlobStore } = await import(${module});
+      await createBlobStore({ root: process.argv[1] }).put((async function* () {
+        yield Buffer.alloc(1000);
+        process.kill(process.pid, 'SIGKILL');
+        await new Promise(() => {});
+      })());`;
+    expect(() => execFileSync(process.execPath, ['--input-type=module', '-e', script, root])).toThrow(
+      'SIGKILL',
+    );
+    expect(leftovers()).toHaveLength(1);
+    expect(await blobs.list()).toEqual([]);
+    expect(await blobs.sweep(() => true)).toBe(0);
+    expect(await blobs.sweep((pid) => pid === process.pid)).toBe(1000);
+    expect(leftovers()).toEqual([]);
+  });
+
   it('open and read fail at the end of a damaged blob', async () => {
     await blobs.put(HELLO);
     writeFileSync(blobs.pathOf(DIGEST), 'hellO');

@@ -11,7 +11,7 @@ import {
   MachineError,
 } from '../core/index.ts';
 import type { BlobInfo, BlobStore } from './contract.ts';
-import { diskError, syncFolder, temporaryName } from './durable.ts';
+import { diskError, syncFolder, temporaryName, writerOf } from './durable.ts';
 
 const CHUNK_BYTES = 256 * 1024;
 const HEX = /^[0-9a-f]{64}$/;
@@ -73,6 +73,7 @@ export function createBlobStore({ root }: { readonly root: HostPath }): BlobStor
     remove: (digest) => rm(pathOf(digest), { force: true }),
     list: () => listBlobs(folder),
     pathOf,
+    sweep: (isAlive) => sweepIngest(ingest, isAlive),
   };
 }
 
@@ -163,6 +164,24 @@ async function listBlobs(
     }
   }
   return found;
+}
+
+/** Temporary names carry their writer's process id; one that was given to another process since is swept next time. */
+async function sweepIngest(ingest: HostPath, isAlive: (pid: number) => boolean): Promise<number> {
+  let freed = 0;
+  for (const name of await namesIn(ingest)) {
+    const pid = writerOf(name);
+    if (pid === undefined || isAlive(pid)) continue;
+    try {
+      const { size } = await stat(joinHost(ingest, name));
+      await rm(joinHost(ingest, name));
+      freed += size;
+    } catch (error) {
+      // Swept by another process at the same time.
+      if (errnoOf(error) !== 'ENOENT') throw diskError(error, 'sweeping the blob store');
+    }
+  }
+  return freed;
 }
 
 /** The names in a folder, sorted; none where there is no such folder yet. */

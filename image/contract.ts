@@ -29,6 +29,8 @@ export interface BlobStore {
     readonly { readonly digest: Digest; readonly size: number; readonly modifiedAtMs: number }[]
   >;
   pathOf(digest: Digest): HostPath;
+  /** Removes what processes left behind that died while they wrote. Gives the bytes that became free. */
+  sweep(isAlive: (pid: number) => boolean): Promise<number>;
 }
 
 export interface BlobInfo {

@@ -35,6 +35,12 @@ export function temporaryName(): string {
   return `tmp-${process.pid}-${randomUUID()}`;
 }
 
+/** The process that made a {@link temporaryName}; undefined for other names. */
+export function writerOf(name: string): number | undefined {
+  const pid = /^tmp-([0-9]+)-/.exec(name)?.[1];
+  return pid === undefined ? undefined : Number(pid);
+}
+
 /** Replaces `file` as a whole: another process sees the old bytes or the new ones. `mode` is kept from the first byte on. */
 export async function writeWhole(file: HostPath, bytes: string | Uint8Array, mode = 0o644): Promise<void> {
   const folder = dirname(file);

@@ -146,6 +146,16 @@ describe('writeDockerArchive', () => {
   });
 });
 
+describe('an archive of a layer that is gone', () => {
+  it('fails with layer-missing instead of a short archive', async () => {
+    const written = await toWrite();
+    const compressed = layers[1]?.descriptor.digest;
+    if (compressed === undefined) throw new Error('no layer');
+    await store.blobs.remove(compressed);
+    await expect(collect(writeOciArchive([written]))).rejects.toMatchObject({ code: 'layer-missing' });
+  });
+});
+
 describe('loadArchive', () => {
   it.each(['oci', 'docker'] as const)('reads the %s archive back: same digests, same names', async (form) => {
     const write = form === 'oci' ? writeOciArchive : writeDockerArchive;

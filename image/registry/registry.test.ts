@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { digestOf, type HostPath } from '../../core/index.ts';
+import { digestOf, type HostPath, MEDIA_TYPE } from '../../core/index.ts';
 import { exec, type RunningRegistry, startRegistry } from '../../fixtures/index.ts';
 import type { Registry, StoredImage, TransferProgress } from '../contract.ts';
 import { compressLayer } from '../layers.ts';
@@ -113,6 +113,24 @@ describe("createRegistry with Debian's docker-registry", () => {
     const target = join(root, 'copied');
     await exec(['skopeo', 'copy', '--quiet', '--src-tls-verify=false', `docker://${name}`, `dir:${target}`]);
     expect(JSON.parse(readFileSync(join(target, 'manifest.json'), 'utf8'))).toEqual(image.manifest);
+  });
+
+  it("resolve reads an image in Docker's own form, as skopeo pushes it", async () => {
+    await push(client(), `${server.address}/forms:oci`);
+    const flags = ['--quiet', '--format', 'v2s2', '--src-tls-verify=false', '--dest-tls-verify=false'];
+    const [from, to] = ['oci', 'docker'].map((tag) => `docker://${server.address}/forms:${tag}`);
+    await exec(['skopeo', 'copy', ...flags, `${from}`, `${to}`]);
+    const resolved = await client().resolve(reference(`${server.address}/forms:docker`), AMD64);
+    expect(resolved.manifest.mediaType).toBe(MEDIA_TYPE.dockerManifest);
+    expect(resolved.config.rootfs).toEqual(image.config.rootfs);
+    const { manifest, configBytes: config, manifestBytes } = resolved;
+    const kept = await store.images.put({
+      config,
+      layers: manifest.layers,
+      names: [],
+      manifest: manifestBytes,
+    });
+    expect(kept.manifestDigest).toBe(resolved.manifestDigest);
   });
 
   it('push skips blobs that are there and mounts those of a sibling', async () => {
