@@ -48,6 +48,11 @@ export class Interrupt implements Disposable {
     };
   }
 
+  /** As if `signal` had come: for a Ctrl-C that a terminal in raw mode gives as a key. */
+  stop(signal: NodeJS.Signals): void {
+    this.#stop(signal);
+  }
+
   [Symbol.dispose](): void {
     for (const signal of STOPPING) this.#source.off(signal, this.#stop);
   }

@@ -1,7 +1,7 @@
-import { createInterface } from 'node:readline/promises';
 import { UsageError } from '../../core/index.ts';
 import { defineSpec } from '../argv/spec.ts';
 import { type CommandContext, defineCommand, write } from '../command.ts';
+import { ask } from '../prompt.ts';
 import { renderCacheList, renderDiskUsage, renderPrune } from '../views/cache.ts';
 
 export const cacheLs = defineCommand(
@@ -98,15 +98,9 @@ function readFilters(filters: readonly string[]): number | undefined {
 }
 
 /** Asks on a terminal; a script, which nobody can answer for, meant what it said. */
-async function confirm(warning: string, { streams, interrupt }: CommandContext): Promise<boolean> {
-  if (streams.stdin.isTTY !== true) return true;
-  const reader = createInterface({ input: streams.stdin, output: streams.stderr });
-  try {
-    const answer = await reader.question(`WARNING! ${warning}\nAre you sure you want to continue? [y/N] `, {
-      signal: interrupt.signal,
-    });
-    return /^y(?:es)?$/i.test(answer.trim());
-  } finally {
-    reader.close();
-  }
+async function confirm(warning: string, context: CommandContext): Promise<boolean> {
+  if (context.streams.stdin.isTTY !== true) return true;
+  context.streams.stderr.write(`WARNING! ${warning}\n`);
+  const answer = await ask('Are you sure you want to continue? [y/N] ', { secret: false }, context);
+  return /^y(?:es)?$/i.test(answer);
 }

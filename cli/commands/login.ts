@@ -1,9 +1,8 @@
-import { createInterface } from 'node:readline/promises';
-import { Writable } from 'node:stream';
 import { UsageError } from '../../core/index.ts';
 import { defineSpec } from '../argv/spec.ts';
 import { type CommandContext, defineCommand } from '../command.ts';
 import { eraseCredentials, storeCredentials } from '../credentials.ts';
+import { ask } from '../prompt.ts';
 
 export const login = defineCommand(
   defineSpec({
@@ -27,10 +26,10 @@ export const login = defineCommand(
       throw new UsageError('--password-stdin needs --username');
     }
     const host = hostOf(positionals[0]);
-    const username = flags.username ?? (await ask('Username: ', { secret: false }, context));
+    const username = flags.username ?? (await askHere('Username: ', { secret: false }, context));
     const password = flags['password-stdin']
       ? await readPassword(streams.stdin)
-      : (flags.password ?? (await ask('Password: ', { secret: true }, context)));
+      : (flags.password ?? (await askHere('Password: ', { secret: true }, context)));
     if (username === '' || password === '') throw new UsageError('username and password must not be empty');
     {
       await using engine = await context.openEngine();
@@ -82,25 +81,10 @@ async function readPassword(stdin: AsyncIterable<Uint8Array>): Promise<string> {
     .replace(/\r?\n$/, '');
 }
 
-/** Asks on the terminal; what is typed to a secret question is not shown. */
-async function ask(question: string, how: { secret: boolean }, context: CommandContext): Promise<string> {
-  const { stdin, stderr } = context.streams;
-  if (stdin.isTTY !== true) {
-    throw new UsageError(
-      'cannot ask for credentials without a terminal',
-      'Use --username and --password-stdin.',
-    );
-  }
-  stderr.write(question);
-  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
-  const reader = createInterface({ input: stdin, output: how.secret ? nowhere : stderr, terminal: true });
-  // In raw mode Ctrl-C comes as a key, not as a signal.
-  const cancel = new AbortController();
-  reader.on('SIGINT', () => cancel.abort(new DOMException('stopped by Ctrl-C', 'AbortError')));
-  try {
-    return (await reader.question('', { signal: cancel.signal })).trim();
-  } finally {
-    reader.close();
-    if (how.secret) stderr.write('\n');
-  }
+function askHere(question: string, how: { secret: boolean }, context: CommandContext): Promise<string> {
+  if (context.streams.stdin.isTTY === true) return ask(question, how, context);
+  throw new UsageError(
+    'cannot ask for credentials without a terminal',
+    'Use --username and --password-stdin.',
+  );
 }
