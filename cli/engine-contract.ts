@@ -1,4 +1,4 @@
-import type { BuildReport, RecordUsage } from '../cache/contract.ts';
+import type { BuildReport, RecordUsage } from '../cache/index.ts';
 import type {
   BuildFailure,
   BuildRequest,
@@ -11,7 +11,7 @@ import type {
   SandboxProcess,
   StepSummary,
 } from '../core/index.ts';
-import type { StoredImage, TransferProgress } from '../image/contract.ts';
+import type { StoredImage, TransferProgress } from '../image/index.ts';
 
 /**
  * All that the commands ask of varve's rooms: one object, composed in `engine.ts`, opened by the commands that need a

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { Readable } from 'node:stream';
 import type { BuildRequest, DiffId, Digest, ImageConfig, SandboxIo, SandboxOutcome } from '../core/index.ts';
-import type { StoredImage } from '../image/contract.ts';
+import type { StoredImage } from '../image/index.ts';
 import type { InputStream } from './command.ts';
 import type { Engine, ImageDetails, RunRequest } from './engine-contract.ts';
 import { main, type Surroundings } from './main.ts';

@@ -1,5 +1,5 @@
 import { type Digest, digestHex, unreachable } from '../../core/index.ts';
-import type { TransferProgress } from '../../image/contract.ts';
+import type { TransferProgress } from '../../image/index.ts';
 
 type Progress = Parameters<TransferProgress>[0];
 

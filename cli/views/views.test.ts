@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { BuildReport, StepReport } from '../../cache/contract.ts';
+import type { BuildReport, StepReport } from '../../cache/index.ts';
 import type { StepKey } from '../../core/index.ts';
 import { stepInfos } from '../progress/testing.ts';
 import { NO_STYLE } from '../style.ts';

@@ -1,4 +1,4 @@
-import type { BuildReport, StepReport } from '../../cache/contract.ts';
+import type { BuildReport, StepReport } from '../../cache/index.ts';
 import { unreachable } from '../../core/index.ts';
 import { formatSeconds, safeLine } from '../progress/text.ts';
 import type { Style } from '../style.ts';
