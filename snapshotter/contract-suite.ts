@@ -20,6 +20,10 @@ const BASE = `
   touch -h -d '2001-02-03 04:05:06.987654321' link
 `;
 
+/** What a process sees in a tree; times are in the listings of trees. */
+const LOOK = `find . -mindepth 1 \\( -type d -printf '%P d %m %U %G\\0' -o -printf '%P %y %m %U %G %s %l\\0' \\) | sort -z | tr '\\0' '\\n'
+  find . -type f -print0 | sort -z | xargs -0 -r cat | sha256sum`;
+
 const file = (path: string, content: string): TreeOp => ({
   op: 'file',
   path: imagePath(path),
@@ -69,19 +73,21 @@ const STEPS: Readonly<Record<string, string>> = {
 };
 
 /** What every driver promises; see core/snapshot.ts. The oracle is a plain folder on which the same is done. */
-export function describeContract(driver: 'overlay' | 'copy'): void {
+export function describeContract(driver: 'overlay' | 'copy', userXattrs = false): void {
   let rig: Rig;
   let snapshotter: StoreSnapshotter;
 
   beforeEach(() => {
-    rig = new Rig(driver);
+    rig = new Rig(driver, userXattrs);
     snapshotter = rig.open();
   });
   afterEach(() => rig.dispose());
 
   const script = (name: string, text: string) => ({
     name,
-    write: (root: RootMount) => rig.run(root, text),
+    write: (root: RootMount) => {
+      rig.run(root, text);
+    },
   });
   const ops = (name: string, list: readonly TreeOp[]) => ({
     name,
@@ -110,6 +116,8 @@ export function describeContract(driver: 'overlay' | 'copy'): void {
         const elsewhere = await rig.open('two').find([diffIdOf('base'), diffIdOf('step')]);
         expect(await treeListing(elsewhere?.tree() ?? base.tree())).toEqual(expected);
         expect((await elsewhere?.top())?.changes).toEqual(frozen.changes);
+        await using readable = await snapshotter.mountable(committed);
+        expect(rig.run(readable.root, LOOK)).toBe(rig.runOracle(LOOK));
         // What stands on it sees the same: the diff taken from it is empty.
         const { frozen: still } = await layer(snapshotter, committed, script('still', 'true'));
         expect(still.changes).toEqual([]);
@@ -168,7 +176,7 @@ export function describeContract(driver: 'overlay' | 'copy'): void {
         'set new/f',
         'set new/sub',
       ]);
-      const scanned = await treeOps.scanDiff(frozen.folder, { userXattrs: false });
+      const scanned = await treeOps.scanDiff(frozen.folder, { userXattrs });
       expect(scanned.slice(1)).toEqual(frozen.changes);
     });
 
@@ -366,6 +374,26 @@ export function describeContract(driver: 'overlay' | 'copy'): void {
       expect(readdirSync(join(rig.root, 'active')).sort()).toEqual(['alive', 'one']);
       await treeOps.apply(alive.root, [file('c', '3')]);
       expect(await snapshotter.find([diffIdOf('kept')])).toBeDefined();
+    });
+
+    test('tells of a full disk, and has nothing left over', async () => {
+      rig.runOracle(`mount -t tmpfs -o size=1m,mode=755 none '${rig.root}'`);
+      try {
+        const small = rig.open('small');
+        const error = await layer(small, undefined, ops('big', [file('f', 'z'.repeat(2_000_000))])).then(
+          () => undefined,
+          (reason: unknown) => reason,
+        );
+        expect(error).toMatchObject({ name: 'MachineError', code: 'disk-full' });
+        expect(readdirSync(join(rig.root, 'active/small'))).toEqual([]);
+        const { committed } = await layer(small, undefined, ops('fits', [file('f', 'z')]));
+        rig.runOracle(`head -c 2000000 /dev/zero > '${join(rig.root, 'fill')}' || true`);
+        await expect(layer(small, committed, ops('x', [removal('f')]))).rejects.toMatchObject({
+          code: 'disk-full',
+        });
+      } finally {
+        rig.runOracle(`umount '${rig.root}'`);
+      }
     });
 
     test('forgets a diff that a power cut damaged, at its first use after the restart', async () => {

@@ -50,14 +50,15 @@ async function outcome(root: RootMount, one: TreeOp): Promise<string> {
 }
 
 describe.skipIf(!isRoot).each([
-  ['overlay', 12],
-  ['copy', 12],
-] as const)('random steps, %s driver:', (driver, runs) => {
+  ['overlay', 'trusted'],
+  ['overlay', 'user'],
+  ['copy', 'trusted'],
+] as const)('random steps, %s driver, %s attributes:', (driver, kind) => {
   test('snapshots show what a plain folder shows', async () => {
     const steps = fc.array(fc.array(op, { minLength: 1, maxLength: 6 }), { minLength: 1, maxLength: 4 });
     await fc.assert(
       fc.asyncProperty(steps, async (layers) => {
-        const rig = new Rig(driver);
+        const rig = new Rig(driver, kind === 'user');
         try {
           const snapshotter = rig.open();
           const oracle: RootMount = { type: 'directory', path: rig.oracle, readonly: false };
@@ -73,7 +74,7 @@ describe.skipIf(!isRoot).each([
           await rig.dispose();
         }
       }),
-      { numRuns: runs },
+      { numRuns: 10 },
     );
   }, 120_000);
 });

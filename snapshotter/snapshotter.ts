@@ -18,6 +18,7 @@ import type { Driver, Stack, Writable } from './driver.ts';
 import { MergedTree } from './merged-tree.ts';
 import { createOverlayDriver } from './overlay-driver.ts';
 import { emptyRoot, giveAttributes, rootChanged } from './root-folder.ts';
+import { onStore } from './store-folders.ts';
 
 export interface SnapshotterOptions extends DiffStoreOptions {
   /** See `chooseDriver`. */
@@ -50,7 +51,7 @@ export interface StoreFrozenSnapshot extends FrozenSnapshot {
  * Snapshots in `root`, as docs/on-disk-format.md states. Folders are made at first use.
  *
  * `digestFile` digests a file of the store that never changes, at most once per file and diff; `clock` dates new diffs.
- * Methods throw MachineError (`disk-full`, `tree-io`, `mount-failed`, `too-many-layers`, `snapshot-corrupt`).
+ * Methods throw MachineError (`disk-full`, `store-io`, `tree-io`, `mount-failed`, `too-many-layers`, `snapshot-corrupt`).
  */
 export function createSnapshotter(options: SnapshotterOptions): StoreSnapshotter {
   const store = new DiffStore(options);
@@ -62,16 +63,16 @@ export function createSnapshotter(options: SnapshotterOptions): StoreSnapshotter
   const context: Context = { store, driver, holds: new Holds(store) };
   return {
     driver: options.driver,
-    prepare: (parent) => prepare(context, parent),
-    find: (diffIds) => find(context, diffIds),
+    prepare: (parent) => onStore('prepare a snapshot', () => prepare(context, parent)),
+    find: (diffIds) => onStore('look up a snapshot', () => find(context, diffIds)),
     async stack(parent, diffId) {
-      const diff = await store.find(diffId, parent?.id);
+      const diff = await onStore('look up a diff', () => store.find(diffId, parent?.id));
       return diff === undefined ? undefined : new Committed(context, asCommitted(parent), { diff, diffId });
     },
-    mountable: (snapshot) => mountable(context, snapshot),
-    diffs: () => store.stored(),
-    remove: (diffIds) => store.remove(diffIds),
-    sweep: (isAlive) => store.sweep(isAlive),
+    mountable: (snapshot) => onStore('make a snapshot readable', () => mountable(context, snapshot)),
+    diffs: () => onStore('list the diffs', () => store.stored()),
+    remove: (diffIds) => onStore('remove diffs', () => store.remove(diffIds)),
+    sweep: (isAlive) => onStore('sweep the store', () => store.sweep(isAlive)),
     close: () => store.close(),
   };
 }
@@ -219,7 +220,11 @@ class Active implements StoreActiveSnapshot {
     this.#parts = parts;
   }
 
-  async freeze(): Promise<StoreFrozenSnapshot> {
+  freeze(): Promise<StoreFrozenSnapshot> {
+    return onStore('freeze a snapshot', () => this.#freeze());
+  }
+
+  async #freeze(): Promise<StoreFrozenSnapshot> {
     if (this.#ended) throw new Error('the snapshot is active no longer');
     const { stack, writable, home } = this.#parts;
     const [first, ...rest] = await writable.capture();
@@ -299,7 +304,8 @@ class Frozen extends Layered implements StoreFrozenSnapshot {
     const parent = this.parent instanceof Frozen ? this.parent.committed : this.parent;
     if (this.parent !== undefined && parent === undefined) throw new Error('the parent is not committed');
     const bound = options.parentBound === true ? { parent: parent?.id } : undefined;
-    const diff = await this.#context.store.commit(this.#made, diffId, bound);
+    const { store } = this.#context;
+    const diff = await onStore('commit a snapshot', () => store.commit(this.#made, diffId, bound));
     this.#committed = new Committed(this.#context, parent, { diff, diffId });
     if (diff !== this.#made) await this.#context.holds.doom(this.#made);
     return this.#committed;

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir } from 'node:fs/promises';
-import { errnoOf, type HostPath, joinHost } from '../core/index.ts';
+import { errnoOf, type HostPath, joinHost, MachineError } from '../core/index.ts';
 
 /** What does not exist is undefined; anything else that goes wrong goes on. */
 export function ignoreAbsent(error: unknown): undefined {
@@ -23,5 +23,26 @@ export async function makeUnique(parent: HostPath): Promise<HostPath> {
     } catch (error) {
       if (errnoOf(error) !== 'EEXIST') throw error;
     }
+  }
+}
+
+/**
+ * Does `work` on the store's files; a system call that fails becomes a MachineError: `disk-full`, or `store-io` for the rest.
+ *
+ * @param doing what is being done, for the message: `commit a snapshot`.
+ */
+export async function onStore<T>(doing: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === undefined || !(error instanceof Error)) throw error;
+    const full = errno === 'ENOSPC' || errno === 'EDQUOT';
+    throw new MachineError(full ? 'disk-full' : 'store-io', `cannot ${doing}: ${error.message}`, {
+      hint: full
+        ? 'free some space, or let `varve cache prune` do it'
+        : 'the store must be a folder that this user can write to',
+      cause: error,
+    });
   }
 }

@@ -42,10 +42,12 @@ export class Rig {
   readonly oracle = join(this.temp, 'oracle') as HostPath;
   readonly #place = join(this.temp, 'mnt');
   readonly driver: 'overlay' | 'copy';
+  readonly userXattrs: boolean;
   #time = 1000;
 
-  constructor(driver: 'overlay' | 'copy') {
+  constructor(driver: 'overlay' | 'copy', userXattrs = false) {
     this.driver = driver;
+    this.userXattrs = userXattrs;
     mkdirSync(this.root);
     mkdirSync(this.oracle);
     mkdirSync(this.#place);
@@ -53,30 +55,30 @@ export class Rig {
 
   open(session = 'one'): StoreSnapshotter {
     const clock = { now: () => this.#time++ };
-    const { root, driver } = this;
-    return createSnapshotter({ root, session, driver, tree: treeOps, userXattrs: false, digestFile, clock });
+    const { root, driver, userXattrs } = this;
+    return createSnapshotter({ root, session, driver, tree: treeOps, userXattrs, digestFile, clock });
   }
 
   async dispose(): Promise<void> {
     await treeOps.removeAll([this.temp as HostPath]);
   }
 
-  /** Runs a shell script in a tree, as a build step would; mounted in a mount namespace of its own. */
-  run(root: RootMount, script: string): void {
+  /** Runs a shell script in a tree, as a build step would; mounted in a mount namespace of its own. Returns its output. */
+  run(root: RootMount, script: string): string {
     if (root.type === 'directory') {
-      execFileSync('bash', ['-euc', script], { cwd: root.path, stdio: 'pipe' });
-      return;
+      return execFileSync('bash', ['-euc', script], { cwd: root.path, stdio: 'pipe' }).toString('latin1');
     }
     const { upper, work } = root.writable ?? { upper: '', work: '' };
     const writable = root.writable === undefined ? '' : `,upperdir=${upper},workdir=${work}`;
-    const options = `lowerdir=${root.lowers.join(':')}${writable},index=off,metacopy=off,redirect_dir=off`;
+    const options = `lowerdir=${root.lowers.join(':')}${writable},index=off,metacopy=off,redirect_dir=${this.userXattrs ? 'nofollow,userxattr' : 'off'}`;
     const mount = `rm -rf '${work}'/work/incompat; mount -t overlay -o '${options}' overlay '${this.#place}'`;
     const all = `${work === '' ? mount.slice(mount.indexOf('mount')) : mount}; cd '${this.#place}'; ${script}`;
-    execFileSync('unshare', ['-m', 'bash', '-euc', all], { cwd: this.temp, stdio: 'pipe' });
+    const program = ['-m', 'bash', '-euc', all];
+    return execFileSync('unshare', program, { cwd: this.temp, stdio: 'pipe' }).toString('latin1');
   }
 
-  runOracle(script: string): void {
-    execFileSync('bash', ['-euc', script], { cwd: this.oracle, stdio: 'pipe' });
+  runOracle(script: string): string {
+    return this.run({ type: 'directory', path: this.oracle, readonly: false }, script);
   }
 
   async applyOracle(ops: readonly TreeOp[]): Promise<void> {
