@@ -16,6 +16,21 @@ export const DEFAULT_CAPABILITIES = [
   'CAP_AUDIT_WRITE',
 ] as const;
 
+/** Names of capabilities by their numbers (linux/capability.h). */
+const CAPABILITY_NAMES =
+  `CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE
+  NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT
+  SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE
+  MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE`.split(/\s+/);
+
+/** The capabilities of a set as proc(5) prints it: hexadecimal digits, bit 0 last. Numbers without a known name are left out. */
+export function capabilitiesOf(set: string): readonly string[] {
+  const bits = BigInt(`0x${set}`);
+  return CAPABILITY_NAMES.filter((_name, number) => ((bits >> BigInt(number)) & 1n) === 1n).map(
+    (name) => `CAP_${name}`,
+  );
+}
+
 /** Paths that show nothing (moby, oci/defaults.go). */
 export const MASKED_PATHS = [
   '/proc/acpi',

@@ -7,6 +7,7 @@ import {
   ROOT_USER,
   type SandboxSpec,
 } from '../core/index.ts';
+import { capabilitiesOf, DEFAULT_CAPABILITIES } from './docker-defaults.ts';
 import { type Json, toOciConfig } from './oci-config.ts';
 
 const SPEC: SandboxSpec = {
@@ -32,6 +33,7 @@ const BUNDLE = {
   treePaths: new Map<string, string>(),
   cgroupsPath: '/c',
   architecture: 'x64' as const,
+  ownCapabilities: ['CAP_SYS_ADMIN'],
 };
 
 /** The value at a path of keys and indexes. */
@@ -68,7 +70,7 @@ describe('toOciConfig', () => {
     const config = toOciConfig({ ...SPEC, security: 'insecure' }, BUNDLE);
     expect(at(config, 'linux', 'seccomp')).toBeUndefined();
     expect(at(config, 'linux', 'maskedPaths')).toEqual([]);
-    expect(at(config, 'process', 'capabilities')).toBeUndefined();
+    expect(at(config, 'process', 'capabilities', 'effective')).toEqual(['CAP_SYS_ADMIN']);
   });
 
   it('limits are in the units of the runtime', () => {
@@ -101,5 +103,13 @@ describe('toOciConfig', () => {
       },
       { destination: '/t', type: 'bind', source: '/mounted-tree', options: ['rbind', 'rprivate', 'rw'] },
     ]);
+  });
+});
+
+describe('capabilitiesOf', () => {
+  it('the default set is what proc shows of it', () => {
+    expect(capabilitiesOf('00000000a80425fb').toSorted()).toEqual(DEFAULT_CAPABILITIES.toSorted());
+    expect(capabilitiesOf('0000000000000000')).toEqual([]);
+    expect(capabilitiesOf('000001ffffffffff')).toHaveLength(41);
   });
 });

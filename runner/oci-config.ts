@@ -18,6 +18,8 @@ export interface OciBundle {
   readonly treePaths: ReadonlyMap<string, string>;
   readonly cgroupsPath: string;
   readonly architecture: 'x64' | 'arm64';
+  /** This process's bounding set: nobody can be given more. */
+  readonly ownCapabilities: readonly string[];
 }
 
 /** A value of config.json. */
@@ -47,7 +49,7 @@ export function toOciConfig(spec: SandboxSpec, bundle: OciBundle): Json {
       env: spec.env,
       cwd: `/${spec.cwd}`,
       noNewPrivileges: spec.noNewPrivileges,
-      ...(secure ? { capabilities: capabilities(spec) } : {}),
+      capabilities: capabilities(spec, bundle),
     },
     mounts: [...kernelMounts(spec), ...bundle.mounts.map((mount) => mountOf(mount, bundle.treePaths))],
     linux: {
@@ -62,15 +64,10 @@ export function toOciConfig(spec: SandboxSpec, bundle: OciBundle): Json {
 }
 
 /** As Docker: only root has them in force, everybody is bounded by them. */
-function capabilities(spec: SandboxSpec): Json {
-  const inForce = spec.user.uid === 0 ? DEFAULT_CAPABILITIES : [];
-  return {
-    bounding: DEFAULT_CAPABILITIES,
-    permitted: inForce,
-    effective: inForce,
-    inheritable: [],
-    ambient: [],
-  };
+function capabilities(spec: SandboxSpec, bundle: OciBundle): Json {
+  const bounding = spec.security === 'default' ? DEFAULT_CAPABILITIES : bundle.ownCapabilities;
+  const inForce = spec.user.uid === 0 ? bounding : [];
+  return { bounding, permitted: inForce, effective: inForce, inheritable: [], ambient: [] };
 }
 
 function namespaces(spec: SandboxSpec): Json {

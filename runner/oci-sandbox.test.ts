@@ -64,6 +64,10 @@ describe.skipIf(!CAN_SANDBOX || !HAS_RUNC)('createRunner with runc', () => {
     expect(await box.attack(name)).toBe(answer);
   });
 
+  it('insecure takes the restrictions away', async () => {
+    expect(await box.attack('mount', '', { security: 'insecure' })).toBe('ok');
+  });
+
   it('mounts are there, and a limit is kept', async () => {
     const { stdout } = await box.run(['sh', '-c', 'ls /host | head -1; attack fork-bomb'], {
       mounts: [{ type: 'bind', source: box.lower as HostPath, target: imagePath('host'), readonly: true }],

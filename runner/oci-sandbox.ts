@@ -22,6 +22,7 @@ import {
   type SandboxOutcome,
   type SandboxSpec,
 } from '../core/index.ts';
+import { capabilitiesOf } from './docker-defaults.ts';
 import { toOciConfig } from './oci-config.ts';
 
 /** A sandbox made by an OCI runtime, for machines on which the native program could not be compiled. */
@@ -124,9 +125,15 @@ function writeBundle(folder: string, { spec, mounts }: OciRequest): void {
     treePaths: new Map(trees),
     cgroupsPath: `/varve-oci/${containerId(spec)}`,
     architecture: thisArchitecture(),
+    ownCapabilities: ownCapabilities(),
   };
   writeFileSync(join(folder, 'config.json'), JSON.stringify(toOciConfig(spec, bundle)));
   writeFileSync(join(folder, 'mounts.sh'), `${lines.join('\n')}\n`);
+}
+
+function ownCapabilities(): readonly string[] {
+  const set = /^CapBnd:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
+  return capabilitiesOf(set ?? '0');
 }
 
 function thisArchitecture(): 'x64' | 'arm64' {

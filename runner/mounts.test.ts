@@ -1,0 +1,140 @@
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type HostPath, imagePath } from '../core/index.ts';
+import { Box, CAN_SANDBOX } from './testing/box.ts';
+
+describe.skipIf(!CAN_SANDBOX)("the sandbox's files", () => {
+  let box: Box;
+  beforeAll(() => {
+    box = Box.make();
+  });
+  afterAll(() => box.remove());
+
+  it('places made for mounts do not stay in the layer', async () => {
+    await box.run(['true']);
+    expect(box.left().filter((path) => /^(proc|sys|dev|etc)/.test(path))).toEqual([]);
+  });
+
+  it('what the program itself puts there stays', async () => {
+    const other = Box.make();
+    try {
+      await other.sh('echo mine > /etc/passwd; mkdir -p /run/x');
+      expect(other.left()).toEqual(['etc', 'etc/passwd', 'run', 'run/x']);
+    } finally {
+      other.remove();
+    }
+  });
+
+  it('a folder of the image that got a stub is not a change afterwards', async () => {
+    const other = Box.make();
+    try {
+      mkdirSync(join(other.lower, 'etc'));
+      utimesSync(join(other.lower, 'etc'), 1000, 1000);
+      const { stdout } = await other.sh('stat -c %Y /etc');
+      expect(stdout).toBe('1000\n');
+      expect(other.left()).toEqual([]);
+      await other.sh('chmod 700 /etc');
+      expect(other.left()).toEqual(['etc']);
+      expect(statSync(join(other.upper, 'etc')).mode & 0o777).toBe(0o700);
+    } finally {
+      other.remove();
+    }
+  });
+
+  it('folders above a place that was made are no change either, also when two places share them', async () => {
+    const other = Box.make();
+    try {
+      mkdirSync(join(other.lower, 'usr/local/share'), { recursive: true });
+      mkdirSync(join(other.lower, 'usr/local/lib'), { recursive: true });
+      const tmpfs = (target: string) => ({ type: 'tmpfs', target: imagePath(target) }) as const;
+      const mounts = [tmpfs('usr/local/share/a/cache'), tmpfs('usr/local/lib/b'), tmpfs('usr/local/share/c')];
+      expect((await other.sh('ls /usr/local/share', { mounts })).stdout).toBe('a\nc\n');
+      expect(other.left()).toEqual([]);
+      await other.sh('echo x > /usr/local/share/a/kept', { mounts });
+      expect(other.left()).toEqual([
+        'usr',
+        'usr/local',
+        'usr/local/share',
+        'usr/local/share/a',
+        'usr/local/share/a/kept',
+      ]);
+    } finally {
+      other.remove();
+    }
+  });
+
+  it('a dangling resolv.conf link of the image gets its target for the time of the run', async () => {
+    const other = Box.make();
+    try {
+      mkdirSync(join(other.lower, 'etc'));
+      symlinkSync('../run/resolve/stub.conf', join(other.lower, 'etc/resolv.conf'));
+      const { stdout } = await other.sh('cat /etc/resolv.conf', { network: 'host' });
+      expect(stdout).toBe(readFileSync('/etc/resolv.conf', 'utf8'));
+      expect(other.left()).toEqual([]);
+    } finally {
+      other.remove();
+    }
+  });
+
+  it('binds, tmpfs and trees are mounted inside each other, outer ones first', async () => {
+    const host = join(box.folder, 'data');
+    mkdirSync(host, { recursive: true });
+    writeFileSync(join(host, 'file'), 'bound');
+    const { stdout } = await box.sh(
+      'cat /a/b/c/file /a/tree/bin/busybox | head -c 5; grep -c " /a" /proc/mounts; touch /a/tree/x 2>&1',
+      {
+        mounts: [
+          { type: 'bind', source: host as HostPath, target: imagePath('a/b/c'), readonly: true },
+          { type: 'tmpfs', target: imagePath('a'), sizeBytes: 4096 * 64 },
+          {
+            type: 'tree',
+            root: { type: 'directory', path: box.lower as HostPath, readonly: true },
+            target: imagePath('a/tree'),
+            readonly: true,
+          },
+        ],
+      },
+    );
+    expect(stdout).toBe('bound3\ntouch: /a/tree/x: Read-only file system\n');
+    expect(box.left().filter((path) => path.startsWith('a'))).toEqual([]);
+  });
+
+  it('a read-only root refuses writes, mounts on it do not', async () => {
+    const { stdout } = await box.sh('touch /x 2>&1; touch /t/x && echo written; echo y > /dev/null', {
+      readonlyRoot: true,
+      mounts: [{ type: 'tmpfs', target: imagePath('t') }],
+    });
+    expect(stdout).toBe('touch: /x: Read-only file system\nwritten\n');
+    expect(box.left().filter((path) => /^(x|t)$/.test(path))).toEqual([]);
+  });
+
+  it('the working directory is made where it is missing', async () => {
+    const other = Box.make();
+    try {
+      expect((await other.sh('pwd', { cwd: imagePath('made/here') })).stdout).toBe('/made/here\n');
+      expect(other.left()).toEqual(['made', 'made/here']);
+    } finally {
+      other.remove();
+    }
+  });
+
+  it('/dev/shm has the size of the spec', async () => {
+    const { stdout } = await box.sh('df -k /dev/shm | tail -1', { shmSizeBytes: 1024 * 1024 });
+    expect(stdout).toMatch(/\b1024\b/);
+  });
+
+  it('a plain folder can be the root', async () => {
+    const root = { type: 'directory', path: box.lower as HostPath, readonly: false } as const;
+    expect((await box.sh('echo $0', { root })).stdout).toBe('sh\n');
+    expect(existsSync(join(box.lower, 'proc'))).toBe(false);
+  });
+});
