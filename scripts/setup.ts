@@ -1,6 +1,6 @@
 // Brings to this checkout what the demo and the tests need: `node scripts/setup.ts demo|test`. A second run finds
 // everything in place and does nothing.
-import { spawnSync } from 'node:child_process';
+import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -83,11 +83,15 @@ function installPackages(packages: readonly string[]): void {
   }
   console.log(`setup: installing ${missing.join(' ')}`);
   // Package lists that are missing or too old make the first attempt fail; only then are they fetched.
-  const installed = aptInstall(missing) || (apt(['update', '-qq']) && aptInstall(missing));
+  let attempt = aptInstall(missing);
+  if (attempt.status !== 0) {
+    const update = apt(['update']);
+    attempt = update.status === 0 ? aptInstall(missing) : update;
+  }
   const absent = missingPackages(packages);
-  if (!installed || absent.length > 0) {
+  if (attempt.status !== 0 || absent.length > 0) {
     throw new SetupError(
-      `apt could not install: ${absent.join(' ')}\nTry by hand, and see what it says: ${command}`,
+      `apt could not install: ${absent.join(' ')}\n${attempt.stdout}${attempt.stderr}Try by hand: ${command}`,
     );
   }
 }
@@ -101,16 +105,20 @@ function missingPackages(packages: readonly string[]): readonly string[] {
   return packages.filter((name) => !installed.has(`${name} installed`));
 }
 
-function aptInstall(packages: readonly string[]): boolean {
-  return apt(['install', '-y', '-qq', '--no-install-recommends', ...packages]);
+type Run = SpawnSyncReturns<string>;
+
+function aptInstall(packages: readonly string[]): Run {
+  return apt(['install', '-y', '--no-install-recommends', ...packages]);
 }
 
-function apt(args: readonly string[]): boolean {
-  const run = spawnSync('apt-get', ['-o', 'Dpkg::Use-Pty=0', '-o', 'DPkg::Lock::Timeout=300', ...args], {
-    stdio: ['ignore', 'inherit', 'inherit'],
+/** Runs apt-get without questions; what it prints is shown only where it fails for good. */
+function apt(args: readonly string[]): Run {
+  return spawnSync('apt-get', ['-qq', '-o', 'Dpkg::Use-Pty=0', '-o', 'DPkg::Lock::Timeout=300', ...args], {
+    encoding: 'utf8',
+    maxBuffer: 1 << 26,
+    stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
   });
-  return run.status === 0;
 }
 
 function isOlderThanSources(output: string, sources: readonly string[]): boolean {
