@@ -1,5 +1,6 @@
 import {
   type BuildRequest,
+  type ContainerConfig,
   type Diagnostic,
   type ImageConfig,
   type Platform,
@@ -8,34 +9,23 @@ import {
   unreachable,
 } from '../core/index.ts';
 import { formatPlatform } from '../image/index.ts';
-import {
-  type Dockerfile,
-  expandWord,
-  type Flag,
-  type Instruction,
-  parseInstruction,
-  type Stage,
-  type Word,
-} from '../parser/index.ts';
+import { type Dockerfile, type Flag, type Instruction, parseInstruction } from '../parser/index.ts';
 import type { BuildGraph, ImageUse, StagePlan, TreeRef } from './graph.ts';
-import { planArg } from './instructions/arg.ts';
-import { planCommand } from './instructions/cmd.ts';
-import { planCopy } from './instructions/copy.ts';
-import { planEnv } from './instructions/env.ts';
-import { planExpose } from './instructions/expose.ts';
-import { planHealthcheck } from './instructions/healthcheck.ts';
-import { planLabel } from './instructions/label.ts';
-import { planMaintainer } from './instructions/maintainer.ts';
-import { planOnbuild } from './instructions/onbuild.ts';
-import { planRun } from './instructions/run.ts';
-import { planShell } from './instructions/shell.ts';
-import { planStopSignal } from './instructions/stopsignal.ts';
-import { planUser } from './instructions/user.ts';
-import { planVolume } from './instructions/volume.ts';
-import { planWorkdir } from './instructions/workdir.ts';
+import { planInstruction } from './instructions/index.ts';
 import { type DraftBase, type PlanContext, StageDraft } from './stage-draft.ts';
+import {
+  findTarget,
+  fromFlags,
+  globalArgs,
+  neededStages,
+  refuseLater,
+  type StageSketch,
+  sketchStages,
+  stageHasName,
+  stageNamed,
+} from './stages.ts';
 import { stop } from './stop.ts';
-import { DEFAULT_PATH, PROXY_ARGS, parsePlatform, platformArgs, SOURCE_DATE_EPOCH } from './variables.ts';
+import { DEFAULT_PATH, PROXY_ARGS, readEnvironment, SOURCE_DATE_EPOCH } from './variables.ts';
 
 export interface PlanInput {
   readonly dockerfile: Dockerfile;
@@ -63,17 +53,6 @@ export interface Planned {
   readonly warnings: readonly Diagnostic[];
 }
 
-/** A stage as far as it is known before its instructions are gone through. */
-interface StageSketch {
-  readonly stage: Stage;
-  readonly name: string;
-  readonly platform: Platform;
-  readonly from:
-    | { readonly kind: 'scratch' }
-    | { readonly kind: 'stage'; readonly index: number }
-    | { readonly kind: 'image'; readonly name: string };
-}
-
 /**
  * AST -> graph. Only stages that the target needs are gone through, and only their images are asked for.
  * Ends the build (BuildStop) at the first thing that cannot be.
@@ -89,331 +68,163 @@ export async function planBuild(input: PlanInput, findImage: FindImage): Promise
   const globals = globalArgs(input, consumedArgs);
   const sketches = sketchStages(input, globals);
   const target = findTarget(sketches, request.target);
-  const images = new Map<string, FoundImage>();
-  const drafts = new Map<number, StageDraft>();
   const needed = neededStages(sketches, target);
+  const planner = new StagePlanner({ input, globals, consumedArgs, sketches, findImage });
+  await planner.findImages(needed);
+  for (const index of needed) await planner.plan(index);
+  const stages = numberSteps(planner.drafts, target, request.labels);
+  return { graph: { stages, target }, warnings: unusedArgs(request.buildArgs, consumedArgs, dockerfile) };
+}
 
-  for (const sketch of sketches) {
-    if (!needed.has(sketch.stage.index)) continue;
-    await findImagesOf(sketch, sketches, images, findImage);
+interface PlannerOptions {
+  readonly input: PlanInput;
+  readonly globals: ReadonlyMap<string, string>;
+  readonly consumedArgs: Set<string>;
+  readonly sketches: readonly StageSketch[];
+  readonly findImage: FindImage;
+}
+
+/** Goes through stages, each after those that it needs: ONBUILD triggers of a base image may name further ones. */
+class StagePlanner {
+  readonly drafts = new Map<number, StageDraft>();
+  readonly #options: PlannerOptions;
+  readonly #images = new Map<string, Promise<FoundImage>>();
+
+  constructor(options: PlannerOptions) {
+    this.#options = options;
+  }
+
+  /** Looks up, all at once, the images that these stages are known to need. */
+  async findImages(stages: Iterable<number>): Promise<void> {
+    const lookUps: Promise<FoundImage>[] = [];
+    for (const index of stages) {
+      const { from, stage, platform } = this.#sketch(index);
+      if (from.kind === 'image') lookUps.push(this.#image(from.name, platform, stage.from.image.range));
+      for (const flag of fromFlags(stage.instructions)) {
+        if (stageNamed(flag, this.#options.sketches) === undefined) lookUps.push(this.#imageOf(flag));
+      }
+    }
+    await Promise.all(lookUps);
+  }
+
+  /** Plans a stage, and before it those that it stands on or copies from. */
+  async plan(index: number): Promise<void> {
+    if (this.drafts.has(index)) return;
+    const { input, consumedArgs, globals } = this.#options;
+    const { request, dockerfile } = input;
+    const sketch = this.#sketch(index);
+    const base = await this.#base(sketch);
+    const { OnBuild, ...config } = base.config;
+    const triggers = (OnBuild ?? []).map((trigger) => readTrigger(trigger, sketch));
+    const instructions = [...triggers, ...sketch.stage.instructions];
+    const trees = new Map<string, TreeRef>();
+    for (const flag of fromFlags(instructions)) trees.set(flag.value ?? '', await this.#tree(flag, sketch));
     const context: PlanContext = {
       escape: dockerfile.directives.escape,
-      buildArgs: request.buildArgs,
+      buildArgs: new Map(Object.entries(request.buildArgs)),
       consumedArgs,
       globals,
       network: request.network,
       slotPrefix: input.slotPrefix,
-      treeNamed: (name, range) =>
-        treeNamed(name, range, sketches, (image) => images.get(imageKey(image, sketch.platform))),
+      treeNamed: (name) => {
+        const tree = trees.get(name);
+        if (tree === undefined) throw new Error(`--from=${name} was not looked up`);
+        return tree;
+      },
     };
-    drafts.set(sketch.stage.index, planStage(sketch, context, { drafts, images, request }));
+    const { name, platform } = sketch;
+    const noCache =
+      request.noCache || request.noCacheFilter.some((one) => stageHasName(sketch, one) || name === one);
+    const draft = new StageDraft(context, { index, name, noCache, platform }, { ...base, config });
+    for (const instruction of instructions) planInstruction(instruction, draft);
+    this.drafts.set(index, draft);
   }
-  const stages = numberSteps(drafts, target, request.labels);
-  return { graph: { stages, target }, warnings: unusedArgs(request.buildArgs, consumedArgs, dockerfile) };
-}
 
-/** Values of the ARGs before the first FROM, on top of the platform arguments. */
-function globalArgs(input: PlanInput, consumed: Set<string>): ReadonlyMap<string, string> {
-  const values = new Map(platformArgs(input.buildPlatform, input.targetPlatform));
-  for (const instruction of input.dockerfile.globalArgs) {
-    for (const arg of instruction.args) {
-      const given = input.request.buildArgs[arg.name.text];
-      if (given !== undefined) consumed.add(arg.name.text);
-      const value =
-        given ?? (arg.defaultValue === undefined ? undefined : expandGlobal(arg.defaultValue, values, input));
-      if (value !== undefined) values.set(arg.name.text, value);
-    }
+  #sketch(index: number): StageSketch {
+    const sketch = this.#options.sketches[index];
+    if (sketch === undefined) throw new Error(`there is no stage ${index}`);
+    return sketch;
   }
-  return values;
-}
 
-function expandGlobal(word: Word, values: ReadonlyMap<string, string>, input: PlanInput): string {
-  const result = expandWord(word.text, {
-    escape: input.dockerfile.directives.escape,
-    lookup: (name) => values.get(name),
-  });
-  if (!result.ok)
-    stop('bad-substitution', `failed to process ${JSON.stringify(word.text)}: ${result.error.message}`, {
-      range: word.range,
-    });
-  return result.value.text;
-}
-
-function sketchStages(input: PlanInput, globals: ReadonlyMap<string, string>): readonly StageSketch[] {
-  const sketches: StageSketch[] = [];
-  for (const stage of input.dockerfile.stages) {
-    const image = expandGlobal(stage.from.image, globals, input);
-    if (image === '') {
-      stop('empty-base', `base name (${stage.from.image.text}) should not be blank`, {
-        range: stage.from.image.range,
-        hint: 'Give the ARG that the name is made of a default, or pass it with --build-arg.',
-      });
-    }
-    const platform = stagePlatform(stage.from.flags, input, globals);
-    const earlier = sketches.findLast((sketch) => stageHasName(sketch, image));
-    const from =
-      earlier !== undefined
-        ? ({ kind: 'stage', index: earlier.stage.index } as const)
-        : image === 'scratch'
-          ? ({ kind: 'scratch' } as const)
-          : ({ kind: 'image', name: image } as const);
-    sketches.push({ stage, name: stage.from.as?.text ?? String(stage.index), platform, from });
-  }
-  return sketches;
-}
-
-function stageHasName(sketch: StageSketch, name: string): boolean {
-  return sketch.stage.from.as?.text.toLowerCase() === name.toLowerCase();
-}
-
-function stagePlatform(
-  flags: readonly Flag[],
-  input: PlanInput,
-  globals: ReadonlyMap<string, string>,
-): Platform {
-  const flag = flags.find((candidate) => candidate.name === 'platform');
-  if (flag === undefined) return input.targetPlatform;
-  const text = expandGlobal({ text: flag.value ?? '', range: flag.range }, globals, input);
-  const platform = parsePlatform(text);
-  if (platform === undefined) {
-    stop('invalid-platform', `failed to parse platform ${JSON.stringify(text)}`, {
-      range: flag.range,
-      hint: 'Write os/architecture, such as linux/amd64.',
-    });
-  }
-  return platform;
-}
-
-function findTarget(sketches: readonly StageSketch[], target: string | undefined): number {
-  if (target === undefined || target === '') return sketches.length - 1;
-  const byName = sketches.findLast((sketch) => stageHasName(sketch, target));
-  if (byName !== undefined) return byName.stage.index;
-  if (/^\d+$/.test(target) && Number(target) < sketches.length) return Number(target);
-  const names = sketches.map((sketch) => sketch.name).join(', ');
-  stop('unknown-target', `target stage ${JSON.stringify(target)} could not be found`, {
-    hint: `The stages are: ${names}.`,
-  });
-}
-
-/** What `--from=name` can mean before images are looked at: a stage by name or number, or else an image. */
-function stageNamed(
-  name: string,
-  range: SourceRange,
-  sketches: readonly StageSketch[],
-): StageSketch | undefined {
-  const byName = sketches.findLast((sketch) => stageHasName(sketch, name));
-  if (byName !== undefined || !/^\d+$/.test(name)) return byName;
-  const byNumber = sketches[Number(name)];
-  if (byNumber === undefined) {
-    stop(
-      'unknown-stage',
-      `invalid from flag value ${name}: there are only ${sketches.length} stages, numbered from 0`,
-      { range },
-    );
-  }
-  return byNumber;
-}
-
-function fromFlags(stage: Stage): readonly Flag[] {
-  return stage.instructions.flatMap((instruction) =>
-    instruction.kind === 'COPY' ? instruction.flags.filter((flag) => flag.name === 'from') : [],
-  );
-}
-
-/** The target, and all stages that it is made from or copies from. Ends the build where stages need each other in a circle. */
-function neededStages(sketches: readonly StageSketch[], target: number): ReadonlySet<number> {
-  const done = new Set<number>();
-  const path: number[] = [];
-  const visit = (index: number, range: SourceRange | undefined): void => {
-    const sketch = sketches[index];
-    if (sketch === undefined || done.has(index)) return;
-    if (path.includes(index)) {
-      const circle = [...path.slice(path.indexOf(index)), index].map(
-        (at) => sketches[at]?.name ?? String(at),
-      );
-      stop('stage-cycle', `circular dependency detected on stage: ${sketch.name}`, {
-        ...(range === undefined ? {} : { range }),
-        hint: `The stages need each other: ${circle.join(' -> ')}.`,
-      });
-    }
-    path.push(index);
-    if (sketch.from.kind === 'stage') visit(sketch.from.index, sketch.stage.from.range);
-    for (const flag of fromFlags(sketch.stage)) {
-      const other = stageNamed(flag.value ?? '', flag.range, sketches);
-      if (other !== undefined) visit(other.stage.index, flag.range);
-    }
-    path.pop();
-    done.add(index);
-  };
-  visit(target, undefined);
-  return done;
-}
-
-function imageKey(name: string, platform: Platform): string {
-  return `${formatPlatform(platform)} ${name}`;
-}
-
-/** Looks up the images that a stage stands on or copies from, all at once. */
-async function findImagesOf(
-  sketch: StageSketch,
-  sketches: readonly StageSketch[],
-  images: Map<string, FoundImage>,
-  findImage: FindImage,
-): Promise<void> {
-  const wanted = new Map<string, SourceRange>();
-  if (sketch.from.kind === 'image') wanted.set(sketch.from.name, sketch.stage.from.image.range);
-  for (const flag of fromFlags(sketch.stage)) {
-    const name = flag.value ?? '';
-    if (name !== '' && stageNamed(name, flag.range, sketches) === undefined) wanted.set(name, flag.range);
-  }
-  await Promise.all(
-    [...wanted].map(async ([name, range]) => {
-      const key = imageKey(name, sketch.platform);
-      if (images.has(key)) return;
-      const parsed = parseReference(name);
-      if (!parsed.ok) {
-        stop('invalid-reference', `failed to parse ${JSON.stringify(name)}: ${parsed.error}`, {
-          range,
-          hint: 'Name a stage that stands above, or an image: name[:tag][@digest].',
-        });
+  async #base(sketch: StageSketch): Promise<DraftBase> {
+    const { from, platform, stage } = sketch;
+    switch (from.kind) {
+      case 'scratch':
+        return { from, config: { Env: [`PATH=${DEFAULT_PATH}`], WorkingDir: '/' } };
+      case 'stage': {
+        await this.plan(from.index);
+        const draft = this.drafts.get(from.index);
+        if (draft === undefined) throw new Error(`stage ${from.index} was not planned`);
+        return { from, config: draft.config, parent: draft };
       }
-      images.set(key, await findImage(name, sketch.platform, range));
-    }),
-  );
-}
-
-function treeNamed(
-  name: string,
-  range: SourceRange,
-  sketches: readonly StageSketch[],
-  imageOf: (name: string) => FoundImage | undefined,
-): TreeRef {
-  const stage = stageNamed(name, range, sketches);
-  if (stage !== undefined) return { kind: 'stage', index: stage.stage.index, name: stage.name };
-  const image = imageOf(name);
-  if (image === undefined) {
-    stop('unsupported-from', `--from=${name} names its source through a variable, which is not supported`, {
-      range,
-    });
+      case 'image': {
+        const found = await this.#image(from.name, platform, stage.from.image.range);
+        const { author } = found.config;
+        return {
+          from: { kind: 'image', image: found.use },
+          config: withPath(found.config.config ?? {}),
+          ...(author === undefined ? {} : { author }),
+        };
+      }
+      default:
+        return unreachable(from);
+    }
   }
-  return { kind: 'image', image: image.use };
-}
 
-interface PlannedSoFar {
-  readonly drafts: ReadonlyMap<number, StageDraft>;
-  readonly images: ReadonlyMap<string, FoundImage>;
-  readonly request: PlanInput['request'];
-}
+  /** What a `--from` means: an earlier stage by name or number, else an image. */
+  async #tree(flag: Flag, sketch: StageSketch): Promise<TreeRef> {
+    const stage = stageNamed(flag, this.#options.sketches);
+    if (stage === undefined) return { kind: 'image', image: (await this.#imageOf(flag)).use };
+    refuseLater(sketch, stage, flag.range);
+    await this.plan(stage.stage.index);
+    return { kind: 'stage', index: stage.stage.index, name: stage.name };
+  }
 
-function planStage(sketch: StageSketch, context: PlanContext, soFar: PlannedSoFar): StageDraft {
-  const { request } = soFar;
-  const base = baseOf(sketch, soFar);
-  const noCache =
-    request.noCache ||
-    request.noCacheFilter.some((name) => stageHasName(sketch, name) || sketch.name === name);
-  const stage = { index: sketch.stage.index, name: sketch.name, noCache, platform: sketch.platform };
-  const { OnBuild: triggers = [], ...config } = base.config;
-  const draft = new StageDraft(context, stage, { ...base, config });
-  for (const trigger of triggers) planInstruction(readTrigger(trigger, sketch), draft);
-  for (const instruction of sketch.stage.instructions) planInstruction(instruction, draft);
-  return draft;
-}
+  #imageOf(flag: Flag): Promise<FoundImage> {
+    return this.#image(flag.value ?? '', this.#options.input.targetPlatform, flag.range);
+  }
 
-function baseOf(sketch: StageSketch, soFar: PlannedSoFar): DraftBase {
-  switch (sketch.from.kind) {
-    case 'scratch':
-      return { from: { kind: 'scratch' }, config: { Env: [`PATH=${DEFAULT_PATH}`], WorkingDir: '/' } };
-    case 'stage': {
-      const draft = soFar.drafts.get(sketch.from.index);
-      if (draft === undefined)
-        throw new Error(`stage ${sketch.from.index} is planned before the stages built on it`);
-      return { from: sketch.from, config: draft.config, parent: draft };
+  #image(name: string, platform: Platform, range: SourceRange): Promise<FoundImage> {
+    const key = `${formatPlatform(platform)} ${name}`;
+    const known = this.#images.get(key);
+    if (known !== undefined) return known;
+    const parsed = parseReference(name);
+    if (!parsed.ok) {
+      stop('invalid-reference', `failed to parse ${JSON.stringify(name)}: ${parsed.error}`, {
+        range,
+        hint: 'Name a stage that stands above, or an image: name[:tag][@digest].',
+      });
     }
-    case 'image': {
-      const found = soFar.images.get(imageKey(sketch.from.name, sketch.platform));
-      if (found === undefined)
-        throw new Error(`image ${sketch.from.name} is looked up before its stage is planned`);
-      const config = found.config.config ?? {};
-      const { author } = found.config;
-      return {
-        from: { kind: 'image', image: found.use },
-        config,
-        ...(author === undefined ? {} : { author }),
-      };
-    }
-    default:
-      return unreachable(sketch.from);
+    const found = this.#options.findImage(name, platform, range);
+    this.#images.set(key, found);
+    return found;
   }
 }
 
-/** Reads an ONBUILD trigger of a base image; its words have the place of the FROM that brought it. */
+/** A base image without PATH gets the usual one, in its configuration too. */
+function withPath(config: ContainerConfig): ContainerConfig {
+  const environment = config.Env ?? [];
+  if (readEnvironment(environment).has('PATH')) return config;
+  return { ...config, Env: [...environment, `PATH=${DEFAULT_PATH}`] };
+}
+
+/** Reads an ONBUILD trigger of the base; all its places become that of the FROM that brought it. */
 function readTrigger(trigger: string, sketch: StageSketch): Instruction {
   const { instruction, diagnostics } = parseInstruction(trigger);
+  const { range } = sketch.stage.from;
   if (instruction === undefined) {
     const message = diagnostics[0]?.message ?? 'it cannot be read';
     stop(
       'bad-onbuild',
       `the base image's trigger ${JSON.stringify(`ONBUILD ${trigger}`)} is no instruction: ${message}`,
-      {
-        range: sketch.stage.from.range,
-      },
+      { range },
     );
   }
-  return { ...instruction, range: sketch.stage.from.range };
-}
-
-function planInstruction(instruction: Instruction, stage: StageDraft): void {
-  switch (instruction.kind) {
-    case 'ARG':
-      planArg(instruction, stage);
-      break;
-    case 'CMD':
-    case 'ENTRYPOINT':
-      planCommand(instruction, stage);
-      break;
-    case 'COPY':
-    case 'ADD':
-      planCopy(instruction, stage);
-      break;
-    case 'ENV':
-      planEnv(instruction, stage);
-      break;
-    case 'EXPOSE':
-      planExpose(instruction, stage);
-      break;
-    case 'HEALTHCHECK':
-      planHealthcheck(instruction, stage);
-      break;
-    case 'LABEL':
-      planLabel(instruction, stage);
-      break;
-    case 'MAINTAINER':
-      planMaintainer(instruction, stage);
-      break;
-    case 'ONBUILD':
-      planOnbuild(instruction, stage);
-      break;
-    case 'RUN':
-      planRun(instruction, stage);
-      break;
-    case 'SHELL':
-      planShell(instruction, stage);
-      break;
-    case 'STOPSIGNAL':
-      planStopSignal(instruction, stage);
-      break;
-    case 'USER':
-      planUser(instruction, stage);
-      break;
-    case 'VOLUME':
-      planVolume(instruction, stage);
-      break;
-    case 'WORKDIR':
-      planWorkdir(instruction, stage);
-      break;
-    default:
-      unreachable(instruction);
-  }
+  const isRange = (key: string): boolean => key === 'range' || key === 'bodyRange';
+  const moved: Instruction = JSON.parse(
+    JSON.stringify(instruction, (key, value) => (isRange(key) ? range : value)),
+  );
+  return moved;
 }
 
 /** Numbers the steps through the whole build and puts the command line's labels on the target. */
@@ -424,7 +235,7 @@ function numberSteps(
 ): readonly StagePlan[] {
   const stages: StagePlan[] = [];
   let firstStep = 0;
-  for (const [index, draft] of drafts) {
+  for (const [index, draft] of [...drafts].sort(([a], [b]) => a - b)) {
     if (index === target && Object.keys(labels).length > 0) {
       draft.config.Labels = { ...draft.config.Labels, ...labels };
     }

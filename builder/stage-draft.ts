@@ -3,7 +3,6 @@ import type {
   ImagePath,
   NetworkMode,
   Platform,
-  SourceRange,
   StepKind,
 } from '../core/index.ts';
 import {
@@ -18,10 +17,12 @@ import type { HistoryItem, StageBase, StagePlan, Step, TreeRef } from './graph.t
 import { stop } from './stop.ts';
 import { readEnvironment } from './variables.ts';
 
+const DEFAULT_SHELL: readonly string[] = ['/bin/sh', '-c'];
+
 /** What all stages of one build share while they are planned. */
 export interface PlanContext {
   readonly escape: '\\' | '`';
-  readonly buildArgs: Readonly<Record<string, string>>;
+  readonly buildArgs: ReadonlyMap<string, string>;
   /** Names of build arguments that some ARG took up. */
   readonly consumedArgs: Set<string>;
   /** Global ARGs with the platform arguments: what a bare `ARG name` in a stage takes its value from. */
@@ -30,7 +31,7 @@ export interface PlanContext {
   /** Prefix of every step's slot: names the Dockerfile and its context. */
   readonly slotPrefix: string;
   /** Finds what `COPY --from=<name>` means. */
-  readonly treeNamed: (name: string, range: SourceRange) => TreeRef;
+  readonly treeNamed: (name: string) => TreeRef;
 }
 
 /** What a stage stands on: its base's configuration, and the draft of a stage whose ARGs it inherits. */
@@ -138,7 +139,8 @@ export class StageDraft {
 
   /** Shell-form text as the argument list that runs it. */
   withShell(text: string): readonly string[] {
-    return [...(this.config.Shell ?? ['/bin/sh', '-c']), text];
+    const shell = this.config.Shell ?? [];
+    return [...(shell.length === 0 ? DEFAULT_SHELL : shell), text];
   }
 
   /** Notes an instruction that changes only the configuration. */

@@ -11,7 +11,7 @@ export function planArg(instruction: ArgInstruction, stage: StageDraft): void {
   const shown: string[] = [];
   for (const arg of instruction.args) {
     const name = stage.expand(arg.name);
-    const given = stage.context.buildArgs[name];
+    const given = stage.context.buildArgs.get(name);
     const value =
       given ??
       (arg.defaultValue === undefined ? stage.context.globals.get(name) : stage.expand(arg.defaultValue));
@@ -29,7 +29,7 @@ export function planArg(instruction: ArgInstruction, stage: StageDraft): void {
 export function undeclaredProxies(stage: StageDraft): Readonly<Record<string, string>> {
   const found: Record<string, string> = {};
   for (const name of PROXY_ARGS) {
-    const value = stage.context.buildArgs[name];
+    const value = stage.context.buildArgs.get(name);
     if (value !== undefined && !stage.args.has(name) && !stage.variables.has(name)) found[name] = value;
   }
   return found;

@@ -31,13 +31,13 @@ export function planCopy(instruction: CopyInstruction, stage: StageDraft): void 
       },
     );
   }
-  const chown = flags.get('chown')?.value;
-  const chmod = modeOf(flags.get('chmod'));
+  const chown = flagValue(flags.get('chown'), stage);
+  const chmod = modeOf(flags.get('chmod'), stage);
   const details: Omit<CopyStep, 'info' | 'stage' | 'noCache' | 'slot'> = {
     kind: instruction.kind,
     sources,
     destination,
-    ...(chown === undefined ? {} : { chown: stage.expand({ text: chown, range: instruction.range }) }),
+    ...(chown === undefined ? {} : { chown }),
     ...(chmod === undefined ? {} : { chmod }),
   };
   stage.addStep(instruction, details, instruction.source);
@@ -45,8 +45,7 @@ export function planCopy(instruction: CopyInstruction, stage: StageDraft): void 
 
 function treeOf(flag: Flag | undefined, stage: StageDraft): TreeRef {
   if (flag === undefined) return { kind: 'context' };
-  const name = stage.expand({ text: flag.value ?? '', range: flag.range });
-  return stage.context.treeNamed(name, flag.range);
+  return stage.context.treeNamed(flag.value ?? '');
 }
 
 function planSource(
@@ -89,11 +88,21 @@ function destinationOf(text: string, stage: StageDraft): string {
   return folder && path !== '/' ? `${path}/` : path;
 }
 
-function modeOf(flag: Flag | undefined): number | undefined {
+/** The value with variables expanded; one that comes to nothing counts as absent. */
+function flagValue(flag: Flag | undefined, stage: StageDraft): string | undefined {
   if (flag === undefined) return undefined;
-  if (/^[0-7]{3,4}$/.test(flag.value ?? '')) return Number.parseInt(flag.value ?? '', 8);
-  stop('invalid-mode', `invalid --chmod=${flag.value ?? ''}`, {
+  const text = stage.expand({ text: flag.value ?? '', range: flag.range });
+  return text === '' ? undefined : text;
+}
+
+/** Octal digits up to 7777, as BuildKit takes them. */
+function modeOf(flag: Flag | undefined, stage: StageDraft): number | undefined {
+  const text = flagValue(flag, stage);
+  if (flag === undefined || text === undefined) return undefined;
+  const mode = /^[0-7]+$/.test(text) ? Number.parseInt(text, 8) : undefined;
+  if (mode !== undefined && mode <= 0o7777) return mode;
+  stop('invalid-mode', `invalid chmod parameter: ${JSON.stringify(text)}`, {
     range: flag.range,
-    hint: 'Write three or four octal digits, such as --chmod=755.',
+    hint: 'Write octal digits from 0 to 7777, such as --chmod=755.',
   });
 }

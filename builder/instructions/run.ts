@@ -1,4 +1,4 @@
-import { imagePath, type NetworkMode } from '../../core/index.ts';
+import { imagePath, type NetworkMode, type SourceRange } from '../../core/index.ts';
 import { type Flag, isLoneHeredoc, type RunInstruction } from '../../parser/index.ts';
 import type { RunMount, RunStep } from '../graph.ts';
 import type { StageDraft } from '../stage-draft.ts';
@@ -8,6 +8,7 @@ import { undeclaredProxies } from './arg.ts';
 
 /** RUN in its shell, exec and heredoc forms. */
 export function planRun(instruction: RunInstruction, stage: StageDraft): void {
+  refuseLaterFlags(instruction);
   const { args, script } = commandOf(instruction, stage);
   const environment = Object.fromEntries(stage.variables);
   const declared = [...stage.args.keys()].map((name) => `${name}=${stage.variables.get(name) ?? ''}`);
@@ -23,7 +24,7 @@ export function planRun(instruction: RunInstruction, stage: StageDraft): void {
       user: stage.user,
       workdir: stage.workdir,
       network: networkOf(instruction.flags, stage),
-      mounts: instruction.flags.filter((flag) => flag.name === 'mount').map(mountOf),
+      mounts: instruction.flags.filter((flag) => flag.name === 'mount').map((flag) => mountOf(flag, stage)),
     },
     `RUN ${prefix}${args.join(' ')}`,
   );
@@ -60,22 +61,58 @@ function networkOf(flags: readonly Flag[], stage: StageDraft): NetworkMode {
   });
 }
 
-function mountOf(flag: Flag): RunMount {
+function refuseLaterFlags(instruction: RunInstruction): void {
+  for (const { name, value, range } of instruction.flags) {
+    const known = name === 'mount' || name === 'network' || (name === 'security' && value === 'sandbox');
+    if (known) continue;
+    const shown = value === undefined ? name : `${name}=${value}`;
+    stop('unsupported-flag', `RUN --${shown} is not supported yet`, { range });
+  }
+}
+
+const MOUNT_FIELDS = new Set(['type', 'target', 'dst', 'destination', 'size']);
+
+function mountOf(flag: Flag, stage: StageDraft): RunMount {
+  const { range } = flag;
   const fields = new Map<string, string>();
   for (const part of (flag.value ?? '').split(',')) {
     const equals = part.indexOf('=');
-    fields.set(equals === -1 ? part : part.slice(0, equals), equals === -1 ? 'true' : part.slice(equals + 1));
+    const value = equals === -1 ? 'true' : stage.expand({ text: part.slice(equals + 1), range });
+    fields.set((equals === -1 ? part : part.slice(0, equals)).toLowerCase(), value);
   }
   const type = fields.get('type') ?? 'bind';
-  const target = fields.get('target') ?? fields.get('dst') ?? fields.get('destination');
   if (type !== 'tmpfs') {
     stop('unsupported-mount', `RUN --mount=type=${type} is not supported yet`, {
-      range: flag.range,
+      range,
       hint: 'Only --mount=type=tmpfs,target=PATH is. COPY the files that the step needs.',
     });
   }
-  if (target === undefined || target === '') {
-    stop('mount-target-missing', 'RUN --mount needs target=PATH', { range: flag.range });
+  const unknown = [...fields.keys()].find((field) => !MOUNT_FIELDS.has(field));
+  if (unknown !== undefined) {
+    stop('invalid-mount', `unexpected key ${JSON.stringify(unknown)} in RUN --mount=type=tmpfs`, {
+      range,
+      hint: 'A tmpfs takes target and size.',
+    });
   }
-  return { type, target: imagePath(target) };
+  const target = fields.get('target') ?? fields.get('dst') ?? fields.get('destination');
+  if (target === undefined || target === '') {
+    stop('mount-target-missing', 'RUN --mount needs target=PATH', { range });
+  }
+  const size = fields.get('size');
+  const sizeBytes = size === undefined ? {} : { sizeBytes: readSize(size, range) };
+  return { type, target: imagePath(target, stage.workdir), ...sizeBytes };
+}
+
+const UNITS = 'bkmgt';
+
+/** Bytes, or a number with a unit of powers of 1024: `64m`, `1.5g`, `1GiB`. */
+function readSize(text: string, range: SourceRange): number {
+  const match = /^(\d+(?:\.\d+)?) ?(?:([kmgt])i?)?b?$/i.exec(text);
+  if (match === null) {
+    stop('invalid-mount', `invalid value for size: ${JSON.stringify(text)}`, {
+      range,
+      hint: 'Write bytes, or a number with a unit: size=64m.',
+    });
+  }
+  return Math.trunc(Number(match[1]) * 1024 ** UNITS.indexOf((match[2] ?? 'b').toLowerCase()));
 }

@@ -3,7 +3,7 @@ import {
   type BuildFailure,
   DEFAULT_SHM_BYTES,
   type HostPath,
-  type ImagePath,
+  imagePath,
   joinHost,
   type Mount,
   type Platform,
@@ -136,7 +136,7 @@ async function scriptMount(
   const source = joinHost(folder, 'script');
   await writeFile(source, script.text);
   await chmod(source, 0o755);
-  const target = `${SCRIPT_FOLDER}/${script.name}` as ImagePath;
+  const target = imagePath(`${SCRIPT_FOLDER}/${script.name}`);
   return {
     mounts: [{ type: 'bind', source, target, readonly: true }],
     [Symbol.asyncDispose]: () => rm(folder, { recursive: true }),

@@ -1,0 +1,208 @@
+import type { BuildRequest, Platform, SourceRange } from '../core/index.ts';
+import {
+  type Dockerfile,
+  expandWord,
+  type Flag,
+  type Instruction,
+  type Stage,
+  type Word,
+} from '../parser/index.ts';
+import { stop } from './stop.ts';
+import { parsePlatform, platformArgs } from './variables.ts';
+
+/** What the stages' names, platforms and bases follow from. */
+export interface StagesInput {
+  readonly dockerfile: Dockerfile;
+  readonly request: Pick<BuildRequest, 'buildArgs' | 'target'>;
+  /** This machine's platform, and the one to build for. */
+  readonly buildPlatform: Platform;
+  readonly targetPlatform: Platform;
+}
+
+/** A stage as far as it is known before its instructions are gone through. */
+export interface StageSketch {
+  readonly stage: Stage;
+  readonly name: string;
+  readonly platform: Platform;
+  readonly from:
+    | { readonly kind: 'scratch' }
+    | { readonly kind: 'stage'; readonly index: number }
+    | { readonly kind: 'image'; readonly name: string };
+}
+
+/** Values of the ARGs before the first FROM, on top of the platform arguments, which the command line may override. */
+export function globalArgs(input: StagesInput, consumed: Set<string>): ReadonlyMap<string, string> {
+  const { dockerfile, request, buildPlatform, targetPlatform } = input;
+  const given = new Map(Object.entries(request.buildArgs));
+  const target = request.target ?? dockerfile.stages.at(-1)?.from.as?.text ?? '';
+  const values = new Map(platformArgs(buildPlatform, targetPlatform));
+  values.set('TARGETSTAGE', target === '' ? 'default' : target);
+  for (const name of values.keys()) {
+    const value = given.get(name);
+    if (value === undefined) continue;
+    values.set(name, value);
+    consumed.add(name);
+  }
+  for (const instruction of dockerfile.globalArgs) {
+    for (const arg of instruction.args) {
+      const fromCaller = given.get(arg.name.text);
+      if (fromCaller !== undefined) consumed.add(arg.name.text);
+      const value =
+        fromCaller ??
+        (arg.defaultValue === undefined ? undefined : expandGlobal(arg.defaultValue, values, input));
+      if (value !== undefined) values.set(arg.name.text, value);
+    }
+  }
+  return values;
+}
+
+function expandGlobal(word: Word, values: ReadonlyMap<string, string>, input: StagesInput): string {
+  const result = expandWord(word.text, {
+    escape: input.dockerfile.directives.escape,
+    lookup: (name) => values.get(name),
+  });
+  if (!result.ok)
+    stop('bad-substitution', `failed to process ${JSON.stringify(word.text)}: ${result.error.message}`, {
+      range: word.range,
+    });
+  return result.value.text;
+}
+
+export function sketchStages(
+  input: StagesInput,
+  globals: ReadonlyMap<string, string>,
+): readonly StageSketch[] {
+  const sketches: StageSketch[] = [];
+  for (const stage of input.dockerfile.stages) {
+    const image = expandGlobal(stage.from.image, globals, input);
+    if (image === '') {
+      stop('empty-base', `base name (${stage.from.image.text}) should not be blank`, {
+        range: stage.from.image.range,
+        hint: 'Give the ARG that the name is made of a default, or pass it with --build-arg.',
+      });
+    }
+    const earlier = sketches.findLast((sketch) => stageHasName(sketch, image));
+    const platform = earlier?.platform ?? stagePlatform(stage.from.flags, input, globals);
+    const from =
+      earlier !== undefined
+        ? ({ kind: 'stage', index: earlier.stage.index } as const)
+        : image === 'scratch'
+          ? ({ kind: 'scratch' } as const)
+          : ({ kind: 'image', name: image } as const);
+    sketches.push({ stage, name: stage.from.as?.text ?? String(stage.index), platform, from });
+  }
+  return sketches;
+}
+
+export function stageHasName(sketch: StageSketch, name: string): boolean {
+  return sketch.stage.from.as?.text.toLowerCase() === name.toLowerCase();
+}
+
+function stagePlatform(
+  flags: readonly Flag[],
+  input: StagesInput,
+  globals: ReadonlyMap<string, string>,
+): Platform {
+  const flag = flags.find((candidate) => candidate.name === 'platform');
+  if (flag === undefined) return input.targetPlatform;
+  const text = expandGlobal({ text: flag.value ?? '', range: flag.range }, globals, input);
+  const platform = parsePlatform(text);
+  if (platform === undefined) {
+    stop('invalid-platform', `failed to parse platform ${JSON.stringify(text)}`, {
+      range: flag.range,
+      hint: 'Write os/architecture, such as linux/amd64.',
+    });
+  }
+  return platform;
+}
+
+export function findTarget(sketches: readonly StageSketch[], target: string | undefined): number {
+  if (target === undefined || target === '') return sketches.length - 1;
+  const byName = sketches.findLast((sketch) => stageHasName(sketch, target));
+  if (byName !== undefined) return byName.stage.index;
+  if (/^\d+$/.test(target) && Number(target) < sketches.length) return Number(target);
+  const names = sketches.map((sketch) => sketch.name).join(', ');
+  stop('unknown-target', `target stage ${JSON.stringify(target)} could not be found`, {
+    hint: `The stages are: ${names}.`,
+  });
+}
+
+/** The stage that a `--from` flag names, by name or number; undefined: it names an image. */
+export function stageNamed(flag: Flag, sketches: readonly StageSketch[]): StageSketch | undefined {
+  const name = flag.value ?? '';
+  const { range } = flag;
+  if (name.includes('$')) {
+    stop('unsupported-from', `variable expansion is not supported for --from: ${name}`, {
+      range,
+      hint: 'Define a stage with FROM, whose name may hold global ARGs, and copy from that.',
+    });
+  }
+  const byName = sketches.findLast((sketch) => stageHasName(sketch, name));
+  if (byName !== undefined || !/^\d+$/.test(name)) return byName;
+  const byNumber = sketches[Number(name)];
+  if (byNumber === undefined) {
+    stop(
+      'unknown-stage',
+      `invalid from flag value ${name}: there are only ${sketches.length} stages, numbered from 0`,
+      { range },
+    );
+  }
+  return byNumber;
+}
+
+/** The `--from` flags of COPY instructions. */
+export function fromFlags(instructions: readonly Instruction[]): readonly Flag[] {
+  return instructions.flatMap((instruction) =>
+    instruction.kind === 'COPY' ? instruction.flags.filter((flag) => flag.name === 'from') : [],
+  );
+}
+
+/** Ends the build where `stage` copies from itself or from a stage that stands further down. */
+export function refuseLater(stage: StageSketch, from: StageSketch, range: SourceRange): void {
+  if (from.stage.index < stage.stage.index) return;
+  if (from === stage) {
+    stop('stage-cycle', `circular dependency detected on stage: ${stage.name}`, {
+      range,
+      hint: 'A stage cannot copy from itself: the files are there already.',
+    });
+  }
+  stop(
+    'stage-not-yet-defined',
+    `cannot copy from stage ${JSON.stringify(from.name)}, it needs to be defined before current stage ${JSON.stringify(stage.name)}`,
+    { range, hint: 'Move the stage that is copied from further up.' },
+  );
+}
+
+/**
+ * The target, and all stages that it is made from or copies from, each after those that it needs. Ends the build where stages
+ * need each other in a circle, or need one that stands further down.
+ */
+export function neededStages(sketches: readonly StageSketch[], target: number): ReadonlySet<number> {
+  const done = new Set<number>();
+  const path: number[] = [];
+  const visit = (index: number, range: SourceRange | undefined): void => {
+    const sketch = sketches[index];
+    if (sketch === undefined || done.has(index)) return;
+    if (path.includes(index)) {
+      const circle = [...path.slice(path.indexOf(index)), index].map(
+        (at) => sketches[at]?.name ?? String(at),
+      );
+      stop('stage-cycle', `circular dependency detected on stage: ${sketch.name}`, {
+        ...(range === undefined ? {} : { range }),
+        hint: `The stages need each other: ${circle.join(' -> ')}.`,
+      });
+    }
+    path.push(index);
+    if (sketch.from.kind === 'stage') visit(sketch.from.index, sketch.stage.from.range);
+    for (const flag of fromFlags(sketch.stage.instructions)) {
+      const other = stageNamed(flag, sketches);
+      if (other === undefined) continue;
+      visit(other.stage.index, flag.range);
+      refuseLater(sketch, other, flag.range);
+    }
+    path.pop();
+    done.add(index);
+  };
+  visit(target, undefined);
+  return done;
+}
