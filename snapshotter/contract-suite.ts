@@ -237,6 +237,22 @@ export function describeContract(driver: 'overlay' | 'copy', userXattrs = false)
       expect(await snapshotter.find([diffIdOf('c'), diffIdOf('unknown')])).toBeUndefined();
     });
 
+    test('that holds the same diff twice is mounted, read and written', async () => {
+      const { committed: one } = await layer(snapshotter, undefined, ops('same', [file('d/f', '1')]));
+      const { committed: two } = await layer(
+        snapshotter,
+        one,
+        ops('gone', [removal('d'), file('d', 'flat')]),
+      );
+      const three = await snapshotter.stack(two, diffIdOf('same'));
+      if (three === undefined) throw new Error('the diff is in the store');
+      expect(three.diffIds).toHaveLength(3);
+      await using readable = await snapshotter.mountable(three);
+      expect(rig.run(readable.root, 'cat d/f')).toBe('1');
+      const { committed } = await layer(snapshotter, three, ops('top', [file('d/g', '2')]));
+      expect((await walk(committed.tree())).map((entry) => entry.path)).toEqual(['', 'd', 'd/f', 'd/g']);
+    });
+
     test('lays a parent-bound diff on that parent only, and keeps one for each', async () => {
       const bind = async (parent: CommittedSnapshot, list: readonly TreeOp[]) => {
         await using active = await snapshotter.prepare(parent);

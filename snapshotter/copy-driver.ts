@@ -65,7 +65,8 @@ async function prepare(options: CopyDriverOptions, home: HostPath, stack: Stack)
     await options.tree.apply({ type: 'directory', path: folder, readonly: false }, diffOps(path, set, gone));
     return options.tree.scanDiff(folder, { userXattrs: options.userXattrs });
   };
-  return { root: { type: 'directory', path, readonly: false }, capture };
+  const cleanUp = () => options.tree.removeAll([home]);
+  return { root: { type: 'directory', path, readonly: false }, capture, cleanUp };
 }
 
 interface Doubt {

@@ -160,7 +160,7 @@ export class DiffStore {
     return makeUnique(joinHost(this.#active, this.options.session));
   }
 
-  /** Takes `fs` of an active snapshot's folder for a diff's; nobody may have it mounted. What else lies there is removed. */
+  /** Takes `fs` of an active snapshot's folder for a diff's; nobody may have it mounted. What else lies there stays. */
   async adopt(active: HostPath, manifest: Omit<Manifest, 'createdAtMs'>): Promise<Diff> {
     const home = joinHost(active, 'diff');
     await mkdir(home, { mode: 0o700 });
@@ -172,7 +172,6 @@ export class DiffStore {
     const uid = await this.#place(home);
     this.#sound.add(uid);
     this.#indexes.set(uid, new DiffIndex(manifest.changes));
-    await this.options.tree.removeAll([active]);
     return this.#diff(uid);
   }
 

@@ -26,4 +26,6 @@ export interface Writable {
    * it was changed. Nobody may have the tree mounted.
    */
   capture(): Promise<readonly Change[]>;
+  /** Removes `home`, after `fs` has been taken out of it. */
+  cleanUp(): Promise<void>;
 }

@@ -1,4 +1,4 @@
-import { lstat, mkdir } from 'node:fs/promises';
+import { lstat, mkdir, rm } from 'node:fs/promises';
 import {
   type Change,
   errnoOf,
@@ -41,6 +41,7 @@ export function createOverlayDriver(options: OverlayDriverOptions): Driver {
           const changes = await tree.scanDiff(upper, { userXattrs });
           return withoutIdleMarks(tree, { folder: upper, changes, lowers: stack.lowers });
         },
+        cleanUp: () => removeWork(tree, home),
       };
     },
     // Without an upper folder the kernel asks for two lower ones.
@@ -58,6 +59,17 @@ function lowersOf(stack: Stack, atLeast: number, empty: HostPath): readonly Host
   }
   const missing = Math.max(0, atLeast - stack.lowers.length);
   return [...stack.lowers, ...Array.from({ length: missing }, () => empty)];
+}
+
+/** Only the kernel has written to the work folder: a few entries, for which no process need be started. */
+async function removeWork(tree: TreeOps, home: HostPath): Promise<void> {
+  try {
+    await rm(home, { recursive: true });
+  } catch (error) {
+    // The kernel's own folder has mode 000, which only root may read.
+    if (errnoOf(error) !== 'EACCES' && errnoOf(error) !== 'EPERM') throw error;
+    await tree.removeAll([home]);
+  }
 }
 
 interface Captured {

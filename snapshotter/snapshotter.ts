@@ -105,10 +105,18 @@ function diffsOf(snapshot: OwnSnapshot | undefined): Diff[] {
   return diffs;
 }
 
+/**
+ * The folders to mount, topmost first. The kernel takes no folder twice; of a diff that comes again the topmost one decides alone,
+ * since whatever the lower one sets or hides, it sets or hides too.
+ */
+function foldersOf(diffs: readonly Diff[]): readonly HostPath[] {
+  return [...new Set(diffs.map((diff) => diff.folder))];
+}
+
 async function stackOf(snapshot: OwnSnapshot | undefined): Promise<Stack> {
   const diffs = diffsOf(snapshot);
   const root = (await diffs[0]?.root()) ?? emptyRoot();
-  return { lowers: diffs.map((diff) => diff.folder), tree: new MergedTree(diffs, emptyRoot()), root };
+  return { lowers: foldersOf(diffs), tree: new MergedTree(diffs, emptyRoot()), root };
 }
 
 /** Keeps uncommitted data folders while something stands on them, whatever becomes of their snapshots. */
@@ -235,6 +243,7 @@ class Active implements StoreActiveSnapshot {
     if (!changed) await giveAttributes(this.#context.store.options.tree, `${home}/fs` as HostPath, root);
     const diff = await this.#context.store.adopt(home, { root, changes });
     this.#ended = true;
+    await writable.cleanUp();
     await this.#context.holds.release(this.#parts.diffs);
     return new Frozen(this.#context, this.parent, { diff, changes });
   }
@@ -254,7 +263,7 @@ abstract class Layered implements Snapshot {
   abstract readonly diff: Diff;
 
   get lowers(): readonly HostPath[] {
-    return diffsOf(this.self()).map((diff) => diff.folder);
+    return foldersOf(diffsOf(this.self()));
   }
 
   tree(): MergedTree {
