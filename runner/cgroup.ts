@@ -77,14 +77,18 @@ const FOREIGN: ReadonlySet<string> = new Set(['EACCES', 'EPERM', 'EROFS']);
 const REMOVE_ATTEMPTS = 100;
 const REMOVE_PAUSE_MS = 10;
 
-/** Finds the machine's cgroups at the first use, and then also removes what dead varve processes left in them. */
-export function createCgroups(): Cgroups {
+/**
+ * Finds the machine's cgroups at the first use, and then also removes what dead varve processes left in them.
+ *
+ * @param find tells where cgroups are.
+ */
+export function createCgroups(find: () => CgroupHost = findCgroups): Cgroups {
   let host: CgroupHost | undefined;
   let count = 0;
   return {
     async make(request) {
       if (host === undefined) {
-        host = findCgroups();
+        host = find();
         for (const home of homes(host)) sweep(home);
       }
       count += 1;

@@ -1,5 +1,5 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -8,8 +8,8 @@ import { Box, CAN_SANDBOX, childProcesses } from './testing/box.ts';
 
 const RUN_AND_WAIT = `
   const { createRunner } = await import(process.argv[1]);
-  const [spec, folder] = JSON.parse(process.argv[2]);
-  const started = await createRunner({ tempFolder: folder }).start(spec, { mode: 'pipe' });
+  const [spec, options] = JSON.parse(process.argv[2]);
+  const started = await createRunner(options).start(spec, { mode: 'pipe' });
   console.log('started');
   await started.outcome;
 `;
@@ -44,15 +44,25 @@ describe.skipIf(!CAN_SANDBOX)('a sandbox whose varve is killed by SIGKILL', () =
   });
   afterAll(() => box.remove());
 
-  async function startVarve(daemon: string): Promise<{ readonly varve: ChildProcess; readonly pid: number }> {
-    const spec = box.spec({
+  async function startVarve(
+    daemon: string,
+    where: Box = box,
+    options: { readonly nativeProgram?: string } = {},
+  ): Promise<{ readonly varve: ChildProcess; readonly pid: number }> {
+    const spec = where.spec({
       args: ['sh', '-c', `attack daemon ${daemon} & exec sleep 600`],
       limits: { pids: 50, memoryBytes: 64 * 1024 * 1024 },
     });
     const module = join(import.meta.dirname, 'runner.ts');
     const varve = spawn(
       process.execPath,
-      ['--input-type=module', '-e', RUN_AND_WAIT, module, JSON.stringify([spec, box.folder])],
+      [
+        '--input-type=module',
+        '-e',
+        RUN_AND_WAIT,
+        module,
+        JSON.stringify([spec, { tempFolder: where.folder, ...options }]),
+      ],
       {
         stdio: ['ignore', 'pipe', 'inherit'],
       },
@@ -89,6 +99,17 @@ describe.skipIf(!CAN_SANDBOX)('a sandbox whose varve is killed by SIGKILL', () =
     await next.run(['true']);
     next.remove();
     expect(cgroupsOf(pid)).toBe('');
+  });
+
+  it.skipIf(!existsSync('/usr/sbin/runc'))('leaves no process either where runc runs it', async () => {
+    const other = Box.make({ attack: true });
+    try {
+      const { varve } = await startVarve('sbx-orphan-d', other, { nativeProgram: '/no/native' });
+      varve.kill('SIGKILL');
+      await until(() => !isRunning('sbx-orphan-d'));
+    } finally {
+      other.remove();
+    }
   });
 
   it('rejects with an error when only its supervisor is killed', async () => {
