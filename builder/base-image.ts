@@ -170,7 +170,7 @@ export class BaseImages {
         await using active = await parts.snapshotter.prepare(parent);
         await this.#apply(active, layer);
         await using frozen = await active.freeze();
-        return await frozen.commit(layer.diffId);
+        return await frozen.commit(layer.diffId, { parentBound: true });
       },
       signal,
     );

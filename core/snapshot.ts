@@ -67,7 +67,16 @@ export interface FrozenSnapshot extends Snapshot, AsyncDisposable {
    * Puts the diff under `diffId`. The parent must be committed. Where the store has that diff already, the stored one
    * is taken and this one thrown away.
    */
-  commit(diffId: DiffId): Promise<CommittedSnapshot>;
+  commit(diffId: DiffId, options?: CommitOptions): Promise<CommittedSnapshot>;
+}
+
+export interface CommitOptions {
+  /**
+   * The diff says less than the layer that `diffId` names, and only on this parent do both come to the same: a layer
+   * that was unpacked here (its whiteouts of absent names have left nothing, folders that it does not list have this
+   * parent's attributes). `find` and `stack` then give the diff for this parent alone.
+   */
+  readonly parentBound?: boolean;
 }
 
 export interface CommittedSnapshot extends Snapshot {

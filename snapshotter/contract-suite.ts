@@ -7,9 +7,9 @@ import {
   imagePath,
   ROOT_PATH,
   type RootMount,
+  type Snapshotter,
   type TreeOp,
 } from '../core/index.ts';
-import type { StoreSnapshotter } from './index.ts';
 import { diffIdOf, layer, Rig, treeListing, treeOps, walk } from './test-rig.ts';
 
 const BASE = `
@@ -75,7 +75,7 @@ const STEPS: Readonly<Record<string, string>> = {
 /** What every driver promises; see core/snapshot.ts. The oracle is a plain folder on which the same is done. */
 export function describeContract(driver: 'overlay' | 'copy', userXattrs = false): void {
   let rig: Rig;
-  let snapshotter: StoreSnapshotter;
+  let snapshotter: Snapshotter;
 
   beforeEach(() => {
     rig = new Rig(driver, userXattrs);

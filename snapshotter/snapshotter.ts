@@ -1,6 +1,7 @@
 import {
   type ActiveSnapshot,
   type Change,
+  type CommitOptions,
   type CommittedSnapshot,
   chainId,
   type DiffId,
@@ -25,35 +26,13 @@ export interface SnapshotterOptions extends DiffStoreOptions {
   readonly driver: 'overlay' | 'copy';
 }
 
-export interface CommitOptions {
-  /**
-   * The diff says less than the layer that `diffId` names, and only on this parent do both come to the same: a layer
-   * that was unpacked here (its whiteouts of absent names have left nothing, folders that it does not list have this
-   * parent's attributes). `find` and `stack` then give the diff for this parent alone.
-   */
-  readonly parentBound?: boolean;
-}
-
-/** {@link Snapshotter} whose commits can be bound to their parent. */
-export interface StoreSnapshotter extends Snapshotter {
-  prepare(parent: Snapshot | undefined): Promise<StoreActiveSnapshot>;
-}
-
-export interface StoreActiveSnapshot extends ActiveSnapshot {
-  freeze(): Promise<StoreFrozenSnapshot>;
-}
-
-export interface StoreFrozenSnapshot extends FrozenSnapshot {
-  commit(diffId: DiffId, options?: CommitOptions): Promise<CommittedSnapshot>;
-}
-
 /**
  * Snapshots in `root`, as docs/on-disk-format.md states. Folders are made at first use.
  *
  * `digestFile` digests a file of the store that never changes, at most once per file and diff; `clock` dates new diffs.
  * Methods throw MachineError (`disk-full`, `store-io`, `tree-io`, `mount-failed`, `too-many-layers`, `snapshot-corrupt`).
  */
-export function createSnapshotter(options: SnapshotterOptions): StoreSnapshotter {
+export function createSnapshotter(options: SnapshotterOptions): Snapshotter {
   const store = new DiffStore(options);
   const { tree, userXattrs } = options;
   const driver =
@@ -155,7 +134,7 @@ class Holds {
   }
 }
 
-async function prepare(context: Context, parent: Snapshot | undefined): Promise<StoreActiveSnapshot> {
+async function prepare(context: Context, parent: Snapshot | undefined): Promise<ActiveSnapshot> {
   const below = own(parent);
   const diffs = diffsOf(below);
   context.holds.hold(diffs);
@@ -214,7 +193,7 @@ interface ActiveParts {
   readonly diffs: readonly Diff[];
 }
 
-class Active implements StoreActiveSnapshot {
+class Active implements ActiveSnapshot {
   readonly parent: OwnSnapshot | undefined;
   readonly root: RootMount;
   readonly #context: Context;
@@ -228,11 +207,11 @@ class Active implements StoreActiveSnapshot {
     this.#parts = parts;
   }
 
-  freeze(): Promise<StoreFrozenSnapshot> {
+  freeze(): Promise<FrozenSnapshot> {
     return onStore('freeze a snapshot', () => this.#freeze());
   }
 
-  async #freeze(): Promise<StoreFrozenSnapshot> {
+  async #freeze(): Promise<FrozenSnapshot> {
     if (this.#ended) throw new Error('the snapshot is active no longer');
     const { stack, writable, home } = this.#parts;
     const [first, ...rest] = await writable.capture();
@@ -273,7 +252,7 @@ abstract class Layered implements Snapshot {
   protected abstract self(): OwnSnapshot;
 }
 
-class Frozen extends Layered implements StoreFrozenSnapshot {
+class Frozen extends Layered implements FrozenSnapshot {
   readonly parent: OwnSnapshot | undefined;
   readonly changes: readonly Change[];
   readonly #context: Context;

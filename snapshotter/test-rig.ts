@@ -18,11 +18,12 @@ import {
   ROOT_PATH,
   type RootMount,
   type Snapshot,
+  type Snapshotter,
   type Tree,
   type TreeOp,
 } from '../core/index.ts';
 import { createTreeOps } from '../runner/tree-ops.ts';
-import { createSnapshotter, type StoreSnapshotter } from './index.ts';
+import { createSnapshotter } from './index.ts';
 
 const native = process.env['VARVE_NATIVE'];
 export const treeOps = createTreeOps(native === undefined ? {} : { nativeProgram: native });
@@ -53,7 +54,7 @@ export class Rig {
     mkdirSync(this.#place);
   }
 
-  open(session = 'one'): StoreSnapshotter {
+  open(session = 'one'): Snapshotter {
     const clock = { now: () => this.#time++ };
     const { root, driver, userXattrs } = this;
     return createSnapshotter({ root, session, driver, tree: treeOps, userXattrs, digestFile, clock });
@@ -142,7 +143,7 @@ export function diffIdOf(name: string): DiffId {
 
 /** Prepares, changes, freezes and commits one snapshot. */
 export async function layer(
-  snapshotter: StoreSnapshotter,
+  snapshotter: Snapshotter,
   parent: Snapshot | undefined,
   change: { readonly name: string; readonly write: (root: RootMount) => Promise<void> | void },
 ): Promise<{ readonly frozen: FrozenSnapshot; readonly committed: CommittedSnapshot }> {
