@@ -107,7 +107,9 @@ export class Solver implements AsyncDisposable {
     } catch (error) {
       this.#abort.abort(error);
       await this.#settle();
-      throw error;
+      // What comes of the abort elsewhere (a killed command) is not what went wrong.
+      const { signal } = this.#options;
+      throw signal.aborted ? signal.reason : this.#abort.signal.reason;
     }
   }
 
@@ -163,7 +165,7 @@ export class Solver implements AsyncDisposable {
     });
     const attempt = { step, on, prepared, way, started };
     const found = await this.#tryHit(attempt);
-    return found.kind === 'hit' ? this.#finish(found.solved, found.standing) : this.#run(attempt);
+    return found.kind === 'hit' ? this.#finish(found.solved, found.standing) : this.#run(attempt, found.why);
   }
 
   /** Layers with other time stamps are other layers: the epoch is part of the action. */
@@ -187,8 +189,14 @@ export class Solver implements AsyncDisposable {
     const { cache, snapshotter, now } = this.#options.parts;
     if (step.noCache) return { kind: 'miss', why: { reason: 'no-cache' } };
     // An action without any record differs from whatever was there before, on any parent: no need to wait for the parent's hash.
-    const parent = cache.knows(prepared.action) ? await on.committed : undefined;
-    const lookup = await cache.lookup(queryOf(attempt, parent));
+    const known = cache.knows(prepared.action);
+    let parent = known ? await on.committed : undefined;
+    let lookup = await cache.lookup(queryOf(attempt, parent));
+    if (!known && lookup.kind === 'hit') {
+      // Another process has just recorded the action on `FROM scratch`, which need not be this step's parent.
+      parent = await on.committed;
+      lookup = await cache.lookup(queryOf(attempt, parent));
+    }
     if (lookup.kind === 'miss') return { kind: 'miss', why: lookup.why };
     const { record } = lookup;
     const snapshot = record.diffId === undefined ? parent : await snapshotter.stack(parent, record.diffId);
@@ -209,8 +217,8 @@ export class Solver implements AsyncDisposable {
   }
 
   /** Runs a step that missed, unless another process has just done so. Resolves as soon as the next step can start. */
-  #run(attempt: Attempt): Promise<Standing> {
-    const { prepared, on, way } = attempt;
+  #run(attempt: Attempt, why: MissReason): Promise<Standing> {
+    const { on, way } = attempt;
     const { cache } = this.#options.parts;
     const early = Promise.withResolvers<Standing>();
     const whole = cache.exclusively(
@@ -218,10 +226,10 @@ export class Solver implements AsyncDisposable {
       async () => {
         const found = await this.#tryHit(attempt);
         if (found.kind === 'hit') return early.resolve(this.#finish(found.solved, found.standing));
-        const result = await this.#options.limiter.run(() => prepared.execute(on, this.signal));
+        const result = await this.#options.limiter.run(() => this.#execute(attempt));
         if (result !== undefined) this.#frozen.use(result);
         const frozen = result === undefined || result.changes.length === 0 ? undefined : result;
-        const committed = this.#commit(attempt, frozen, this.#options.explain.miss(found.why));
+        const committed = this.#commit(attempt, frozen, this.#options.explain.miss(why));
         this.#watch(committed);
         early.resolve({ snapshot: frozen ?? on.snapshot, committed, way });
         await committed;
@@ -231,6 +239,20 @@ export class Solver implements AsyncDisposable {
     this.#watch(whole);
     whole.catch(early.reject);
     return early.promise;
+  }
+
+  /** A failure is reported here, at its source: everybody else hears of it through the abort. */
+  async #execute(attempt: Attempt): Promise<FrozenSnapshot | undefined> {
+    const { step, prepared, on, started } = attempt;
+    this.signal.throwIfAborted();
+    try {
+      return await prepared.execute(on, this.signal);
+    } catch (error) {
+      if (!this.signal.aborted) this.#fail(step, error, started);
+      // At once: the limiter is about to let the next step in.
+      this.#abort.abort(error);
+      throw error;
+    }
   }
 
   /** Hashes, commits and records what a step left, while the next step may already be on its way. */

@@ -1,10 +1,4 @@
-import type {
-  ContainerConfig,
-  ImagePath,
-  NetworkMode,
-  Platform,
-  StepKind,
-} from '../core/index.ts';
+import type { ContainerConfig, ImagePath, NetworkMode, Platform, StepKind } from '../core/index.ts';
 import {
   expandBody,
   expandWord,
