@@ -64,7 +64,7 @@ export function toBuildRequest(options: BuildOptions, around: RequestSurrounding
     context: contextOf(options, around),
     dockerfile: dockerfileOf(options, around),
     ...(flags.target === undefined || flags.target === '' ? {} : { target: flags.target }),
-    buildArgs: readPairs(flags['build-arg'], '--build-arg', around.env),
+    buildArgs: { ...epochOf(around.env), ...readPairs(flags['build-arg'], '--build-arg', around.env) },
     labels: readPairs(flags.label, '--label'),
     tags,
     noCache: flags['no-cache'],
@@ -75,6 +75,11 @@ export function toBuildRequest(options: BuildOptions, around: RequestSurrounding
     outputs,
     parallelism: parallelismOf(flags.parallelism, around.parallelism),
   };
+}
+
+/** As buildx has it, SOURCE_DATE_EPOCH of the environment counts as a build argument. */
+function epochOf({ SOURCE_DATE_EPOCH }: Environment): Readonly<Record<string, string>> {
+  return SOURCE_DATE_EPOCH === undefined || SOURCE_DATE_EPOCH === '' ? {} : { SOURCE_DATE_EPOCH };
 }
 
 function readOutputs(options: BuildOptions, cwd: string): { outputs: Output[]; names: string[] } {

@@ -54,6 +54,16 @@ describe('toBuildRequest', () => {
     expect(buildArgs).toEqual({ SET: 'from env', EMPTY: '', A: 'b=c' });
   });
 
+  test('SOURCE_DATE_EPOCH of the environment counts as a build argument, behind one that is given', () => {
+    const request = (argv: readonly string[]) => {
+      const { flags, positionals } = parseCommand(BUILD_SPEC, argv);
+      const around = { cwd: '/work', env: { SOURCE_DATE_EPOCH: '1' }, id: 'b1', parallelism: 2 };
+      return toBuildRequest({ flags, context: positionals[0] ?? '' }, around);
+    };
+    expect(request(['.']).buildArgs).toEqual({ SOURCE_DATE_EPOCH: '1' });
+    expect(request(['--build-arg', 'SOURCE_DATE_EPOCH=2', '.']).buildArgs).toEqual({ SOURCE_DATE_EPOCH: '2' });
+  });
+
   test('a build argument named __proto__ is an argument like any other', () => {
     expect(Object.entries(build(['--build-arg', '__proto__=x', '.']).buildArgs)).toEqual([
       ['__proto__', 'x'],
