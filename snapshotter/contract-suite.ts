@@ -126,6 +126,29 @@ export function describeContract(driver: 'overlay' | 'copy', userXattrs = false)
     }
   });
 
+  describe('hard links of the parent:', () => {
+    const LINKS = 'echo x > a; ln a b; ln a c; cp -p a other; touch -d 2001-01-01 a other';
+    for (const [title, step] of Object.entries({
+      'broken apart, all else the same': 'cp -p a a.new; mv a.new a',
+      'the first name removed': 'rm a',
+      'all names removed but one': 'rm a c',
+      'joined to a file that looks the same': 'rm b; ln other b',
+      'renamed into a folder': 'mkdir d; mv b d/b',
+    })) {
+      test(title, async () => {
+        rig.runOracle(`chmod 755 .; ${LINKS}; ${step}`);
+        const { committed: base } = await layer(snapshotter, undefined, script('base', LINKS));
+        const { committed } = await layer(snapshotter, base, script('step', step));
+        // A name that moves alone leaves its file in an overlay, which makes a copy of what it changes below.
+        const alone = (lines: readonly string[]) => lines.map((line) => line.replace(/"link":"[^"]*"/, ''));
+        const moved = driver === 'overlay' && (title.startsWith('joined') || title.startsWith('renamed'));
+        const [told, expected] = [await treeListing(committed.tree()), await rig.oracleListing()];
+        if (moved) expect(alone(told)).toEqual(alone(expected));
+        else expect(told).toEqual(expected);
+      });
+    }
+  });
+
   describe('an empty snapshot', () => {
     test('is a root folder 0755 with a fixed time', async () => {
       const { frozen, committed } = await layer(snapshotter, undefined, script('empty', 'true'));
