@@ -111,7 +111,9 @@ async function openParts(
     proxyEnv: env,
     userAgent: `varve/${readVersion()}`,
   });
+  const searchPath = env['PATH']?.split(':').filter((folder) => folder.startsWith('/'));
   const runner = createRunner({
+    ...(searchPath === undefined ? {} : { searchPath }),
     tempFolder: temporary,
     ...(native === undefined ? {} : { nativeProgram: native }),
   });

@@ -19,7 +19,9 @@ const FLAGS = [
   '-Werror',
   '-D_FORTIFY_SOURCE=2',
   '-fstack-protector-strong',
-  '-static',
+  '-fPIE',
+  '-static-pie',
+  '-Wl,-z,relro,-z,now',
 ];
 
 /** Returns undefined when the program was built, else what went wrong in words for the user. */
