@@ -184,8 +184,12 @@ export class BaseImages {
     const hash = createHash('sha256');
     const bytes = decompress(parts.blobs.open(layer.descriptor.digest));
     const tar = hashed(bytes, hash);
-    await parts.treeOps.apply(active.root, unpackLayer(tar.stream, { signal }), signal);
-    await tar.drain();
+    try {
+      await parts.treeOps.apply(active.root, unpackLayer(tar.stream, { signal }), signal);
+      await tar.drain();
+    } finally {
+      await tar.close();
+    }
     const found = `sha256:${hash.digest('hex')}`;
     if (found !== layer.diffId) {
       throw new MachineError(
@@ -219,12 +223,12 @@ function damaged(image: UsableImage, why: string): MachineError {
 
 /**
  * Passes `bytes` on and feeds them to `hash`. A reader of a tar stops at its end mark; `drain` reads what lies behind it, so that the
- * hash covers the whole stream.
+ * hash covers the whole stream; `close` releases the file behind it, wherever reading stopped.
  */
 function hashed(
   bytes: AsyncIterable<Uint8Array>,
   hash: { update(chunk: Uint8Array): unknown },
-): { readonly stream: AsyncIterable<Uint8Array>; drain(): Promise<void> } {
+): { readonly stream: AsyncIterable<Uint8Array>; drain(): Promise<void>; close(): Promise<void> } {
   const iterator = bytes[Symbol.asyncIterator]();
   const next = async (): Promise<IteratorResult<Uint8Array>> => {
     const result = await iterator.next();
@@ -236,6 +240,9 @@ function hashed(
     async drain() {
       let result = await next();
       while (result.done !== true) result = await next();
+    },
+    async close() {
+      await iterator.return?.();
     },
   };
 }

@@ -358,7 +358,7 @@ class BuildRun {
         })),
       });
     } catch (cause) {
-      if (error !== undefined && cause instanceof MachineError) return;
+      if (cause instanceof MachineError) return;
       throw cause;
     }
   }
