@@ -1,0 +1,252 @@
+import { describe, expect, test } from 'vitest';
+import { type Entry, imagePath, type SourceRange, type Tree, type TreeOp } from '../core/index.ts';
+import { type PlacedSource, type Placement, placeSources } from './copy-placement.ts';
+import { selectSources } from './copy-selection.ts';
+import { link, type MemoryFile, memoryTree } from './testing/memory-tree.ts';
+import { stopped } from './testing/stopped.ts';
+
+const RANGE: SourceRange = {
+  start: { line: 1, column: 1, offset: 0 },
+  end: { line: 1, column: 5, offset: 4 },
+};
+const TIME = { sec: 1, nsec: 0 };
+
+const SOURCE: Readonly<Record<string, MemoryFile>> = {
+  'file.txt': { content: 'file', mode: 0o640, uid: 7, gid: 8 },
+  dir: { type: 'dir', mode: 0o700, uid: 7, gid: 8 },
+  'dir/a': 'a',
+  'dir/sub': { type: 'dir', mode: 0o750 },
+  'dir/sub/b': 'b',
+  'dir/link': link('a'),
+  'clash/sub': 'a file where dir has a folder',
+  'clash2/a/x': 'a folder where dir has a file',
+  'other.txt': 'other',
+  pipe: { type: 'fifo' },
+  null: { type: 'char', device: { major: 1, minor: 3 } },
+};
+
+async function sourcesOf(patterns: readonly string[], tree: Tree): Promise<PlacedSource[]> {
+  const placed: PlacedSource[] = [];
+  for (const pattern of patterns) {
+    for (const root of await selectSources(tree, pattern, { range: RANGE, where: 'x' })) {
+      placed.push({ root, contentOf: async (path) => ({ kind: 'host', path: await tree.hostPath(path) }) });
+    }
+  }
+  return placed;
+}
+
+interface Copy {
+  readonly sources: readonly string[];
+  readonly destination: string;
+  readonly parent?: Readonly<Record<string, MemoryFile>>;
+  readonly from?: Tree;
+  readonly options?: Partial<Placement>;
+}
+
+async function place(copy: Copy): Promise<readonly TreeOp[]> {
+  const sources = await sourcesOf(copy.sources, copy.from ?? memoryTree(SOURCE));
+  const placement = { destination: copy.destination, range: RANGE, ...copy.options };
+  return placeSources(memoryTree(copy.parent ?? {}), sources, placement);
+}
+
+/** `op path` of every operation. */
+async function paths(copy: Copy): Promise<string[]> {
+  return (await place(copy)).map((op) => `${op.op} ${op.path}`);
+}
+
+describe('placeSources: where things go', () => {
+  test.each<[title: string, copy: Copy, expected: string[]]>([
+    ['a file becomes a missing destination', { sources: ['file.txt'], destination: '/x' }, ['file x']],
+    [
+      'a file goes into a destination with a slash, which is made',
+      { sources: ['file.txt'], destination: '/x/y/' },
+      ['ensureDir x', 'ensureDir x/y', 'file x/y/file.txt'],
+    ],
+    [
+      'a file goes into an existing folder without a slash',
+      { sources: ['file.txt'], destination: '/x', parent: { x: { type: 'dir' } } },
+      ['file x/file.txt'],
+    ],
+    [
+      'a file replaces a file',
+      { sources: ['file.txt'], destination: '/x', parent: { x: 'old' } },
+      ['file x'],
+    ],
+    [
+      'a file replaces a symlink inside a folder instead of following it',
+      { sources: ['file.txt'], destination: '/x/', parent: { 'x/file.txt': link('/etc/passwd') } },
+      ['file x/file.txt'],
+    ],
+    ['a file goes into the root', { sources: ['file.txt'], destination: '/' }, ['file file.txt']],
+    [
+      'missing folders above the destination are made',
+      { sources: ['file.txt'], destination: '/a/b/c', parent: { a: { type: 'dir' } } },
+      ['ensureDir a/b', 'file a/b/c'],
+    ],
+    [
+      "a folder's content is copied, not the folder",
+      { sources: ['dir'], destination: '/x' },
+      ['ensureDir x', 'file x/a', 'symlink x/link', 'dir x/sub', 'file x/sub/b'],
+    ],
+    [
+      'a folder merges with an existing one',
+      { sources: ['dir'], destination: '/x/', parent: { 'x/sub/old': '' } },
+      ['file x/a', 'symlink x/link', 'dir x/sub', 'file x/sub/b'],
+    ],
+    [
+      "a folder's content goes into the root",
+      { sources: ['dir'], destination: '/' },
+      ['file a', 'symlink link', 'dir sub', 'file sub/b'],
+    ],
+    [
+      'files and folders go into one folder, in the order given',
+      { sources: ['other.txt', 'dir/sub', 'file.txt'], destination: '/x/' },
+      ['ensureDir x', 'file x/other.txt', 'file x/b', 'file x/file.txt'],
+    ],
+    [
+      'a symlinked destination is resolved inside the root',
+      { sources: ['file.txt'], destination: '/x', parent: { x: link('../../y'), 'y/z': '' } },
+      ['file y/file.txt'],
+    ],
+    [
+      'a symlink on the way is resolved inside the root',
+      { sources: ['file.txt'], destination: '/x/new', parent: { x: link('/y'), 'y/z': '' } },
+      ['file y/new'],
+    ],
+    [
+      'a dangling symlink leads to the place that it names',
+      { sources: ['file.txt'], destination: '/x', parent: { x: link('/y/z') } },
+      ['ensureDir y', 'file y/z'],
+    ],
+    [
+      'several matches go into an existing folder',
+      { sources: ['*.txt'], destination: '/x', parent: { x: { type: 'dir' } } },
+      ['file x/file.txt', 'file x/other.txt'],
+    ],
+    [
+      '.. in the destination stops at the root',
+      { sources: ['file.txt'], destination: '/../../x' },
+      ['file x'],
+    ],
+    ['nothing to copy makes the folder alone', { sources: ['none*'], destination: '/x/' }, ['ensureDir x']],
+  ])('%s', async (_title, copy, expected) => {
+    expect(await paths(copy)).toEqual(expected);
+  });
+});
+
+describe('placeSources: what is refused', () => {
+  test.each<[title: string, copy: Copy, code: string]>([
+    [
+      'a folder over a file',
+      { sources: ['dir'], destination: '/x', parent: { x: '' } },
+      'copy-destination-not-folder',
+    ],
+    [
+      'a file into a file with a slash',
+      { sources: ['file.txt'], destination: '/x/', parent: { x: '' } },
+      'copy-destination-not-folder',
+    ],
+    [
+      'a file below a file',
+      { sources: ['file.txt'], destination: '/x/y', parent: { x: '' } },
+      'copy-destination-not-folder',
+    ],
+    [
+      'a file over a folder inside',
+      { sources: ['file.txt'], destination: '/x/', parent: { 'x/file.txt/z': '' } },
+      'copy-over-folder',
+    ],
+    [
+      'an inner folder over a file',
+      { sources: ['dir'], destination: '/x', parent: { 'x/sub': '' } },
+      'copy-destination-not-folder',
+    ],
+    [
+      'an inner folder over a symlink to a folder',
+      { sources: ['dir'], destination: '/x', parent: { 'x/sub': link('/y'), 'y/z': '' } },
+      'copy-destination-not-folder',
+    ],
+    [
+      'an inner file over a folder',
+      { sources: ['dir'], destination: '/x', parent: { 'x/a/z': '' } },
+      'copy-over-folder',
+    ],
+    [
+      'a folder over a file of this COPY',
+      { sources: ['clash', 'dir'], destination: '/x/' },
+      'copy-destination-not-folder',
+    ],
+    [
+      'a file over a folder of this COPY',
+      { sources: ['clash2', 'dir'], destination: '/x/' },
+      'copy-over-folder',
+    ],
+    ['several files onto one name', { sources: ['*.txt'], destination: '/x' }, 'copy-destination-not-folder'],
+    [
+      'symlinks in a circle',
+      { sources: ['file.txt'], destination: '/x', parent: { x: link('x') } },
+      'too-many-symlinks',
+    ],
+  ])('%s', async (_title, copy, code) => {
+    expect(await stopped(() => place(copy))).toMatchObject({ code, range: RANGE });
+  });
+});
+
+describe('placeSources: attributes', () => {
+  test('files and folders keep mode, owner and time; made folders are 0755 of root', async () => {
+    const ops = await place({ sources: ['dir', 'file.txt'], destination: '/new/x/' });
+    const attributes = Object.fromEntries(
+      ops.map((op) => [op.path, 'attributes' in op ? op.attributes : undefined]),
+    );
+    expect(attributes['new']).toEqual({ mode: 0o755, uid: 0, gid: 0 });
+    expect(attributes['new/x']).toEqual({ mode: 0o755, uid: 0, gid: 0 });
+    expect(attributes['new/x/sub']).toEqual({ mode: 0o750, uid: 0, gid: 0, mtime: TIME });
+    expect(attributes['new/x/file.txt']).toEqual({ mode: 0o640, uid: 7, gid: 8, mtime: TIME });
+    expect(attributes['new/x/link']).toEqual({ mode: 0o777, uid: 0, gid: 0, mtime: TIME });
+  });
+
+  test('an owner goes to everything copied and to every folder made', async () => {
+    const ops = await place({
+      sources: ['dir'],
+      destination: '/a/b/',
+      options: { owner: { uid: 5, gid: 6 } },
+    });
+    expect(ops.length).toBeGreaterThan(4);
+    for (const op of ops) expect('attributes' in op && op.attributes).toMatchObject({ uid: 5, gid: 6 });
+  });
+
+  test('a mode goes to files and folders, not to symlinks or to folders made on the way', async () => {
+    const ops = await place({ sources: ['dir'], destination: '/a/', options: { mode: 0o4711 } });
+    const modes = Object.fromEntries(
+      ops.map((op) => [op.path, 'attributes' in op ? op.attributes.mode : undefined]),
+    );
+    expect(modes).toEqual({ a: 0o755, 'a/a': 0o4711, 'a/link': 0o777, 'a/sub': 0o4711, 'a/sub/b': 0o4711 });
+  });
+
+  test('hard links are kept within one source', async () => {
+    const entry = (hardlinkTo?: string): Partial<Entry> => ({
+      type: 'file',
+      ...(hardlinkTo === undefined ? {} : { hardlinkTo: imagePath(hardlinkTo) }),
+    });
+    const from = memoryTree({
+      'd/a': entry(),
+      'd/b': entry('d/a'),
+      'd/c': entry('outside'),
+      'd/e': entry('outside'),
+    });
+    const ops = await place({ sources: ['d'], destination: '/x', from });
+    expect(ops.map((op) => [op.op, op.path, op.op === 'hardlink' ? op.target : ''])).toEqual([
+      ['ensureDir', 'x', ''],
+      ['file', 'x/a', ''],
+      ['hardlink', 'x/b', 'x/a'],
+      ['file', 'x/c', ''],
+      ['hardlink', 'x/e', 'x/c'],
+    ]);
+  });
+
+  test('device nodes and pipes are made anew', async () => {
+    const [pipe, device] = await place({ sources: ['pipe', 'null'], destination: '/' });
+    expect(pipe).toMatchObject({ op: 'node', path: 'pipe', type: 'fifo', device: { major: 0, minor: 0 } });
+    expect(device).toMatchObject({ op: 'node', path: 'null', type: 'char', device: { major: 1, minor: 3 } });
+  });
+});
