@@ -132,6 +132,7 @@ export class BaseImages {
       if (known !== undefined) await this.#fetch(image);
       await parts.images.put({
         config: image.resolved.configBytes,
+        manifest: image.resolved.manifestBytes,
         layers: image.manifest.layers,
         names: [formatReference(image.reference)],
       });

@@ -1,5 +1,5 @@
 import type { DiffId, Digest } from '../core/index.ts';
-import type { EngineParts } from './engine.ts';
+import { type EngineParts, isProcess } from './engine.ts';
 import type { CacheEntry, DiskUsage, PruneOptions, PruneResult } from './engine-contract.ts';
 
 /** Blobs younger than this may belong to an image that another process is about to store. */
@@ -52,8 +52,9 @@ export class EngineCache {
   }
 
   async prune(options: PruneOptions): Promise<PruneResult> {
-    const { cache, images, now, snapshotter } = this.#parts;
-    const swept = await snapshotter.sweep((session) => cache.isAlive(session));
+    const { blobs, cache, images, now, snapshotter } = this.#parts;
+    const swept =
+      (await snapshotter.sweep((session) => cache.isAlive(session))) + (await blobs.sweep(isProcess));
     if (options.all) {
       for (const image of await images.list())
         if (image.names.length === 0) await images.delete(image.manifestDigest);

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { createReadStream, existsSync } from 'node:fs';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { arch } from 'node:os';
 import { type BuilderParts, build, startContainer } from '../builder/index.ts';
@@ -99,8 +99,8 @@ async function openParts(
   cleanup.defer(() => rm(temporary, { recursive: true, force: true }));
   const snapshotter = await openSnapshotter({ root, session, treeOps, env, clock: now });
   cleanup.defer(() => snapshotter.close());
-  await sweep(root, snapshotter, cache);
   const blobs = createBlobStore({ root });
+  await sweep(root, { snapshotter, cache, blobs });
   const layerTable = createLayerTable({ root });
   const openDiff = async (diffId: DiffId) => (await snapshotter.stack(undefined, diffId))?.top();
   const images = createImageStore({ root, blobs, table: layerTable, openDiff });
@@ -171,6 +171,11 @@ async function digestFile(path: HostPath): Promise<Digest> {
   return asDigest(`sha256:${hash.digest('hex')}`);
 }
 
+/** Is there a process of this number on this machine? */
+export function isProcess(pid: number): boolean {
+  return existsSync(`/proc/${pid}`);
+}
+
 function warn(message: string): void {
   process.stderr.write(`varve: warning: ${message}\n`);
 }
@@ -187,12 +192,17 @@ function thisPlatform(): Platform {
  * Removes what processes that died left in the store; what lives is left alone. Every session has its folder below `tmp` for as
  * long as it lives, so that without such a folder there is nothing to look for.
  */
-async function sweep(root: HostPath, snapshotter: Snapshotter, cache: PrunableCache): Promise<void> {
+async function sweep(
+  root: HostPath,
+  parts: Pick<EngineParts, 'snapshotter' | 'cache' | 'blobs'>,
+): Promise<void> {
+  const { snapshotter, cache, blobs } = parts;
   const folder = joinHost(root, 'tmp');
   const dead = (await readdir(folder)).filter((session) => !cache.isAlive(session));
   if (dead.length === 0) return;
   cache.sweep();
   await snapshotter.sweep((session) => cache.isAlive(session));
+  await blobs.sweep(isProcess);
   for (const session of dead) await rm(joinHost(folder, session), { recursive: true, force: true });
 }
 

@@ -6,7 +6,7 @@ import { decodePath, MachineError } from '../core/index.ts';
 import { WireReader } from './native-wire.ts';
 
 /** Where the native program lies, seen from this file in the sources and in the bundle. */
-const PLACES = ['../dist/native/varve-native', './native/varve-native'] as const;
+const PLACES = ['../dist/native/', './native/'].map((folder) => `${folder}varve-native-${process.arch}`);
 
 /**
  * Path of the native program.

@@ -13,6 +13,7 @@ import {
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type HostPath, imagePath, type SandboxSpec } from '../core/index.ts';
+import { locateNative } from './native-program.ts';
 import { Box, CAN_SANDBOX, childProcesses } from './testing/box.ts';
 
 describe.skipIf(!CAN_SANDBOX)('the sandbox against a hostile program', () => {
@@ -190,7 +191,7 @@ describe.skipIf(!CAN_SANDBOX)('the sandbox against a hostile program', () => {
 
   it('the own file of the native program cannot be overwritten by whoever got hold of /proc/PID/exe', async () => {
     const copy = join(box.folder, 'varve-native');
-    copyFileSync(join(import.meta.dirname, '../dist/native/varve-native'), copy);
+    copyFileSync(locateNative(), copy);
     const other = Box.make({ nativeProgram: copy });
     try {
       const started = await other.runner.start(other.spec({ args: ['sleep', '60'] }), { mode: 'pipe' });

@@ -1,12 +1,16 @@
-// Compiles runner/native into one static program. Plain JavaScript: it also runs at install time, under Node 20.
+// Compiles runner/native into one static program for this machine, or with `--all` for every architecture that the
+// published package serves. Plain JavaScript: it also runs at install time, under Node 20.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, renameSync } from 'node:fs';
+import { arch } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const sources = join(root, 'runner/native');
-const output = join(root, 'dist/native/varve-native');
+
+/** Debian's cross compilers, by Node's names of architectures. */
+const CROSS_COMPILERS = { x64: 'x86_64-linux-gnu-gcc', arm64: 'aarch64-linux-gnu-gcc' };
 
 const FLAGS = [
   '-std=gnu11',
@@ -24,23 +28,34 @@ const FLAGS = [
   '-Wl,-z,relro,-z,now',
 ];
 
+/** Where the program for `architecture` (Node's name) lies; the runner room looks there. */
+export function nativeProgram(architecture = arch()) {
+  return join(root, 'dist/native', `varve-native-${architecture}`);
+}
+
 /** Returns undefined when the program was built, else what went wrong in words for the user. */
-export function buildNative() {
+export function buildNative(architecture = arch()) {
+  const output = nativeProgram(architecture);
   const files = readdirSync(sources).filter((name) => name.endsWith('.c'));
   mkdirSync(dirname(output), { recursive: true });
   const fresh = `${output}.${process.pid}`;
-  const compiler = process.env.CC ?? 'cc';
-  const run = spawnSync(compiler, [...FLAGS, '-o', fresh, ...files.map((name) => join(sources, name))], { encoding: 'utf8' });
-  if (run.error) return `no C compiler: ${compiler} cannot be started (${run.error.message}). Install gcc and libc6-dev.`;
+  const compiler = architecture === arch() ? (process.env.CC ?? 'cc') : CROSS_COMPILERS[architecture];
+  const run = spawnSync(compiler, [...FLAGS, '-o', fresh, ...files.map((name) => join(sources, name))], {
+    encoding: 'utf8',
+  });
+  if (run.error)
+    return `no C compiler: ${compiler} cannot be started (${run.error.message}). Install gcc and libc6-dev.`;
   if (run.status !== 0) return `${compiler} failed:\n${run.stderr}`;
   renameSync(fresh, output);
   return undefined;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const problem = buildNative();
-  if (problem !== undefined) {
-    process.stderr.write(`varve: ${problem}\n`);
+  const architectures = process.argv.includes('--all') ? Object.keys(CROSS_COMPILERS) : [arch()];
+  for (const architecture of architectures) {
+    const problem = buildNative(architecture);
+    if (problem === undefined) continue;
+    process.stderr.write(`varve: ${architecture}: ${problem}\n`);
     process.exit(1);
   }
 }

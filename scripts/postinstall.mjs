@@ -12,8 +12,9 @@ bundleSources();
 
 /** Without a compiler varve still builds what needs no RUN: the install goes on, and says what is missing. */
 async function buildNativeProgram() {
-  if (!existsSync(join(root, 'runner/native'))) return;
-  const { buildNative } = await import('./build-native.mjs');
+  const { buildNative, nativeProgram } = await import('./build-native.mjs');
+  // The published package brings the program for this architecture; a checkout compiles its own.
+  if (!existsSync(join(root, 'cli/entry.ts')) && existsSync(nativeProgram())) return;
   const problem = buildNative();
   if (problem === undefined) return;
   process.stderr.write(`varve: the native program was not built: ${problem}\n`);

@@ -65,7 +65,12 @@ export function isBundleStale(): boolean {
  */
 export function setUp(purpose: SetupPurpose): void {
   installPackages(PACKAGES[purpose]);
-  if (isOlderThanSources('dist/native/varve-native', ['runner/native', 'scripts/build-native.mjs'])) {
+  if (
+    isOlderThanSources(`dist/native/varve-native-${process.arch}`, [
+      'runner/native',
+      'scripts/build-native.mjs',
+    ])
+  ) {
     runScript('scripts/build-native.mjs');
   }
   if (isOlderThanSources(BUNDLE, BUNDLED)) runScript('scripts/bundle.ts');

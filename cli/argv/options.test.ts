@@ -61,7 +61,9 @@ describe('toBuildRequest', () => {
       return toBuildRequest({ flags, context: positionals[0] ?? '' }, around);
     };
     expect(request(['.']).buildArgs).toEqual({ SOURCE_DATE_EPOCH: '1' });
-    expect(request(['--build-arg', 'SOURCE_DATE_EPOCH=2', '.']).buildArgs).toEqual({ SOURCE_DATE_EPOCH: '2' });
+    expect(request(['--build-arg', 'SOURCE_DATE_EPOCH=2', '.']).buildArgs).toEqual({
+      SOURCE_DATE_EPOCH: '2',
+    });
   });
 
   test('a build argument named __proto__ is an argument like any other', () => {
