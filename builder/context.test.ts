@@ -230,15 +230,7 @@ describe('ContextTree on what it may not read', () => {
     expect(await asNobody(() => pathsOf(contextTree('secret\n!file')))).toEqual(['file']);
   });
 
-  test('names a file that is gone when it is to be read', async () => {
-    write('file', 'text');
-    const tree = new ContextTree({
-      folder: folder as HostPath,
-      ignore: NO_IGNORE_RULES,
-      digestFile: async (_path, file) => digestOf(execFileSync('cat', [file])),
-    });
-    await tree.lstat(imagePath('file'));
-    rmSync(join(folder, 'file'));
+  test('names the context folder where it is gone', async () => {
     rmSync(folder, { recursive: true });
     const gone = new ContextTree({
       folder: folder as HostPath,

@@ -59,11 +59,6 @@ export interface Planned {
  */
 export async function planBuild(input: PlanInput, findImage: FindImage): Promise<Planned> {
   const { dockerfile, request } = input;
-  if (dockerfile.stages.length === 0) {
-    stop('no-stage', 'the Dockerfile has no FROM: there is nothing to build', {
-      hint: 'Begin a stage with FROM image.',
-    });
-  }
   const consumedArgs = new Set<string>();
   const globals = globalArgs(input, consumedArgs);
   const sketches = sketchStages(input, globals);

@@ -1,0 +1,544 @@
+import { describe, expect, test } from 'vitest';
+import {
+  type BuildFailure,
+  type ContainerConfig,
+  digestOf,
+  MachineError,
+  type Platform,
+  parseReference,
+} from '../core/index.ts';
+import { parse } from '../parser/index.ts';
+import type { CopyStep, RunStep, StagePlan, Step } from './graph.ts';
+import { type FindImage, type PlanInput, type Planned, planBuild } from './plan.ts';
+import { stopped } from './testing/stopped.ts';
+import { DEFAULT_PATH } from './variables.ts';
+
+const AMD64: Platform = { os: 'linux', architecture: 'amd64' };
+
+interface Options extends Partial<PlanInput['request']> {
+  readonly images?: Readonly<Record<string, ContainerConfig>>;
+  readonly targetPlatform?: Platform;
+  readonly onFind?: (name: string, platform: Platform) => void;
+}
+
+async function plan(text: string, options: Options = {}): Promise<Planned> {
+  const { dockerfile, diagnostics } = parse(text);
+  if (dockerfile === undefined) throw new Error(JSON.stringify(diagnostics));
+  const { images = {}, targetPlatform = AMD64, onFind, ...request } = options;
+  const find: FindImage = async (name, platform, range) => {
+    onFind?.(name, platform);
+    const reference = parseReference(name);
+    if (!reference.ok || !Object.hasOwn(images, name)) throw new MachineError('image-unknown', name);
+    return {
+      use: { reference: reference.value, manifestDigest: digestOf(name), range },
+      config: { ...platform, rootfs: { type: 'layers', diff_ids: [] }, config: images[name] ?? {} },
+    };
+  };
+  const defaults = {
+    buildArgs: {},
+    labels: {},
+    noCache: false,
+    noCacheFilter: [],
+    network: 'default',
+  } as const;
+  return planBuild(
+    {
+      dockerfile,
+      request: { ...defaults, ...request },
+      buildPlatform: AMD64,
+      targetPlatform,
+      slotPrefix: 'p',
+    },
+    find,
+  );
+}
+
+async function target(text: string, options: Options = {}): Promise<StagePlan> {
+  const { graph } = await plan(text, options);
+  const stage = graph.stages.find(({ index }) => index === graph.target);
+  if (stage === undefined) throw new Error('no target');
+  return stage;
+}
+
+function runs(stage: StagePlan): RunStep[] {
+  return stage.steps.filter((step): step is RunStep => step.kind === 'RUN');
+}
+
+function copies(stage: StagePlan): CopyStep[] {
+  return stage.steps.filter((step): step is CopyStep => step.kind === 'COPY' || step.kind === 'ADD');
+}
+
+/** The environment of the last RUN, without PATH. */
+async function environment(text: string, options: Options = {}): Promise<Record<string, string>> {
+  const { PATH: _, ...rest } = runs(await target(text, options)).at(-1)?.environment ?? {};
+  return rest;
+}
+
+async function refused(text: string, options: Options = {}): Promise<BuildFailure> {
+  return stopped(() => plan(text, options));
+}
+
+/** The part of `text` that a failure points at. */
+function blamed(text: string, failure: BuildFailure): string {
+  const { range } = failure;
+  return range === undefined ? '' : text.slice(range.start.offset, range.end.offset);
+}
+
+const names = (steps: readonly Step[]): string[] =>
+  steps.map((step) => `${step.info.index} ${step.info.name}`);
+
+describe('planBuild: stages', () => {
+  const STAGES = `FROM scratch AS base
+RUN a
+FROM base AS Unused
+RUN b
+FROM scratch AS tools
+RUN c
+FROM base AS app
+COPY --from=tools /x /x
+COPY --from=0 /y /y
+`;
+
+  test('keeps the stages that the target needs, and numbers their steps in the order of the Dockerfile', async () => {
+    const { graph } = await plan(STAGES);
+    expect(graph.stages.map(({ name }) => name)).toEqual(['base', 'tools', 'app']);
+    expect(graph.stages.flatMap(({ steps }) => names(steps))).toEqual([
+      '0 RUN a',
+      '1 RUN c',
+      '2 COPY --from=tools /x /x',
+      '3 COPY --from=0 /y /y',
+    ]);
+    expect(copies(graph.stages[2] ?? (await target(STAGES))).map((step) => step.sources[0])).toMatchObject([
+      { from: { kind: 'stage', index: 2, name: 'tools' }, pattern: '/x' },
+      { from: { kind: 'stage', index: 0, name: 'base' }, pattern: '/y' },
+    ]);
+  });
+
+  test.each([
+    ['base', 0],
+    ['UNUSED', 1],
+    ['unused', 1],
+    ['2', 2],
+    ['', 3],
+  ])('target %j is stage %d', async (name, index) => {
+    expect((await plan(STAGES, { target: name })).graph.target).toBe(index);
+  });
+
+  test('names the stages where the target is none', async () => {
+    const failure = await refused(STAGES, { target: 'nope' });
+    expect(failure).toMatchObject({ code: 'unknown-target' });
+    expect(failure.hint).toBe('The stages are: base, Unused, tools, app.');
+  });
+
+  test('does not look up images of stages that are not needed', async () => {
+    const asked: string[] = [];
+    const text = 'FROM missing AS a\nRUN a\nFROM there AS b\nRUN b\n';
+    await plan(text, { images: { there: {} }, onFind: (name) => asked.push(name) });
+    expect(asked).toEqual(['there']);
+  });
+
+  test('a number in FROM is an image, and a later stage with the same name does not count', async () => {
+    const asked: string[] = [];
+    const options = { images: { '0': {}, b: {} }, onFind: (name: string) => asked.push(name) };
+    await plan('FROM 0 AS a\nFROM b AS c\nFROM scratch AS b\nFROM c', options);
+    expect(asked).toEqual(['b']);
+    await plan('FROM 0', options);
+    expect(asked).toEqual(['b', '0']);
+  });
+
+  test('an image is looked up once for all stages and flags', async () => {
+    const asked: string[] = [];
+    const text = 'FROM base AS a\nFROM base AS b\nCOPY --from=a / /\nCOPY --from=base /x /\n';
+    await plan(text, { images: { base: {} }, onFind: (name) => asked.push(name) });
+    expect(asked).toEqual(['base']);
+  });
+
+  test.each<[title: string, text: string, code: string, at: string]>([
+    ['a stage that copies from itself', 'FROM scratch AS a\nCOPY --from=a /x /', 'stage-cycle', '--from=a'],
+    ['a circle', 'FROM scratch AS a\nCOPY --from=b /x /\nFROM a AS b\n', 'stage-cycle', '--from=b'],
+    [
+      'a later stage',
+      'FROM scratch AS a\nCOPY --from=b /x /\nFROM scratch AS b\nFROM a',
+      'stage-not-yet-defined',
+      '--from=b',
+    ],
+    [
+      'a later stage by number',
+      'FROM scratch\nCOPY --from=1 /x /\nFROM scratch\nCOPY --from=0 / /',
+      'stage-cycle',
+      '--from=1',
+    ],
+    ['a number beyond the stages', 'FROM scratch\nCOPY --from=5 /x /', 'unknown-stage', '--from=5'],
+    ['a variable in --from', 'FROM scratch\nCOPY --from=$X /x /', 'unsupported-from', '--from=$X'],
+    ['no image name in --from', 'FROM scratch\nCOPY --from=Bad /x /', 'invalid-reference', '--from=Bad'],
+    ['an empty base', 'ARG B\nFROM ${B}', 'empty-base', '${B}'],
+    ['a bad platform', 'FROM --platform=linux scratch', 'invalid-platform', '--platform=linux'],
+    ['a failing substitution in FROM', 'FROM ${B:?no}', 'bad-substitution', '${B:?no}'],
+  ])('refuses %s', async (_title, text, code, at) => {
+    const failure = await refused(text);
+    expect(failure.code).toBe(code);
+    expect(blamed(text, failure)).toBe(at);
+  });
+
+  test('noCacheFilter marks the steps of the named stages', async () => {
+    const { graph } = await plan(STAGES, { noCacheFilter: ['TOOLS'] });
+    expect(graph.stages.flatMap(({ steps }) => steps.map((step) => step.noCache))).toEqual([
+      false,
+      true,
+      false,
+      false,
+    ]);
+  });
+
+  test('a stage has the platform of the stage that it stands on', async () => {
+    const text = 'FROM --platform=linux/arm64 base AS a\nFROM a\nCOPY --from=tool /x /\n';
+    const asked: string[] = [];
+    const stage = await target(text, {
+      images: { base: {}, tool: {} },
+      onFind: (name, { architecture }) => asked.push(`${name} ${architecture}`),
+    });
+    expect(stage.platform.architecture).toBe('arm64');
+    expect(asked.toSorted()).toEqual(['base arm64', 'tool amd64']);
+  });
+});
+
+describe('planBuild: ARG and ENV', () => {
+  test.each<[title: string, text: string, options: Options, expected: Record<string, string>]>([
+    ['a global ARG does not reach a stage', 'ARG A=1\nFROM scratch\nRUN x', {}, {}],
+    ['a bare ARG takes the global value', 'ARG A=1\nFROM scratch\nARG A\nRUN x', {}, { A: '1' }],
+    [
+      'a default of the stage wins over the global one',
+      'ARG A=1\nFROM scratch\nARG A=2\nRUN x',
+      {},
+      { A: '2' },
+    ],
+    ['the command line wins', 'ARG A=1\nFROM scratch\nARG A=2\nRUN x', { buildArgs: { A: '3' } }, { A: '3' }],
+    ['an undeclared argument does not reach RUN', 'FROM scratch\nRUN x', { buildArgs: { A: '3' } }, {}],
+    ['an ARG behind RUN does not count', 'FROM scratch\nRUN x\nARG A=1', {}, {}],
+    ['an ARG without a value is no variable', 'FROM scratch\nARG A\nRUN x', {}, {}],
+    ['an ARG may hold nothing', 'FROM scratch\nARG A=\nRUN x', {}, { A: '' }],
+    [
+      'defaults see what stands above',
+      'FROM scratch\nARG A=1\nARG B=${A}2 C=$B\nRUN x',
+      {},
+      { A: '1', B: '12', C: '12' },
+    ],
+    [
+      'a later ENV wins over ARG',
+      'FROM scratch\nARG A=1\nENV A=2\nRUN x',
+      { buildArgs: { A: '3' } },
+      { A: '2' },
+    ],
+    [
+      'ENV sees values from before its own line',
+      'FROM scratch\nENV A=1\nENV A=2 B=$A\nRUN x',
+      {},
+      { A: '2', B: '1' },
+    ],
+    ['a child stage keeps ARGs of its parent', 'FROM scratch AS a\nARG A=1\nFROM a\nRUN x', {}, { A: '1' }],
+    [
+      'an unrelated stage does not',
+      'FROM scratch AS a\nARG A=1\nFROM scratch\nCOPY --from=a / /\nRUN x',
+      {},
+      {},
+    ],
+    [
+      'the environment of the image is there',
+      'FROM i\nENV B=$A\nRUN x',
+      { images: { i: { Env: ['A=1'] } } },
+      { A: '1', B: '1' },
+    ],
+    [
+      'names like those of objects are names',
+      'FROM scratch\nARG constructor\nARG toString=1\nRUN x',
+      {},
+      { toString: '1' },
+    ],
+    [
+      'platform arguments need ARG',
+      'FROM scratch\nARG TARGETARCH\nARG TARGETSTAGE\nRUN x',
+      {},
+      { TARGETARCH: 'amd64', TARGETSTAGE: 'default' },
+    ],
+    [
+      'platform arguments may be given',
+      'FROM scratch\nARG TARGETARCH\nRUN x',
+      { buildArgs: { TARGETARCH: 'z80' } },
+      { TARGETARCH: 'z80' },
+    ],
+  ])('%s', async (_title, text, options, expected) => {
+    expect(await environment(text, options)).toEqual(expected);
+  });
+
+  test('global ARGs, platform arguments and the command line make names in FROM', async () => {
+    const asked: string[] = [];
+    const onFind = (name: string) => asked.push(name);
+    const images = { 'debian:12': {}, 'debian:13': {}, 'go-amd64': {} };
+    await plan('ARG V=12\nFROM debian:$V', { images, onFind });
+    await plan('ARG V=12\nFROM debian:${V}', { images, onFind, buildArgs: { V: '13' } });
+    await plan('FROM go-${BUILDARCH}', { images, onFind });
+    expect(asked).toEqual(['debian:12', 'debian:13', 'go-amd64']);
+  });
+
+  test('ENV and only ENV gets into the configuration, a later value in the place of the first', async () => {
+    const { config } = await target('FROM i\nARG X=1\nENV B=2 A=3\nENV B=4', {
+      images: { i: { Env: ['A=1', 'PATH=/p'] } },
+    });
+    expect(config.Env).toEqual(['A=3', 'PATH=/p', 'B=4']);
+  });
+
+  test('a base without PATH gets the usual one, for words, RUN and configuration', async () => {
+    const stage = await target('FROM i\nENV PATH=$PATH:/x\nRUN x', { images: { i: {} } });
+    expect(stage.config.Env).toEqual([`PATH=${DEFAULT_PATH}:/x`]);
+    expect(runs(stage)[0]?.environment).toEqual({ PATH: `${DEFAULT_PATH}:/x` });
+  });
+
+  test('proxies given on the command line reach RUN hidden from key and history, unless declared', async () => {
+    const buildArgs = { HTTP_PROXY: 'http://p', no_proxy: 'x' };
+    const stage = await target('FROM scratch\nRUN x\nARG HTTP_PROXY\nRUN y', { buildArgs });
+    const [hidden, declared] = runs(stage);
+    expect(hidden?.hiddenEnvironment).toEqual(buildArgs);
+    expect(Object.keys(hidden?.environment ?? {})).toEqual(['PATH']);
+    expect(declared?.hiddenEnvironment).toEqual({ no_proxy: 'x' });
+    expect(declared?.environment).toMatchObject({ HTTP_PROXY: 'http://p' });
+    expect(stage.history[0]?.createdBy).not.toContain('http://p');
+  });
+
+  test('warns of build arguments that nothing took up', async () => {
+    const { warnings } = await plan('ARG A\nFROM scratch\nARG B', {
+      buildArgs: { A: '1', B: '1', D: '1', C: '1', https_proxy: 'x', TARGETOS: 'linux' },
+    });
+    expect(warnings.map(({ code, message }) => [code, message])).toEqual([
+      ['unused-build-arg', 'One or more build-args [C D] were not consumed'],
+    ]);
+    expect((await plan('FROM scratch')).warnings).toEqual([]);
+  });
+});
+
+describe('planBuild: ONBUILD', () => {
+  test('triggers of a base image run first, once, and are gone from the result', async () => {
+    const images = { i: { OnBuild: ['RUN first', 'ENV A=1'] } };
+    const { graph } = await plan('FROM i AS a\nRUN second $A\nFROM a\nRUN third', { images });
+    expect(graph.stages.map(({ steps }) => names(steps))).toEqual([
+      ['0 RUN first', '1 RUN second $A'],
+      ['2 RUN third'],
+    ]);
+    expect(graph.stages.map(({ config }) => config.OnBuild)).toEqual([undefined, undefined]);
+    expect(graph.stages[0]?.config.Env).toContain('A=1');
+  });
+
+  test('triggers written in a stage run in the stage that stands on it', async () => {
+    const { graph } = await plan('FROM scratch AS a\nONBUILD RUN x\nFROM a');
+    expect(graph.stages.map(({ steps }) => steps.length)).toEqual([0, 1]);
+    expect(graph.stages[0]?.config.OnBuild).toEqual(['RUN x']);
+  });
+
+  test('a trigger may copy from an image, and from a stage that nothing else needs', async () => {
+    const images = { i: { OnBuild: ['COPY --from=extra /x /', 'COPY --from=tool /y /'] }, tool: {} };
+    const { graph } = await plan('FROM scratch AS extra\nRUN x\nFROM i AS app', { images });
+    expect(graph.stages.map(({ name }) => name)).toEqual(['extra', 'app']);
+    expect(graph.stages.flatMap(({ steps }) => steps.map((step) => step.info.index))).toEqual([0, 1, 2]);
+  });
+
+  test('a fault in a trigger is blamed on FROM', async () => {
+    const text = '# a comment above\nFROM i AS app\n';
+    for (const trigger of ['NOSUCH x', 'COPY --from=app /x /', 'EXPOSE x', 'USER ${A:?no}']) {
+      const failure = await refused(text, { images: { i: { OnBuild: [trigger] } } });
+      expect([trigger, blamed(text, failure)]).toEqual([trigger, 'FROM i AS app']);
+    }
+  });
+
+  test('a configuration with nulls, as Go writes them, is read', async () => {
+    const config: ContainerConfig = JSON.parse(
+      '{"Env":null,"Cmd":null,"OnBuild":null,"Shell":null,"Labels":null,"Volumes":null}',
+    );
+    const stage = await target('FROM i\nLABEL a=b\nVOLUME /v\nENTRYPOINT x\nRUN y', {
+      images: { i: config },
+    });
+    expect(stage.config).toMatchObject({
+      Labels: { a: 'b' },
+      Volumes: { '/v': {} },
+      Entrypoint: ['/bin/sh', '-c', 'x'],
+    });
+  });
+});
+
+describe('planBuild: what instructions do to configuration and history', () => {
+  test.each<[text: string, config: ContainerConfig, history: string]>([
+    ['CMD a b', { Cmd: ['/bin/sh', '-c', 'a b'], ArgsEscaped: true }, 'CMD ["/bin/sh","-c","a b"]'],
+    ['CMD ["a", "$b"]', { Cmd: ['a', '$b'], ArgsEscaped: true }, 'CMD ["a","$b"]'],
+    ['ENTRYPOINT ["a"]', { Entrypoint: ['a'] }, 'ENTRYPOINT ["a"]'],
+    ['ENV A=b C="d e"', { Env: [`PATH=${DEFAULT_PATH}`, 'A=b', 'C=d e'] }, 'ENV A=b C=d e'],
+    ['LABEL a=b "c d"=e', { Labels: { a: 'b', 'c d': 'e' } }, 'LABEL a=b c d=e'],
+    [
+      'EXPOSE 80 53/UDP 8000-8002',
+      { ExposedPorts: { '80/tcp': {}, '53/udp': {}, '8000/tcp': {}, '8001/tcp': {}, '8002/tcp': {} } },
+      'EXPOSE 80/tcp 53/udp 8000/tcp 8001/tcp 8002/tcp',
+    ],
+    ['VOLUME /a /b', { Volumes: { '/a': {}, '/b': {} } }, 'VOLUME ["/a","/b"]'],
+    ['VOLUME ["/a b"]', { Volumes: { '/a b': {} } }, 'VOLUME ["/a b"]'],
+    ['USER app:staff', { User: 'app:staff' }, 'USER app:staff'],
+    ['USER $NONE', {}, 'USER '],
+    ['WORKDIR /', { WorkingDir: '/' }, 'WORKDIR /'],
+    ['WORKDIR a/../b/', { WorkingDir: '/b' }, 'WORKDIR /b'],
+    ['STOPSIGNAL SIGTERM', { StopSignal: 'SIGTERM' }, 'STOPSIGNAL SIGTERM'],
+    ['STOPSIGNAL 9', { StopSignal: '9' }, 'STOPSIGNAL 9'],
+    ['STOPSIGNAL RTMIN+3', { StopSignal: 'RTMIN+3' }, 'STOPSIGNAL RTMIN+3'],
+    ['SHELL ["/bin/bash", "-c"]', { Shell: ['/bin/bash', '-c'] }, 'SHELL ["/bin/bash","-c"]'],
+    ['ONBUILD RUN x', { OnBuild: ['RUN x'] }, 'ONBUILD RUN x'],
+    ['HEALTHCHECK NONE', { Healthcheck: { Test: ['NONE'] } }, 'HEALTHCHECK NONE'],
+    [
+      'HEALTHCHECK --interval=1m30s --timeout=500ms --start-period=0s --start-interval=5s --retries=3 CMD a',
+      {
+        Healthcheck: {
+          Test: ['CMD-SHELL', 'a'],
+          Interval: 90e9,
+          Timeout: 5e8,
+          StartPeriod: 0,
+          StartInterval: 5e9,
+          Retries: 3,
+        },
+      },
+      'HEALTHCHECK --interval=1m30s --timeout=500ms --start-period=0s --start-interval=5s --retries=3 CMD a',
+    ],
+    [
+      'HEALTHCHECK CMD ["a", "b"]',
+      { Healthcheck: { Test: ['CMD', 'a', 'b'] } },
+      'HEALTHCHECK CMD ["a", "b"]',
+    ],
+    ['ARG A=1 B', {}, 'ARG A=1 B'],
+    ['MAINTAINER me', {}, 'MAINTAINER me'],
+  ])('%s', async (instruction, config, history) => {
+    const stage = await target(`FROM scratch\n${instruction}\n`);
+    expect(stage.config).toEqual({ Env: [`PATH=${DEFAULT_PATH}`], WorkingDir: '/', ...config });
+    expect(stage.history.map((item) => item.createdBy)).toEqual([history]);
+  });
+
+  test('MAINTAINER sets the author, and an inherited one stays', async () => {
+    expect((await target('FROM scratch AS a\nMAINTAINER me\nFROM a')).author).toBe('me');
+  });
+
+  test('ENTRYPOINT drops a CMD of the base, and keeps one of the stage', async () => {
+    const images = { i: { Cmd: ['base'] } };
+    expect((await target('FROM i\nENTRYPOINT ["e"]', { images })).config.Cmd).toBeUndefined();
+    expect((await target('FROM i\nCMD ["c"]\nENTRYPOINT ["e"]', { images })).config.Cmd).toEqual(['c']);
+    expect(
+      (await target('FROM scratch AS a\nCMD ["c"]\nFROM a\nENTRYPOINT ["e"]')).config.Cmd,
+    ).toBeUndefined();
+  });
+
+  test('labels of the command line go to the target alone, over those of the Dockerfile', async () => {
+    const { graph } = await plan('FROM scratch AS a\nLABEL x=1 y=2\nFROM a', { labels: { x: '3' } });
+    expect(graph.stages.map(({ config }) => config.Labels)).toEqual([
+      { x: '1', y: '2' },
+      { x: '3', y: '2' },
+    ]);
+  });
+
+  test.each<[instruction: string, code: string, at: string]>([
+    ['EXPOSE http', 'invalid-port', 'http'],
+    ['EXPOSE 90-80', 'invalid-port', '90-80'],
+    ['EXPOSE 65536', 'invalid-port', '65536'],
+    ['STOPSIGNAL NOPE', 'unknown-signal', 'NOPE'],
+    ['STOPSIGNAL 0', 'unknown-signal', '0'],
+    ['WORKDIR $NONE', 'empty-workdir', 'WORKDIR $NONE'],
+    ['VOLUME $NONE', 'empty-volume', '$NONE'],
+    ['USER ${A:?must be set}', 'bad-substitution', '${A:?must be set}'],
+    ['COPY --chmod=999 a /b', 'invalid-mode', '--chmod=999'],
+    ['COPY --chmod=17777 a /b', 'invalid-mode', '--chmod=17777'],
+    ['COPY --parents a /b', 'unsupported-flag', '--parents'],
+    ['COPY a b /c', 'copy-destination-not-folder', '/c'],
+    ['COPY https://x.y/z /c', 'copy-source-not-local', 'https://x.y/z'],
+    ['ADD https://x.y/z /c', 'unsupported-source', 'https://x.y/z'],
+    ['RUN --security=insecure x', 'unsupported-flag', '--security=insecure'],
+    ['RUN --mount=type=cache,target=/c x', 'unsupported-mount', '--mount=type=cache,target=/c'],
+    ['RUN --mount=type=tmpfs x', 'mount-target-missing', '--mount=type=tmpfs'],
+    ['RUN --mount=type=tmpfs,target=/t,uid=1 x', 'invalid-mount', '--mount=type=tmpfs,target=/t,uid=1'],
+    ['RUN --mount=type=tmpfs,target=/t,size=big x', 'invalid-mount', '--mount=type=tmpfs,target=/t,size=big'],
+  ])('refuses %s', async (instruction, code, at) => {
+    const text = `FROM scratch\n${instruction}\n`;
+    const failure = await refused(text);
+    expect([failure.code, blamed(text, failure)]).toEqual([code, at]);
+  });
+});
+
+describe('planBuild: steps', () => {
+  test('RUN has the shell, environment, user, folder and network of its place', async () => {
+    const text =
+      'FROM i\nSHELL ["/bin/bash", "-ec"]\nUSER app\nWORKDIR /w\nWORKDIR sub\nENV A=1\nRUN --network=none x $A\n';
+    const [step] = runs(await target(text, { images: { i: { Env: ['PATH=/p'] } } }));
+    expect(step).toMatchObject({
+      args: ['/bin/bash', '-ec', 'x $A'],
+      environment: { PATH: '/p', A: '1' },
+      user: 'app',
+      workdir: 'w/sub',
+      network: 'none',
+    });
+  });
+
+  test('RUN in exec form has no shell and expands nothing', async () => {
+    expect(runs(await target('FROM scratch\nRUN ["a", "$B"]'))[0]?.args).toEqual(['a', '$B']);
+  });
+
+  test('a lone heredoc is the script; one with #! is a program; beside a command the shell gets it all', async () => {
+    const text =
+      'FROM scratch\nRUN <<EOF\na $B\nEOF\nRUN <<X\n#!/bin/py\nb\nX\nRUN cat <<A && cat <<B\n1\nA\n2\nB\n';
+    const [script, program, command] = runs(await target(text));
+    expect(script?.args).toEqual(['/bin/sh', '-c', 'a $B\n']);
+    expect(program).toMatchObject({ args: ['/dev/pipes/X'], script: { name: 'X', text: '#!/bin/py\nb\n' } });
+    expect(command?.args).toEqual(['/bin/sh', '-c', 'cat <<A && cat <<B\n1\nA\n2\nB']);
+  });
+
+  test('the history of RUN names the ARGs in force', async () => {
+    const { history } = await target('FROM scratch\nARG A=1\nARG B=2\nENV A=3\nRUN x');
+    expect(history.at(-1)).toEqual({ createdBy: 'RUN |2 A=3 B=2 /bin/sh -c x', step: 0 });
+  });
+
+  test('a tmpfs on RUN is put relative to the work folder, with its size', async () => {
+    const text = 'FROM scratch\nARG S=64m\nWORKDIR /w\nRUN --mount=type=tmpfs,target=t,size=$S x\n';
+    expect(runs(await target(text))[0]?.mounts).toEqual([
+      { type: 'tmpfs', target: 'w/t', sizeBytes: 64 * 1024 * 1024 },
+    ]);
+  });
+
+  test.each([
+    ['/x', '/x'],
+    ['/x/', '/x/'],
+    ['x', '/w/x'],
+    ['.', '/w/'],
+    ['./', '/w/'],
+    ['..', '/'],
+    ['../x/', '/x/'],
+    ['/', '/'],
+    ['$D', '/d/'],
+    ['""', '/w/'],
+  ])('the destination %s in /w is %s', async (written, destination) => {
+    const text = `FROM scratch\nENV D=/d/\nWORKDIR /w\nCOPY ["a", ${JSON.stringify(written === '""' ? '' : written)}]\n`;
+    expect(copies(await target(text))[0]?.destination).toBe(destination);
+  });
+
+  test('COPY expands sources, owner and mode', async () => {
+    const text = 'FROM scratch\nARG F=a.txt O=app M=640\nCOPY --chown=$O:0 --chmod=$M $F b /x/\n';
+    expect(copies(await target(text))[0]).toMatchObject({
+      sources: [{ pattern: 'a.txt' }, { pattern: 'b' }],
+      chown: 'app:0',
+      chmod: 0o640,
+    });
+    const empty = copies(await target('FROM scratch\nCOPY --chown=$O --chmod=$M a /x\n'))[0];
+    expect([empty?.chown, empty?.chmod]).toEqual([undefined, undefined]);
+  });
+
+  test('a heredoc of COPY is expanded unless its name is quoted', async () => {
+    const text = 'FROM scratch\nENV A=1\nCOPY <<x <<"y" /d/\n$A\nx\n$A\ny\n';
+    expect(copies(await target(text))[0]?.sources).toEqual([
+      { kind: 'inline', name: 'x', text: '1\n' },
+      { kind: 'inline', name: 'y', text: '$A\n' },
+    ]);
+  });
+
+  test('slots name Dockerfile, stage, and the position among steps of the kind', async () => {
+    const { graph } = await plan('FROM scratch AS a\nRUN x\nCOPY a /\nRUN y');
+    const slots = graph.stages[0]?.steps.map((step) => step.slot);
+    expect(slots).toEqual(['p\na\nRUN 0', 'p\na\nCOPY 0', 'p\na\nRUN 1']);
+  });
+});
