@@ -1,6 +1,6 @@
 import type { DiffId, Digest } from '../core/index.ts';
-import { type EngineParts, isProcess } from './engine.ts';
 import type { CacheEntry, DiskUsage, PruneOptions, PruneResult } from './engine-contract.ts';
+import { type EngineParts, isProcess } from './engine-parts.ts';
 
 /** Blobs younger than this may belong to an image that another process is about to store. */
 const BLOB_GRACE_MS = 60 * 60 * 1000;

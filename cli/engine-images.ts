@@ -19,7 +19,6 @@ import {
   type StoredImage,
   writeDockerArchive,
 } from '../image/index.ts';
-import type { EngineParts } from './engine.ts';
 import type {
   ImageDetails,
   ImageSummary,
@@ -27,6 +26,7 @@ import type {
   RunRequest,
   TransferOptions,
 } from './engine-contract.ts';
+import type { EngineParts } from './engine-parts.ts';
 
 /** What the commands do with images. */
 export class EngineImages {

@@ -1,36 +1,6 @@
-import { createHash, randomBytes } from 'node:crypto';
-import { createReadStream, existsSync } from 'node:fs';
-import { mkdir, readdir, rm } from 'node:fs/promises';
-import { arch } from 'node:os';
-import { type BuilderParts, build, startContainer } from '../builder/index.ts';
-import { openFileIndex, openStepCache, type PrunableCache } from '../cache/index.ts';
-import {
-  asDigest,
-  type BuildRequest,
-  type DiffId,
-  type Digest,
-  errnoOf,
-  fsPath,
-  type HostPath,
-  joinHost,
-  MachineError,
-  type Platform,
-  type SandboxIo,
-  type SandboxProcess,
-  type Snapshotter,
-  type TreeOps,
-  UsageError,
-} from '../core/index.ts';
-import {
-  createBlobStore,
-  createCredentialStore,
-  createImageStore,
-  createLayerTable,
-  createRegistry,
-  packLayer,
-} from '../image/index.ts';
-import { createRunner, createTreeOps } from '../runner/index.ts';
-import { chooseDriver, createSnapshotter } from '../snapshotter/index.ts';
+import { randomBytes } from 'node:crypto';
+import { build, startContainer } from '../builder/index.ts';
+import type { BuildRequest, HostPath, SandboxIo, SandboxProcess } from '../core/index.ts';
 import { EngineCache } from './engine-cache.ts';
 import type {
   BuildCallOptions,
@@ -41,23 +11,11 @@ import type {
   TransferOptions,
 } from './engine-contract.ts';
 import { EngineImages } from './engine-images.ts';
-import { readVersion } from './version.ts';
-
-/** What the parts of the engine share. */
-export interface EngineParts extends BuilderParts {
-  readonly cache: PrunableCache;
-  readonly root: HostPath;
-}
-
-const ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64' };
-
-/** Where the bundle keeps the packing thread; in the sources the image room knows its own. */
-const BUNDLED_WORKER = new URL('./pack-worker.mjs', import.meta.url);
+import { type EngineParts, openParts } from './engine-parts.ts';
 
 /** Composes the rooms into the one object that the commands use. */
 export const openEngine: OpenEngine = async (options) => {
   const root = options.root as HostPath;
-  await makeStateFolder(root);
   const cleanup = new AsyncDisposableStack();
   try {
     const parts = await openParts(root, options, cleanup);
@@ -67,144 +25,6 @@ export const openEngine: OpenEngine = async (options) => {
     throw error;
   }
 };
-
-async function makeStateFolder(root: HostPath): Promise<void> {
-  try {
-    await mkdir(root, { recursive: true, mode: 0o711 });
-  } catch (cause) {
-    throw new MachineError(
-      'store-io',
-      `cannot make the state folder ${root}: ${errnoOf(cause) ?? 'unknown error'}`,
-      {
-        hint: 'Choose another folder with --root or VARVE_ROOT.',
-        cause,
-      },
-    );
-  }
-}
-
-async function openParts(
-  root: HostPath,
-  options: EngineOptions,
-  cleanup: AsyncDisposableStack,
-): Promise<EngineParts> {
-  const { now, config, dockerConfig, env } = options;
-  const session = `${process.pid}-${randomBytes(6).toString('hex')}`;
-  const cache = openStepCache({ root, clock: now, session, onWarning: warn });
-  cleanup.defer(() => cache.close());
-  const native = env['VARVE_NATIVE'];
-  const treeOps = createTreeOps(native === undefined ? {} : { nativeProgram: native });
-  const temporary = joinHost(root, 'tmp', session);
-  await mkdir(temporary, { recursive: true, mode: 0o700 });
-  cleanup.defer(() => rm(temporary, { recursive: true, force: true }));
-  const snapshotter = await openSnapshotter({ root, session, treeOps, env, clock: now });
-  cleanup.defer(() => snapshotter.close());
-  const blobs = createBlobStore({ root });
-  await sweep(root, { snapshotter, cache, blobs });
-  const layerTable = createLayerTable({ root });
-  const openDiff = async (diffId: DiffId) => (await snapshotter.stack(undefined, diffId))?.top();
-  const images = createImageStore({ root, blobs, table: layerTable, openDiff });
-  const credentials = createCredentialStore({ configDir: dockerConfig as HostPath, env });
-  const registry = createRegistry({
-    credentials,
-    config: config.registries,
-    proxyEnv: env,
-    userAgent: `varve/${readVersion()}`,
-  });
-  const searchPath = env['PATH']?.split(':').filter((folder) => folder.startsWith('/'));
-  const runner = createRunner({
-    ...(searchPath === undefined ? {} : { searchPath }),
-    tempFolder: temporary,
-    ...(native === undefined ? {} : { nativeProgram: native }),
-  });
-  return {
-    root,
-    snapshotter,
-    runner,
-    treeOps,
-    cache,
-    buildLog: cache.builds,
-    openFileIndex: (context) => openFileIndex({ root, context, clock: now }),
-    images,
-    blobs,
-    layerTable,
-    registry,
-    packLayer: (source, packOptions) => packLayer(source, { ...packOptions, ...bundledWorker() }),
-    temporary,
-    owner: { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
-    platform: thisPlatform(),
-    now,
-  };
-}
-
-async function openSnapshotter(options: {
-  readonly root: HostPath;
-  readonly session: string;
-  readonly treeOps: TreeOps;
-  readonly env: EngineOptions['env'];
-  readonly clock: () => number;
-}): Promise<Snapshotter> {
-  const { root, session, treeOps, env, clock } = options;
-  const userXattrs = process.getuid?.() !== 0;
-  const wanted = env['VARVE_SNAPSHOTTER'];
-  if (wanted !== undefined && wanted !== 'overlay' && wanted !== 'copy') {
-    throw new UsageError(
-      `VARVE_SNAPSHOTTER is ${JSON.stringify(wanted)}`,
-      'Set it to overlay or copy, or leave it unset.',
-    );
-  }
-  const driver = wanted ?? (await chooseDriver({ root, tree: treeOps, userXattrs }));
-  return createSnapshotter({
-    root,
-    session,
-    driver,
-    tree: treeOps,
-    userXattrs,
-    digestFile,
-    clock: { now: clock },
-  });
-}
-
-async function digestFile(path: HostPath): Promise<Digest> {
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(fsPath(path))) hash.update(chunk);
-  return asDigest(`sha256:${hash.digest('hex')}`);
-}
-
-/** Is there a process of this number on this machine? */
-export function isProcess(pid: number): boolean {
-  return existsSync(`/proc/${pid}`);
-}
-
-function warn(message: string): void {
-  process.stderr.write(`varve: warning: ${message}\n`);
-}
-
-function bundledWorker(): { readonly workerUrl?: URL } {
-  return import.meta.url.endsWith('.ts') ? {} : { workerUrl: BUNDLED_WORKER };
-}
-
-function thisPlatform(): Platform {
-  return { os: 'linux', architecture: ARCHITECTURES[arch()] ?? arch() };
-}
-
-/**
- * Removes what processes that died left in the store; what lives is left alone. Every session has its folder below `tmp` for as
- * long as it lives, so that without such a folder there is nothing to look for.
- */
-async function sweep(
-  root: HostPath,
-  parts: Pick<EngineParts, 'snapshotter' | 'cache' | 'blobs'>,
-): Promise<void> {
-  const { snapshotter, cache, blobs } = parts;
-  const folder = joinHost(root, 'tmp');
-  const dead = (await readdir(folder)).filter((session) => !cache.isAlive(session));
-  if (dead.length === 0) return;
-  cache.sweep();
-  await snapshotter.sweep((session) => cache.isAlive(session));
-  await blobs.sweep(isProcess);
-  for (const session of dead) await rm(joinHost(folder, session), { recursive: true, force: true });
-}
 
 class ComposedEngine implements Engine {
   readonly #parts: EngineParts;
