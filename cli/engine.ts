@@ -1,6 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { build, startContainer } from '../builder/index.ts';
-import type { BuildRequest, HostPath, SandboxIo, SandboxProcess } from '../core/index.ts';
+import {
+  type BuildRequest,
+  type HostPath,
+  MachineError,
+  type SandboxIo,
+  type SandboxProcess,
+} from '../core/index.ts';
 import { EngineCache } from './engine-cache.ts';
 import type {
   BuildCallOptions,
@@ -40,6 +46,7 @@ class ComposedEngine implements Engine {
   }
 
   async build(request: BuildRequest, options: BuildCallOptions) {
+    this.#requireRoot('building');
     const result = await build(this.#parts, request, options);
     if (result.ok && result.value.steps.some((step) => step.outcome === 'ran'))
       await this.#cache.keepLimit(options.signal);
@@ -51,6 +58,7 @@ class ComposedEngine implements Engine {
     io: SandboxIo,
     { signal, onProgress }: TransferOptions,
   ): Promise<SandboxProcess> {
+    this.#requireRoot('running a container');
     const image = await this.#images.forRun(request, {
       signal,
       ...(onProgress === undefined ? {} : { onProgress }),
@@ -73,12 +81,28 @@ class ComposedEngine implements Engine {
     if (options.prune) await this.#cache.removeUnneededBlobs();
     return removed;
   };
-  pull: Engine['pull'] = (reference, options) => this.#images.pull(reference, options);
+  pull: Engine['pull'] = async (reference, options) => {
+    this.#requireRoot('unpacking an image');
+    return this.#images.pull(reference, options);
+  };
   push: Engine['push'] = (reference, options) => this.#images.push(reference, options);
   save: Engine['save'] = (names, signal) => this.#images.save(names, signal);
   load: Engine['load'] = (archive, signal) => this.#images.load(archive, signal);
   checkLogin: Engine['checkLogin'] = (host, credentials, signal) =>
     this.#parts.registry.ping(host, { kind: 'basic', ...credentials }, signal);
+
+  /** Owners of files and sandboxes can be made by root alone, until varve does so in user namespaces. */
+  #requireRoot(what: string): void {
+    const { uid } = this.#parts.owner;
+    if (uid === 0) return;
+    throw new MachineError(
+      'not-root',
+      `${what} needs root: this is user ${uid}, who can make neither other owners' files nor sandboxes`,
+      {
+        hint: 'Run varve as root, for instance with sudo.',
+      },
+    );
+  }
 
   report: Engine['report'] = async (id) => this.#parts.buildLog.load(id);
   reports: Engine['reports'] = async (limit) => this.#parts.buildLog.list(limit);
