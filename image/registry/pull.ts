@@ -218,8 +218,23 @@ async function* blobBytes(options: PullOptions, descriptor: Descriptor): AsyncGe
     if (failure === undefined && response !== undefined) {
       throw await failureOf(response, endpoint, `pulling ${reference.repository}`);
     }
-    throw unreachableRegistry(endpoint, failure);
+    if (received === 0) throw unreachableRegistry(endpoint, failure);
+    throw cutShort(options, { descriptor, received }, failure);
   }
+}
+
+function cutShort(
+  { endpoint, reference }: PullOptions,
+  blob: { readonly descriptor: Descriptor; readonly received: number },
+  cause: unknown,
+): MachineError {
+  const { digest, size } = blob.descriptor;
+  const reason = cause instanceof Error ? cause.message : 'no answer';
+  return new MachineError(
+    'blob-incomplete',
+    `blob ${digest} of ${reference.repository} ended after ${blob.received} of ${size} bytes: ${reason}`,
+    { hint: `try again; if it stays so, ${endpoint.host} or something on the way to it is broken`, cause },
+  );
 }
 
 async function requestFrom(

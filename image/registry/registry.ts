@@ -30,6 +30,7 @@ const NEXT_MAY_HELP: readonly string[] = [
   'image-unknown',
   'image-invalid',
   'digest-mismatch',
+  'blob-incomplete',
 ];
 
 export function createRegistry(options: RegistryOptions): Registry {
