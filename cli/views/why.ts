@@ -18,7 +18,7 @@ export function renderWhy(
     ...(report.error === undefined ? [] : [`${style.red('ERROR:')} ${safeLine(report.error)}`]),
   ];
   const steps = report.steps.filter((_, index) => options.step === undefined || index + 1 === options.step);
-  const width = Math.max(0, ...report.steps.map((step) => stepTitle(step).length));
+  const width = Math.max(0, ...report.steps.map((step) => formatSeconds(step.ms).length));
   const lines = steps.flatMap((step) => stepLines(step, report.steps.indexOf(step) + 1, { style, width }));
   return `${[...head, '', ...lines].join('\n')}\n`;
 }
@@ -41,8 +41,9 @@ function stepTitle(step: StepReport): string {
 function stepLines(step: StepReport, number: number, how: { style: Style; width: number }): string[] {
   const { style, width } = how;
   const word = colorOf(step.outcome, style)(step.outcome.padEnd(8));
-  const line = `${String(number).padStart(3)}  ${word}  ${stepTitle(step).padEnd(width)}  ${formatSeconds(step.ms)}`;
-  return [line, `     ${' '.repeat(8)}  ${style.dim(safeLine(step.reason))}`];
+  const time = formatSeconds(step.ms).padStart(width);
+  const line = `${String(number).padStart(3)}  ${word}  ${time}  ${stepTitle(step)}`;
+  return [line, `${' '.repeat(17 + width)}${style.dim(safeLine(step.reason))}`];
 }
 
 function shorten(text: string): string {
