@@ -98,13 +98,12 @@ export async function startContainer(
 }
 
 function commandLine(config: ImageConfig, request: ContainerRequest): readonly string[] {
-  const { Entrypoint = [], Cmd = [] } = config.config ?? {};
-  const given = request.entrypoint !== undefined;
-  const entrypoint = given
-    ? [request.entrypoint].filter((part) => part !== undefined && part !== '')
-    : Entrypoint;
-  const command = request.command.length > 0 || given ? request.command : Cmd;
-  const args = [...entrypoint, ...command].filter((part) => part !== undefined);
+  const { Entrypoint, Cmd } = config.config ?? {};
+  const { entrypoint } = request;
+  const given = entrypoint !== undefined;
+  const program = given ? [entrypoint].filter((part) => part !== '') : (Entrypoint ?? []);
+  const command = request.command.length > 0 || given ? request.command : (Cmd ?? []);
+  const args = [...program, ...command];
   if (args.length === 0) {
     throw new MachineError('no-command', 'no command specified', {
       hint: 'The image names no program: write one behind the image, such as /bin/sh.',
