@@ -14,6 +14,7 @@ import {
   type TreeOp,
 } from '../core/index.ts';
 import type { SelectedRoot } from './copy-selection.ts';
+import { entryOp } from './entry-op.ts';
 import { stop } from './stop.ts';
 
 /** How a COPY gives owners and modes. */
@@ -164,33 +165,11 @@ function attributesOf(entry: Entry, placement: Placement): Attributes {
   };
 }
 
-async function placeEntry(
+function placeEntry(
   source: PlacedSource,
   what: { readonly entry: Entry; readonly from: ImagePath },
   target: { readonly path: ImagePath; readonly placement: Placement },
 ): Promise<TreeOp> {
-  const { path } = target;
-  const { entry } = what;
-  const attributes = attributesOf(entry, target.placement);
-  switch (entry.type) {
-    case 'dir':
-      return { op: 'dir', path, attributes };
-    case 'file':
-      return { op: 'file', path, attributes, content: await source.contentOf(what.from) };
-    case 'symlink':
-      return {
-        op: 'symlink',
-        path,
-        attributes: { ...attributes, mode: 0o777 },
-        target: entry.linkTarget ?? '',
-      };
-    default:
-      return {
-        op: 'node',
-        path,
-        attributes,
-        type: entry.type,
-        device: entry.device ?? { major: 0, minor: 0 },
-      };
-  }
+  const attributes = attributesOf(what.entry, target.placement);
+  return entryOp(what.entry, { path: target.path, attributes }, () => source.contentOf(what.from));
 }

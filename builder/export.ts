@@ -1,12 +1,10 @@
 import { mkdir } from 'node:fs/promises';
 import {
-  type Attributes,
   type BuildRequest,
   type BuiltImage,
   type CommittedSnapshot,
   type Digest,
   digestOf,
-  type Entry,
   familiarName,
   formatReference,
   type HostPath,
@@ -38,6 +36,7 @@ import {
 import type { AssembledImage } from './assemble.ts';
 import type { BuilderParts } from './contract.ts';
 import { EMPTY_TREE } from './empty-tree.ts';
+import { entryOp } from './entry-op.ts';
 import type { TimelessEvent } from './solve.ts';
 import { stop } from './stop.ts';
 import { beginTransfer } from './transfer-phase.ts';
@@ -206,33 +205,10 @@ async function* folderOps(
   const folders: ImagePath[] = [ROOT_PATH];
   for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
     for (const entry of await tree.list(folder)) {
-      yield await entryOp(tree, entry, owner);
+      const { path, mode, mtime } = entry;
+      const content = async () => ({ kind: 'host', path: await tree.hostPath(path) }) as const;
+      yield await entryOp(entry, { path, attributes: { mode, mtime, ...owner } }, content);
       if (entry.type === 'dir') folders.push(entry.path);
     }
-  }
-}
-
-async function entryOp(
-  tree: Tree,
-  entry: Entry,
-  owner: { readonly uid: number; readonly gid: number },
-): Promise<TreeOp> {
-  const { path } = entry;
-  const attributes: Attributes = { mode: entry.mode, mtime: entry.mtime, ...owner };
-  switch (entry.type) {
-    case 'dir':
-      return { op: 'dir', path, attributes };
-    case 'file':
-      return { op: 'file', path, attributes, content: { kind: 'host', path: await tree.hostPath(path) } };
-    case 'symlink':
-      return { op: 'symlink', path, attributes, target: entry.linkTarget ?? '' };
-    default:
-      return {
-        op: 'node',
-        path,
-        attributes,
-        type: entry.type,
-        device: entry.device ?? { major: 0, minor: 0 },
-      };
   }
 }

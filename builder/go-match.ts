@@ -64,13 +64,21 @@ function classLiteral(char: string): string {
  * stop at slashes, there is no `**`, a backslash escapes.
  */
 export function compileGoPattern(pattern: string): Result<RegExp, string> {
+  return compile(pattern, { doubleStar: false });
+}
+
+/** `doubleStar`: two stars in a row stand for any number of folders, as in ignore files. */
+function compile(pattern: string, { doubleStar }: { readonly doubleStar: boolean }): Result<RegExp, string> {
   const chars = [...pattern];
   let source = '';
   let at = 0;
   while (at < chars.length) {
     const char = chars[at] ?? '';
     at += 1;
-    if (char === '*') source += '[^/]*';
+    if (doubleStar && char === '*' && chars[at] === '*') {
+      at += chars[at + 1] === '/' ? 2 : 1;
+      source += at >= chars.length ? '.*' : '(?:.*/)?';
+    } else if (char === '*') source += '[^/]*';
     else if (char === '?') source += '[^/]';
     else if (char === '[') {
       const group = readClass(chars, at);
@@ -109,29 +117,5 @@ export function unescapePattern(text: string): string {
 export function compileIgnorePattern(pattern: string): Result<RegExp, string> {
   const ending = /^\*\*([^/*?[\]\\][^*?[\]\\]*)$/.exec(pattern)?.[1];
   if (ending !== undefined) return ok(new RegExp(`${literal(ending)}$`, 'su'));
-  const chars = [...pattern];
-  let source = '';
-  let at = 0;
-  while (at < chars.length) {
-    const char = chars[at] ?? '';
-    at += 1;
-    if (char === '*' && chars[at] === '*') {
-      at += 1;
-      if (chars[at] === '/') at += 1;
-      source += at >= chars.length ? '.*' : '(?:.*/)?';
-    } else if (char === '*') source += '[^/]*';
-    else if (char === '?') source += '[^/]';
-    else if (char === '[') {
-      const group = readClass(chars, at);
-      if (group === undefined) return err('syntax error in pattern');
-      source += group.source;
-      at = group.next;
-    } else if (char === '\\') {
-      const escaped = chars[at];
-      if (escaped === undefined) return err('syntax error in pattern');
-      source += literal(escaped);
-      at += 1;
-    } else source += literal(char);
-  }
-  return ok(new RegExp(`^${source}$`, 'su'));
+  return compile(pattern, { doubleStar: true });
 }

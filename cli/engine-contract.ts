@@ -1,15 +1,13 @@
+import type { BuildSuccess, FailedBuild } from '../builder/index.ts';
 import type { BuildReport, RecordUsage } from '../cache/index.ts';
 import type {
-  BuildFailure,
   BuildRequest,
-  BuiltImage,
   EventSink,
   Mount,
   ResourceLimits,
   Result,
   SandboxIo,
   SandboxProcess,
-  StepSummary,
 } from '../core/index.ts';
 import type { StoredImage, TransferProgress } from '../image/index.ts';
 
@@ -81,18 +79,7 @@ export interface BuildCallOptions {
   readonly writeStdout: (chunk: Uint8Array) => Promise<void>;
 }
 
-export interface BuildSuccess {
-  /** Absent where no image came about (`--output type=local` alone). */
-  readonly image?: BuiltImage;
-  readonly steps: readonly StepSummary[];
-}
-
-export interface FailedBuild {
-  readonly failure: BuildFailure;
-  /** The text that `failure.range` points into; absent where it could not be read at all. */
-  readonly dockerfile?: { readonly file: string; readonly text: string };
-  readonly steps: readonly StepSummary[];
-}
+export type { BuildSuccess, FailedBuild };
 
 /** What `varve run` asks for: plain data. What is absent comes from the image's configuration. */
 export interface RunRequest {

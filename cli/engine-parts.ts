@@ -44,7 +44,7 @@ const BUNDLED_WORKER = new URL('./pack-worker.mjs', import.meta.url);
 
 async function makeStateFolder(root: HostPath): Promise<void> {
   try {
-    await mkdir(root, { recursive: true, mode: 0o711 });
+    await mkdir(root, { recursive: true, mode: 0o700 });
   } catch (cause) {
     throw new MachineError(
       'store-io',

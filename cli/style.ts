@@ -1,3 +1,5 @@
+import { type StepOutcome, unreachable } from '../core/index.ts';
+
 /** Colours as functions, so that "no colour" is just another style. */
 export interface Style {
   readonly bold: (text: string) => string;
@@ -37,4 +39,19 @@ export function styleFor(
 ): Style {
   const wanted = (env['NO_COLOR'] ?? '') === '' && env['TERM'] !== 'dumb';
   return stream.isTTY === true && wanted ? COLOR_STYLE : NO_STYLE;
+}
+
+/** The colour that an outcome's word has everywhere. */
+export function outcomeColor(outcome: StepOutcome, style: Style): (text: string) => string {
+  switch (outcome) {
+    case 'exact':
+    case 'observed':
+      return style.green;
+    case 'ran':
+      return style.yellow;
+    case 'failed':
+      return style.red;
+    default:
+      return unreachable(outcome);
+  }
 }

@@ -79,7 +79,7 @@ export function createBlobStore({ root }: { readonly root: HostPath }): BlobStor
 
 async function makeFolders(folders: readonly HostPath[]): Promise<void> {
   try {
-    for (const folder of folders) await mkdir(folder, { recursive: true });
+    for (const folder of folders) await mkdir(folder, { recursive: true, mode: 0o700 });
   } catch (error) {
     throw diskError(error, `making the blob store's folders`);
   }

@@ -1,32 +1,9 @@
-import { encodePath, type RootMount } from '../core/index.ts';
+import { encodePath, GrowingBuffer, type RootMount } from '../core/index.ts';
 
 /** Writes the fields that `runner/native/wire.h` reads: little endian, texts with their length before them. */
-export class WireWriter {
-  #buffer: Buffer;
-  #length = 0;
-
+export class WireWriter extends GrowingBuffer {
   constructor(capacity = 4096) {
-    this.#buffer = Buffer.allocUnsafe(capacity);
-  }
-
-  get length(): number {
-    return this.#length;
-  }
-
-  #room(size: number): number {
-    const at = this.#length;
-    if (at + size > this.#buffer.length) {
-      const larger = Buffer.allocUnsafe(Math.max(this.#buffer.length * 2, at + size));
-      this.#buffer.copy(larger, 0, 0, at);
-      this.#buffer = larger;
-    }
-    this.#length = at + size;
-    return at;
-  }
-
-  u8(value: number): void {
-    const at = this.#room(1);
-    this.#buffer.writeUInt8(value, at);
+    super(capacity);
   }
 
   /** One ASCII character, as the tags of records are. */
@@ -39,30 +16,24 @@ export class WireWriter {
   }
 
   u16(value: number): void {
-    const at = this.#room(2);
-    this.#buffer.writeUInt16LE(value, at);
+    const at = this.reserve(2);
+    this.buffer.writeUInt16LE(value, at);
   }
 
   u32(value: number): void {
-    const at = this.#room(4);
-    this.#buffer.writeUInt32LE(value, at);
+    const at = this.reserve(4);
+    this.buffer.writeUInt32LE(value, at);
   }
 
   /** A whole number within 2^53, negative ones in two's complement. */
   i64(value: number): void {
-    const at = this.#room(8);
-    this.#buffer.writeBigInt64LE(BigInt(value), at);
+    const at = this.reserve(8);
+    this.buffer.writeBigInt64LE(BigInt(value), at);
   }
 
   bytes(value: Uint8Array): void {
     this.u32(value.length);
     this.raw(value);
-  }
-
-  /** Bytes without their length. */
-  raw(value: Uint8Array): void {
-    const at = this.#room(value.length);
-    this.#buffer.set(value, at);
   }
 
   /** A path, link target or attribute name; escaped bytes (see `decodePath`) become themselves again. */
@@ -71,10 +42,10 @@ export class WireWriter {
       this.bytes(encodePath(value));
       return;
     }
-    const lengthAt = this.#room(4 + value.length * 3);
-    const size = this.#buffer.write(value, lengthAt + 4, 'utf8');
-    this.#buffer.writeUInt32LE(size, lengthAt);
-    this.#length = lengthAt + 4 + size;
+    const lengthAt = this.reserve(4 + value.length * 3);
+    const size = this.buffer.write(value, lengthAt + 4, 'utf8');
+    this.buffer.writeUInt32LE(size, lengthAt);
+    this.used = lengthAt + 4 + size;
   }
 
   texts(values: readonly string[]): void {
@@ -84,9 +55,9 @@ export class WireWriter {
 
   /** What was written since the last call; the writer starts anew and keeps nothing of it. */
   take(): Buffer {
-    const taken = this.#buffer.subarray(0, this.#length);
-    this.#buffer = Buffer.allocUnsafe(this.#buffer.length);
-    this.#length = 0;
+    const taken = this.buffer.subarray(0, this.used);
+    this.buffer = Buffer.allocUnsafe(this.buffer.length);
+    this.used = 0;
     return taken;
   }
 }

@@ -498,7 +498,6 @@ describe.skipIf(!isRoot)('apply on an overlay', () => {
     writeFileSync(join(lower, 'gone'), '');
     mkdirSync(join(lower, 'dir'));
     writeFileSync(join(lower, 'dir/old'), '');
-    const mounts = readFileSync('/proc/self/mounts', 'utf8');
     const overlay: RootMount = {
       type: 'overlay',
       lowers: [lower],
@@ -512,7 +511,7 @@ describe.skipIf(!isRoot)('apply on an overlay', () => {
         change.kind === 'set' ? change.entry.path : `${change.kind} ${change.path}`,
       ),
     ).toEqual(['', 'again', 'dir', 'opaque dir', 'dir/new', 'whiteout gone']);
-    expect(readFileSync('/proc/self/mounts', 'utf8')).toBe(mounts);
+    expect(readFileSync('/proc/self/mounts', 'utf8')).not.toContain(upper);
   });
 
   test('mounts more than 200 lower folders with long names', async () => {

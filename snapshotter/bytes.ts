@@ -1,28 +1,7 @@
+import { GrowingBuffer } from '../core/index.ts';
+
 /** Appends compact fields to a growing buffer; {@link ByteReader} reads them. */
-export class ByteWriter {
-  #buffer: Buffer;
-  #length = 0;
-
-  constructor(capacity: number) {
-    this.#buffer = Buffer.allocUnsafe(capacity);
-  }
-
-  #room(size: number): number {
-    const at = this.#length;
-    if (at + size > this.#buffer.length) {
-      const larger = Buffer.allocUnsafe(Math.max(this.#buffer.length * 2, at + size));
-      this.#buffer.copy(larger, 0, 0, at);
-      this.#buffer = larger;
-    }
-    this.#length = at + size;
-    return at;
-  }
-
-  u8(value: number): void {
-    const at = this.#room(1);
-    this.#buffer[at] = value;
-  }
-
+export class ByteWriter extends GrowingBuffer {
   /** A whole number of 0 to 2^53, seven bits a byte, lowest first (LEB128). */
   varint(value: number): void {
     while (value >= 0x80) {
@@ -33,13 +12,8 @@ export class ByteWriter {
   }
 
   f64(value: number): void {
-    const at = this.#room(8);
-    this.#buffer.writeDoubleLE(value, at);
-  }
-
-  raw(value: Uint8Array): void {
-    const at = this.#room(value.length);
-    this.#buffer.set(value, at);
+    const at = this.reserve(8);
+    this.buffer.writeDoubleLE(value, at);
   }
 
   bytes(value: Uint8Array): void {
@@ -48,7 +22,7 @@ export class ByteWriter {
   }
 
   take(): Buffer {
-    return this.#buffer.subarray(0, this.#length);
+    return this.buffer.subarray(0, this.used);
   }
 }
 

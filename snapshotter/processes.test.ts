@@ -59,7 +59,6 @@ describe.skipIf(!isRoot).each(['overlay', 'copy'] as const)(
     });
 
     test('kill -9 at any moment leaves sound diffs, no mounts, and nothing after a sweep', async () => {
-      const mounts = readFileSync('/proc/self/mounts', 'utf8');
       for (const killAfterMs of [0, 7, 23, 40, 61]) {
         const ending = await run(`child-${killAfterMs}`, 1000, killAfterMs);
         expect(ending.status).toBeNull();
@@ -79,7 +78,9 @@ describe.skipIf(!isRoot).each(['overlay', 'copy'] as const)(
         await snapshotter.remove((await snapshotter.diffs()).map((diff) => diff.diffId));
         expect(names('diffs/data')).toEqual([]);
       }
-      expect(readFileSync('/proc/self/mounts', 'utf8')).toBe(mounts);
+      // Only those of this store: other tests mount at the same time.
+      const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n');
+      expect(mounts.filter((line) => line.includes(rig.root))).toEqual([]);
     });
   },
 );

@@ -1,5 +1,4 @@
-import type { StepOutcome } from '../../core/index.ts';
-import type { Style } from '../style.ts';
+import { outcomeColor, type Style } from '../style.ts';
 import { formatSeconds, formatSize, safeLine } from './text.ts';
 import { type BuildView, type PhaseView, phaseTitle, type StepView } from './view.ts';
 
@@ -88,16 +87,4 @@ function runningRows(step: StepView, at: number, how: { style: Style; withLog: b
 
 function mark(word: string, color: (text: string) => string): string {
   return ` ${color(word)}${' '.repeat(Math.max(1, MARK - word.length))}`;
-}
-
-function outcomeColor(outcome: StepOutcome, style: Style): (text: string) => string {
-  switch (outcome) {
-    case 'exact':
-    case 'observed':
-      return style.green;
-    case 'ran':
-      return style.yellow;
-    case 'failed':
-      return style.red;
-  }
 }

@@ -1,7 +1,6 @@
 import type { BuildReport, StepReport } from '../../cache/index.ts';
-import { unreachable } from '../../core/index.ts';
 import { formatSeconds, safeLine } from '../progress/text.ts';
-import type { Style } from '../style.ts';
+import { outcomeColor, type Style } from '../style.ts';
 import { formatAge, formatTable } from './table.ts';
 
 /** `varve why`: for each step of a build what became of it, why, and how long it took. */
@@ -40,7 +39,7 @@ function stepTitle(step: StepReport): string {
 
 function stepLines(step: StepReport, number: number, how: { style: Style; width: number }): string[] {
   const { style, width } = how;
-  const word = colorOf(step.outcome, style)(step.outcome.padEnd(8));
+  const word = outcomeColor(step.outcome, style)(step.outcome.padEnd(8));
   const time = formatSeconds(step.ms).padStart(width);
   const line = `${String(number).padStart(3)}  ${word}  ${time}  ${stepTitle(step)}`;
   return [line, `${' '.repeat(17 + width)}${style.dim(safeLine(step.reason))}`];
@@ -48,20 +47,6 @@ function stepLines(step: StepReport, number: number, how: { style: Style; width:
 
 function shorten(text: string): string {
   return text.length <= 72 ? text : `${text.slice(0, 71)}…`;
-}
-
-function colorOf(outcome: StepReport['outcome'], style: Style): (text: string) => string {
-  switch (outcome) {
-    case 'exact':
-    case 'observed':
-      return style.green;
-    case 'ran':
-      return style.yellow;
-    case 'failed':
-      return style.red;
-    default:
-      return unreachable(outcome);
-  }
 }
 
 /** `varve why --list`: the builds that can be asked about. */
