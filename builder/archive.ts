@@ -78,7 +78,9 @@ export async function* archiveOps(
   if (folder !== '') yield { op: 'ensureDir', path: folder, attributes: { mode: 0o755, ...owner } };
   const inFolder = (path: ImagePath): ImagePath =>
     path === '' ? folder : folder === '' ? path : joinPath(folder, path);
-  for await (const op of unpackLayer(decompress(createReadStream(fsPath(archive))))) {
+  for await (const op of unpackLayer(decompress(createReadStream(fsPath(archive))), {
+    whiteouts: false,
+  })) {
     if (op.path === '') continue;
     if (op.op === 'hardlink') yield { ...op, path: inFolder(op.path), target: inFolder(op.target) };
     else yield { ...op, path: inFolder(op.path) };

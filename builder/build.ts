@@ -169,7 +169,7 @@ class BuildRun {
         cleanup.defer(() => rm(folder, { recursive: true, force: true }));
         const tar = decompress(createReadStream(context.path));
         const root = { type: 'directory', path: folder, readonly: false } as const;
-        await this.#parts.treeOps.apply(root, unpackLayer(tar), this.#options.signal);
+        await this.#parts.treeOps.apply(root, unpackLayer(tar, { whiteouts: false }), this.#options.signal);
         return folder;
       }
       default:

@@ -6,7 +6,6 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { MachineError, UsageError } from '../core/index.ts';
-import { eraseCredentials, storeCredentials } from './credentials.ts';
 import { renderBuildFailure, renderError } from './render-failure.ts';
 import { writeAtomically } from './result-files.ts';
 import { readStdin } from './stdin-content.ts';
@@ -99,50 +98,6 @@ describe('writeAtomically', () => {
     await expect(writeAtomically(file, 'x', 'the image ID file')).rejects.toThrow(
       `cannot write the image ID file ${file}: ENOENT`,
     );
-  });
-});
-
-describe('credentials', () => {
-  const me = { username: 'me', password: 'secret' };
-
-  test('keeps what else config.json holds, and Docker Hub under its old name', async () => {
-    const file = join(folder, 'config.json');
-    await writeFile(file, '{"auths":{"r.example":{"auth":"eA=="}},"psFormat":"x"}');
-    expect(await storeCredentials(folder, 'docker.io', me)).toBe(file);
-    expect(JSON.parse(await readFile(file, 'utf8'))).toEqual({
-      auths: { 'r.example': { auth: 'eA==' }, 'https://index.docker.io/v1/': { auth: 'bWU6c2VjcmV0' } },
-      psFormat: 'x',
-    });
-  });
-
-  test('gives them to the credential helper, and never writes them then', async () => {
-    const helper = join(folder, 'docker-credential-varvetest');
-    await writeFile(helper, `#!/bin/sh\necho "$1" >>${folder}/calls\ncat >>${folder}/calls\n`, {
-      mode: 0o755,
-    });
-    await writeFile(join(folder, 'config.json'), '{"credsStore":"varvetest"}');
-    const path = process.env['PATH'];
-    process.env['PATH'] = `${folder}:${path}`;
-    try {
-      expect(await storeCredentials(folder, 'r.example', me)).toBe('varvetest');
-      expect(await eraseCredentials(folder, 'r.example')).toBe(true);
-    } finally {
-      process.env['PATH'] = path;
-    }
-    expect(await readFile(join(folder, 'calls'), 'utf8')).toBe(
-      'store\n{"ServerURL":"r.example","Username":"me","Secret":"secret"}erase\nr.example',
-    );
-    expect(await readFile(join(folder, 'config.json'), 'utf8')).toBe('{"credsStore":"varvetest"}');
-  });
-
-  test('a helper that is not there, and a config.json that is no JSON, are told', async () => {
-    await writeFile(join(folder, 'config.json'), '{"credHelpers":{"r.example":"does-not-exist"}}');
-    await expect(storeCredentials(folder, 'r.example', me)).rejects.toThrow(
-      'docker-credential-does-not-exist',
-    );
-    await writeFile(join(folder, 'config.json'), '{');
-    await expect(storeCredentials(folder, 'r.example', me)).rejects.toThrow('cannot read');
-    expect(await readFile(join(folder, 'config.json'), 'utf8')).toBe('{');
   });
 });
 

@@ -132,11 +132,15 @@ export interface UnpackLimits {
   readonly maxHeaderBytes: number;
 }
 
+export interface UnpackOptions {
+  readonly limits?: UnpackLimits;
+  /** False: the tar is no layer, and names that begin with `.wh.` remove nothing. */
+  readonly whiteouts?: boolean;
+  readonly signal?: AbortSignal;
+}
+
 /** Turns a layer's tar into operations on a tree; see `TreeOps.apply`. */
-export type UnpackLayer = (
-  tar: AsyncIterable<Uint8Array>,
-  options?: { readonly limits?: UnpackLimits; readonly signal?: AbortSignal },
-) => AsyncIterable<TreeOp>;
+export type UnpackLayer = (tar: AsyncIterable<Uint8Array>, options?: UnpackOptions) => AsyncIterable<TreeOp>;
 
 export interface ResolvedImage {
   readonly reference: Reference;

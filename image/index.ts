@@ -30,6 +30,7 @@ export { encodeManifest, type ManifestParts, parseConfig, parseManifest } from '
 export { type PackLayerOptions, packLayer } from './pack-layer.ts';
 export { formatPlatform, normalizePlatform, platformRank, selectManifest } from './platform.ts';
 export {
+  type CredentialPlace,
   type CredentialStore,
   type CredentialStoreOptions,
   type Credentials,

@@ -7,7 +7,7 @@ import {
   unreachable,
 } from '../core/index.ts';
 import { refused } from './byte-source.ts';
-import type { UnpackLimits } from './contract.ts';
+import type { UnpackLimits, UnpackOptions } from './contract.ts';
 import { readTar, type TarEntry } from './tar-reader.ts';
 
 /**
@@ -39,13 +39,19 @@ const OPAQUE_NAME = '.wh..wh..opq';
  */
 export async function* unpackLayer(
   tar: AsyncIterable<Uint8Array>,
-  options: { readonly limits?: UnpackLimits; readonly signal?: AbortSignal } = {},
+  options: UnpackOptions = {},
 ): AsyncGenerator<TreeOp> {
   for await (const entry of readTar(tar, options.limits ?? DEFAULT_UNPACK_LIMITS)) {
     options.signal?.throwIfAborted();
-    const op = operationOf(entry);
+    const op = options.whiteouts === false ? plainOperation(entry) : operationOf(entry);
     if (op !== undefined) yield op;
   }
+}
+
+/** An entry of an ordinary archive: a name that begins with `.wh.` is a name like any other. */
+function plainOperation(entry: TarEntry): TreeOp {
+  const parts = nameParts(entry.name);
+  return parts.length === 0 ? rootOperation(entry) : makeOperation(entry, toPath(parts));
 }
 
 function operationOf(entry: TarEntry): TreeOp | undefined {

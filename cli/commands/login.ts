@@ -1,7 +1,7 @@
-import { UsageError } from '../../core/index.ts';
+import { type HostPath, UsageError } from '../../core/index.ts';
+import type { CredentialStore } from '../../image/index.ts';
 import { defineSpec } from '../argv/spec.ts';
 import { type CommandContext, defineCommand } from '../command.ts';
-import { eraseCredentials, storeCredentials } from '../credentials.ts';
 import { ask } from '../prompt.ts';
 
 export const login = defineCommand(
@@ -35,9 +35,10 @@ export const login = defineCommand(
       await using engine = await context.openEngine();
       await engine.checkLogin(host, { username, password }, interrupt.signal);
     }
-    const place = await storeCredentials(await context.dockerConfigFolder(), host, { username, password });
-    if (place.startsWith('/')) {
-      streams.stderr.write(`WARNING! Your credentials are stored unencrypted in '${place}'.\n`);
+    const place = await (await credentialStore(context)).store(host, { kind: 'basic', username, password });
+    if (place.kind === 'file') {
+      streams.stderr.write(`WARNING! Your credentials are stored unencrypted in '${place.path}'.
+`);
     }
     streams.stdout.write('Login Succeeded\n');
     return 0;
@@ -55,12 +56,19 @@ export const logout = defineCommand(
   }),
   async ({ positionals }, context) => {
     const host = hostOf(positionals[0]);
-    const had = await eraseCredentials(await context.dockerConfigFolder(), host);
+    const had = await (await credentialStore(context)).erase(host);
     const { stdout } = context.streams;
     stdout.write(had ? `Removing login credentials for ${host}\n` : `Not logged in to ${host}\n`);
     return 0;
   },
 );
+
+/** Where Docker keeps credentials. Loaded only by the commands that change them. */
+async function credentialStore(context: CommandContext): Promise<CredentialStore> {
+  const { createCredentialStore } = await import('../../image/index.ts');
+  const configDir = (await context.dockerConfigFolder()) as HostPath;
+  return createCredentialStore({ configDir, env: context.env });
+}
 
 /** `registry.example.com:5000` of that, or of `https://registry.example.com:5000/v2/`. */
 function hostOf(server: string | undefined): string {

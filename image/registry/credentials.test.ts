@@ -1,4 +1,4 @@
-import { chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, lstatSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { HostPath } from '../../core/index.ts';
@@ -40,7 +40,8 @@ esac
 describe('createCredentialStore', () => {
   it('store, get and erase keep the rest of the file, with mode 0600', async () => {
     write({ detachKeys: 'ctrl-x', auths: { 'other.io': { auth: 'YTpi' } } });
-    await store.store('reg.io:5000', BASIC);
+    const file = join(configDir, 'config.json');
+    expect(await store.store('reg.io:5000', BASIC)).toEqual({ kind: 'file', path: file });
     expect(await store.get('reg.io:5000')).toEqual(BASIC);
     expect(await store.get('reg.io')).toBeUndefined();
     expect(statSync(join(configDir, 'config.json')).mode & 0o777).toBe(0o600);
@@ -48,6 +49,15 @@ describe('createCredentialStore', () => {
     expect(await store.erase('reg.io:5000')).toBe(true);
     expect(await store.erase('reg.io:5000')).toBe(false);
     expect(config().auths).toEqual({ 'other.io': { auth: 'YTpi' } });
+  });
+
+  it('keeps a config.json that is a symlink, and changes what it points at', async () => {
+    const real = join(configDir, 'real.json');
+    writeFileSync(real, '{"psFormat":"x"}');
+    symlinkSync('real.json', join(configDir, 'config.json'));
+    await store.store('reg.io', BASIC);
+    expect(lstatSync(join(configDir, 'config.json')).isSymbolicLink()).toBe(true);
+    expect(JSON.parse(readFileSync(real, 'utf8'))).toMatchObject({ psFormat: 'x', auths: { 'reg.io': {} } });
   });
 
   it("uses Docker Hub's old key", async () => {
@@ -83,7 +93,7 @@ describe('createCredentialStore', () => {
     installHelper('test');
     write(value);
     expect(await store.get('reg.io')).toBeUndefined();
-    await store.store('reg.io', BASIC);
+    expect(await store.store('reg.io', BASIC)).toEqual({ kind: 'helper', name: 'test' });
     expect(await store.get('reg.io')).toEqual(BASIC);
     expect(JSON.stringify(config())).not.toContain('auth":');
     expect(JSON.parse(readFileSync(join(configDir, 'kept'), 'utf8')).ServerURL).toBe('reg.io');

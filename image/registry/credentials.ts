@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { readFile, realpath } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import { errnoOf, type HostPath, joinHost, MachineError } from '../../core/index.ts';
 import { diskError, writeWhole } from '../durable.ts';
@@ -15,10 +15,19 @@ export type Credentials =
 /** Passwords for registries in Docker's `config.json` and the helper programs that it names. */
 export interface CredentialStore {
   get(host: string): Promise<Credentials | undefined>;
-  store(host: string, credentials: Extract<Credentials, { kind: 'basic' | 'identity' }>): Promise<void>;
+  /** Tells where they are now. */
+  store(
+    host: string,
+    credentials: Extract<Credentials, { kind: 'basic' | 'identity' }>,
+  ): Promise<CredentialPlace>;
   /** False where there were none. */
   erase(host: string): Promise<boolean>;
 }
+
+/** A helper program keeps secrets in its own way; the file has them in plain text. */
+export type CredentialPlace =
+  | { readonly kind: 'helper'; readonly name: string }
+  | { readonly kind: 'file'; readonly path: HostPath };
 
 export interface CredentialStoreOptions {
   /** `$DOCKER_CONFIG`, or `~/.docker`. */
@@ -34,8 +43,8 @@ const HELPER = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;
 /** As the Docker CLI has it: `credHelpers[host]` before `credsStore` before `auths`; other fields of the file are kept. */
 export function createCredentialStore(options: CredentialStoreOptions): CredentialStore {
   const file = joinHost(options.configDir, 'config.json');
-  const save = (config: JsonObject): Promise<void> =>
-    writeWhole(file, `${JSON.stringify(config, null, '\t')}\n`, 0o600);
+  const save = async (config: JsonObject): Promise<void> =>
+    writeWhole(await realFile(file), `${JSON.stringify(config, null, '\t')}\n`, 0o600);
 
   async function get(host: string): Promise<Credentials | undefined> {
     const config = await readConfig(file);
@@ -47,7 +56,7 @@ export function createCredentialStore(options: CredentialStoreOptions): Credenti
   async function store(
     host: string,
     credentials: Extract<Credentials, { kind: 'basic' | 'identity' }>,
-  ): Promise<void> {
+  ): Promise<CredentialPlace> {
     const config = await readConfig(file);
     const helper = helperFor(host, config);
     const [username, secret] =
@@ -60,6 +69,7 @@ export function createCredentialStore(options: CredentialStoreOptions): Credenti
     }
     const entry = helper === undefined ? authEntry(credentials) : {};
     await save({ ...config, auths: { ...authsOf(config), [keyOf(host)]: entry } });
+    return helper === undefined ? { kind: 'file', path: file } : { kind: 'helper', name: helper };
   }
 
   async function erase(host: string): Promise<boolean> {
@@ -77,6 +87,16 @@ export function createCredentialStore(options: CredentialStoreOptions): Credenti
   }
 
   return { get, store, erase };
+}
+
+/** A file that is a symlink stays one: what it points at is replaced. */
+async function realFile(file: HostPath): Promise<HostPath> {
+  try {
+    return (await realpath(file)) as HostPath;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return file;
+    throw diskError(error, `looking at ${file}`);
+  }
 }
 
 async function readConfig(file: HostPath): Promise<JsonObject> {

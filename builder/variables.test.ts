@@ -1,0 +1,42 @@
+import { describe, expect, test } from 'vitest';
+import { formatEnvironment, parsePlatform, platformArgs, readEnvironment } from './variables.ts';
+
+describe('parsePlatform', () => {
+  test.each([
+    ['linux/amd64', { os: 'linux', architecture: 'amd64' }],
+    ['linux/arm/v7', { os: 'linux', architecture: 'arm', variant: 'v7' }],
+    ['linux/amd64/', { os: 'linux', architecture: 'amd64' }],
+    ['linux', undefined],
+    ['linux/', undefined],
+    ['/amd64', undefined],
+    ['a/b/c/d', undefined],
+    ['', undefined],
+  ])('%j', (text, platform) => expect(parsePlatform(text)).toEqual(platform));
+});
+
+test('platformArgs names both platforms whole and in parts', () => {
+  const args = platformArgs(
+    { os: 'linux', architecture: 'amd64' },
+    { os: 'linux', architecture: 'arm', variant: 'v7' },
+  );
+  expect(Object.fromEntries(args)).toEqual({
+    BUILDPLATFORM: 'linux/amd64',
+    BUILDOS: 'linux',
+    BUILDARCH: 'amd64',
+    BUILDVARIANT: '',
+    TARGETPLATFORM: 'linux/arm/v7',
+    TARGETOS: 'linux',
+    TARGETARCH: 'arm',
+    TARGETVARIANT: 'v7',
+  });
+});
+
+test('readEnvironment splits at the first equals sign, keeps the order, and lets the last one win', () => {
+  const environment = readEnvironment(['A=1', 'B=x=y', 'C=', 'A=2', 'none', '=nameless']);
+  expect([...environment]).toEqual([
+    ['A', '2'],
+    ['B', 'x=y'],
+    ['C', ''],
+  ]);
+  expect(formatEnvironment(environment)).toEqual(['A=2', 'B=x=y', 'C=']);
+});
