@@ -1,5 +1,4 @@
-import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
-import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import type { AgentOptions, IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { pipeline, Readable } from 'node:stream';
 
@@ -47,16 +46,14 @@ const DEFAULT_CONNECT_MS = 15_000;
 export function createTransport(settings: TransportOptions = {}): Transport {
   const { stallMs = DEFAULT_STALL_MS, connectMs = DEFAULT_CONNECT_MS, proxyEnv } = settings;
   const options = { keepAlive: true, ...(proxyEnv === undefined ? {} : { proxyEnv: { ...proxyEnv } }) };
-  const plain = new HttpAgent(options);
-  const secure = new HttpsAgent(options);
-  const unverified = new HttpsAgent({ ...options, rejectUnauthorized: false });
+  let clients: ReturnType<typeof createClients> | undefined;
 
   return (request) =>
     new Promise((resolve, reject) => {
       const { url, method, headers, body, insecure, signal } = request;
       const isPlain = url.protocol === 'http:';
-      const agent = isPlain ? plain : insecure ? unverified : secure;
-      const send = isPlain ? httpRequest : httpsRequest;
+      clients ??= createClients(options);
+      const { agent, send } = isPlain ? clients.plain : insecure ? clients.unverified : clients.secure;
       const outgoing = send(url, { method, headers, agent, ...(signal === undefined ? {} : { signal }) });
       outgoing.setTimeout(stallMs, () => {
         outgoing.destroy(new ConnectionError(`${url.host} was silent for ${stallMs / 1000} s`));
@@ -74,6 +71,18 @@ export function createTransport(settings: TransportOptions = {}): Transport {
         });
       }
     });
+}
+
+/** Node's HTTP modules take longer to load than most builds that need no registry. */
+function createClients(options: AgentOptions) {
+  const http = process.getBuiltinModule('node:http');
+  const https = process.getBuiltinModule('node:https');
+  const unverified = new https.Agent({ ...options, rejectUnauthorized: false });
+  return {
+    plain: { agent: new http.Agent(options), send: http.request },
+    secure: { agent: new https.Agent(options), send: https.request },
+    unverified: { agent: unverified, send: https.request },
+  };
 }
 
 function limitConnecting(socket: Socket, ready: 'connect' | 'secureConnect', ms: number): void {
