@@ -12,21 +12,21 @@ const env = { HOME: '/root', SET: 'from env', EMPTY: '' };
 
 function build(argv: readonly string[], stdin?: StdinContent) {
   const { flags, positionals } = parseCommand(BUILD_SPEC, argv);
-  const around = { cwd: '/work', env, id: 'b1', parallelism: 2, ...(stdin === undefined ? {} : { stdin }) };
+  const around = { cwd: '/src', env, id: 'b1', parallelism: 2, ...(stdin === undefined ? {} : { stdin }) };
   return toBuildRequest({ flags, context: positionals[0] ?? '' }, around);
 }
 
 function run(argv: readonly string[], envFiles: readonly string[] = []) {
   const { flags, positionals } = parseCommand(RUN_SPEC, argv);
   const [image = '', ...command] = positionals;
-  return toRunRequest({ flags, image, command }, { cwd: '/work', env, envFiles });
+  return toRunRequest({ flags, image, command }, { cwd: '/src', env, envFiles });
 }
 
 describe('toBuildRequest', () => {
   test('without flags: the folder, its Dockerfile, the local store', () => {
     expect(build(['.'])).toEqual({
       id: 'b1',
-      context: { kind: 'directory', path: '/work' },
+      context: { kind: 'directory', path: '/src' },
       dockerfile: { kind: 'file', path: 'Dockerfile' },
       buildArgs: {},
       labels: {},
@@ -57,7 +57,7 @@ describe('toBuildRequest', () => {
   test('SOURCE_DATE_EPOCH of the environment counts as a build argument, behind one that is given', () => {
     const request = (argv: readonly string[]) => {
       const { flags, positionals } = parseCommand(BUILD_SPEC, argv);
-      const around = { cwd: '/work', env: { SOURCE_DATE_EPOCH: '1' }, id: 'b1', parallelism: 2 };
+      const around = { cwd: '/src', env: { SOURCE_DATE_EPOCH: '1' }, id: 'b1', parallelism: 2 };
       return toBuildRequest({ flags, context: positionals[0] ?? '' }, around);
     };
     expect(request(['.']).buildArgs).toEqual({ SOURCE_DATE_EPOCH: '1' });
@@ -81,8 +81,8 @@ describe('toBuildRequest', () => {
 
   test('-f is taken from the working folder', () => {
     expect(build(['-f', 'docker/Dockerfile.dev', 'app'])).toMatchObject({
-      context: { path: '/work/app' },
-      dockerfile: { kind: 'file', path: '/work/docker/Dockerfile.dev' },
+      context: { path: '/src/app' },
+      dockerfile: { kind: 'file', path: '/src/docker/Dockerfile.dev' },
     });
   });
 
@@ -105,7 +105,7 @@ describe('toBuildRequest', () => {
   test('--push, --load and --output add up', () => {
     expect(build(['--push', '-t', 'a', '.']).outputs).toEqual([{ type: 'image', push: true }]);
     expect(build(['-o', 'out', '--load', '.']).outputs).toEqual([
-      { type: 'local', dest: '/work/out' },
+      { type: 'local', dest: '/src/out' },
       { type: 'image', push: false },
     ]);
     expect(build(['-o', 'type=cacheonly', '.']).outputs).toEqual([]);
@@ -197,7 +197,7 @@ describe('toRunRequest', () => {
       ...['--pids-limit', '10', '--add-host', 'a:1.2.3.4', '--add-host', 'b=::1', 'i'],
     ]);
     expect(request.mounts).toEqual([
-      { type: 'bind', source: '/work/data', target: 'data', readonly: true },
+      { type: 'bind', source: '/src/data', target: 'data', readonly: true },
       { type: 'bind', source: '/a', target: 'b', readonly: false },
       { type: 'tmpfs', target: 'tmp', sizeBytes: 2 ** 20, mode: 0o1777 },
     ]);
