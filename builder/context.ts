@@ -4,10 +4,11 @@ import {
   comparePaths,
   type Digest,
   decodePath,
+  deviceOf,
   type Entry,
   encodePath,
   errnoOf,
-  type FileType,
+  fileTypeOf,
   fsPath,
   type HostPath,
   type ImagePath,
@@ -16,6 +17,7 @@ import {
   MachineError,
   parentPath,
   type Tree,
+  timeOf,
 } from '../core/index.ts';
 import type { IgnoreRules } from './ignore.ts';
 
@@ -27,8 +29,6 @@ export interface ContextOptions {
   readonly ignore: IgnoreRules;
   readonly digestFile: DigestFile;
 }
-
-const BILLION = 1_000_000_000n;
 
 /**
  * A build context in a folder, less what its `.dockerignore` leaves out. Owners read as 0:0 and extended attributes as none,
@@ -150,7 +150,7 @@ export class ContextTree implements Tree {
       throw readFailure(path, error);
     }
     this.#stats.set(path, stat);
-    const type = typeOf(stat);
+    const type = fileTypeOf(stat);
     return {
       path,
       type,
@@ -158,10 +158,7 @@ export class ContextTree implements Tree {
       uid: 0,
       gid: 0,
       size: type === 'file' ? Number(stat.size) : 0,
-      mtime: {
-        sec: Number(floorDivide(stat.mtimeNs)),
-        nsec: Number(stat.mtimeNs - floorDivide(stat.mtimeNs) * BILLION),
-      },
+      mtime: timeOf(stat.mtimeNs),
       ...(linkTarget === undefined ? {} : { linkTarget }),
       ...(type === 'char' || type === 'block' ? { device: deviceOf(stat.rdev) } : {}),
     };
@@ -174,27 +171,6 @@ export class ContextTree implements Tree {
   #host(path: ImagePath): HostPath {
     return joinHost(this.#options.folder, path);
   }
-}
-
-function floorDivide(nanoseconds: bigint): bigint {
-  const quotient = nanoseconds / BILLION;
-  return nanoseconds < 0n && quotient * BILLION !== nanoseconds ? quotient - 1n : quotient;
-}
-
-function typeOf(stat: BigIntStats): FileType {
-  if (stat.isFile()) return 'file';
-  if (stat.isDirectory()) return 'dir';
-  if (stat.isSymbolicLink()) return 'symlink';
-  if (stat.isCharacterDevice()) return 'char';
-  if (stat.isBlockDevice()) return 'block';
-  return stat.isFIFO() ? 'fifo' : 'socket';
-}
-
-/** Splits a device number as glibc's gnu_dev_major and gnu_dev_minor do (makedev(3)). */
-function deviceOf(rdev: bigint): { readonly major: number; readonly minor: number } {
-  const major = ((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & 0xfffff000n);
-  const minor = (rdev & 0xffn) | ((rdev >> 12n) & 0xffffff00n);
-  return { major: Number(major), minor: Number(minor) };
 }
 
 function readFailure(path: ImagePath, error: unknown): unknown {

@@ -26,7 +26,13 @@ import {
   createRegistry,
   packLayer,
 } from '../image/index.ts';
-import { createRunner, createTreeOps } from '../runner/index.ts';
+import {
+  createPortableTreeOps,
+  createRunner,
+  createTreeOps,
+  hasNativeProgram,
+  requireSandbox,
+} from '../runner/index.ts';
 import { chooseDriver, createSnapshotter } from '../snapshotter/index.ts';
 import type { EngineOptions } from './engine-contract.ts';
 import { readVersion } from './version.ts';
@@ -68,12 +74,13 @@ export async function openParts(
   const session = `${process.pid}-${randomBytes(6).toString('hex')}`;
   const cache = openStepCache({ root, clock: now, session, onWarning: warn });
   cleanup.defer(() => cache.close());
-  const native = env['VARVE_NATIVE'];
-  const treeOps = createTreeOps(native === undefined ? {} : { nativeProgram: native });
+  const programs = programsOf(env);
+  const hasNative = hasNativeProgram(programs.nativeProgram);
+  const treeOps = hasNative ? createTreeOps(programs) : createPortableTreeOps();
   const temporary = joinHost(root, 'tmp', session);
   await mkdir(temporary, { recursive: true, mode: 0o700 });
   cleanup.defer(() => rm(temporary, { recursive: true, force: true }));
-  const snapshotter = await openSnapshotter({ root, session, treeOps, env, clock: now });
+  const snapshotter = await openSnapshotter({ root, session, treeOps, env, hasNative, clock: now });
   cleanup.defer(() => snapshotter.close());
   const blobs = createBlobStore({ root });
   await sweep(root, { snapshotter, cache, blobs });
@@ -87,12 +94,7 @@ export async function openParts(
     proxyEnv: env,
     userAgent: `varve/${readVersion()}`,
   });
-  const searchPath = env['PATH']?.split(':').filter((folder) => folder.startsWith('/'));
-  const runner = createRunner({
-    ...(searchPath === undefined ? {} : { searchPath }),
-    tempFolder: temporary,
-    ...(native === undefined ? {} : { nativeProgram: native }),
-  });
+  const runner = createRunner({ ...programs, tempFolder: temporary });
   return {
     root,
     snapshotter,
@@ -113,14 +115,39 @@ export async function openParts(
   };
 }
 
+/** Where programs are looked for. */
+function programsOf(env: EngineOptions['env']) {
+  const native = env['VARVE_NATIVE'];
+  const searchPath = env['PATH']?.split(':').filter((folder) => folder.startsWith('/'));
+  return {
+    ...(native === undefined ? {} : { nativeProgram: native }),
+    ...(searchPath === undefined ? {} : { searchPath }),
+  };
+}
+
+/**
+ * Makes sure, before any work, that this machine can do what builds and containers need, and says what it lacks.
+ * @throws MachineError `no-sandbox`
+ */
+export function checkPrograms(env: EngineOptions['env']): void {
+  const programs = programsOf(env);
+  if (hasNativeProgram(programs.nativeProgram)) return;
+  requireSandbox(programs);
+  warn(
+    'the native program is missing (install gcc and libc6-dev, then npm rebuild): trees of files are copied instead of mounted, and runc or crun runs the commands',
+  );
+}
+
 async function openSnapshotter(options: {
   readonly root: HostPath;
   readonly session: string;
   readonly treeOps: TreeOps;
   readonly env: EngineOptions['env'];
+  /** Without it only copies can be made, whatever was found out about overlays before. */
+  readonly hasNative: boolean;
   readonly clock: () => number;
 }): Promise<Snapshotter> {
-  const { root, session, treeOps, env, clock } = options;
+  const { root, session, treeOps, env, hasNative, clock } = options;
   const userXattrs = process.getuid?.() !== 0;
   const wanted = env['VARVE_SNAPSHOTTER'];
   if (wanted !== undefined && wanted !== 'overlay' && wanted !== 'copy') {
@@ -129,7 +156,7 @@ async function openSnapshotter(options: {
       'Set it to overlay or copy, or leave it unset.',
     );
   }
-  const driver = wanted ?? (await chooseDriver({ root, tree: treeOps, userXattrs }));
+  const driver = hasNative ? (wanted ?? (await chooseDriver({ root, tree: treeOps, userXattrs }))) : 'copy';
   return createSnapshotter({
     root,
     session,

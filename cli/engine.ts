@@ -17,7 +17,7 @@ import type {
   TransferOptions,
 } from './engine-contract.ts';
 import { EngineImages } from './engine-images.ts';
-import { type EngineParts, openParts } from './engine-parts.ts';
+import { checkPrograms, type EngineParts, openParts } from './engine-parts.ts';
 
 /** Composes the rooms into the one object that the commands use. */
 export const openEngine: OpenEngine = async (options) => {
@@ -37,16 +37,18 @@ class ComposedEngine implements Engine {
   readonly #cleanup: AsyncDisposableStack;
   readonly #images: EngineImages;
   readonly #cache: EngineCache;
+  readonly #env: EngineOptions['env'];
 
   constructor(parts: EngineParts, options: EngineOptions, cleanup: AsyncDisposableStack) {
     this.#parts = parts;
     this.#cleanup = cleanup;
+    this.#env = options.env;
     this.#images = new EngineImages(parts);
     this.#cache = new EngineCache(parts, options.config.cache.maxBytes);
   }
 
   async build(request: BuildRequest, options: BuildCallOptions) {
-    this.#requireRoot('building');
+    this.#checkMachine('building');
     const result = await build(this.#parts, request, options);
     if (result.ok && result.value.steps.some((step) => step.outcome === 'ran'))
       await this.#cache.keepLimit(options.signal);
@@ -58,7 +60,7 @@ class ComposedEngine implements Engine {
     io: SandboxIo,
     { signal, onProgress }: TransferOptions,
   ): Promise<SandboxProcess> {
-    this.#requireRoot('running a container');
+    this.#checkMachine('running a container');
     const image = await this.#images.forRun(request, {
       signal,
       ...(onProgress === undefined ? {} : { onProgress }),
@@ -82,7 +84,7 @@ class ComposedEngine implements Engine {
     return removed;
   };
   pull: Engine['pull'] = async (reference, options) => {
-    this.#requireRoot('unpacking an image');
+    this.#checkMachine('unpacking an image');
     return this.#images.pull(reference, options);
   };
   push: Engine['push'] = (reference, options) => this.#images.push(reference, options);
@@ -92,9 +94,12 @@ class ComposedEngine implements Engine {
     this.#parts.registry.ping(host, { kind: 'basic', ...credentials }, signal);
 
   /** Owners of files and sandboxes can be made by root alone, until varve does so in user namespaces. */
-  #requireRoot(what: string): void {
+  #checkMachine(what: string): void {
     const { uid } = this.#parts.owner;
-    if (uid === 0) return;
+    if (uid === 0) {
+      checkPrograms(this.#env);
+      return;
+    }
     throw new MachineError(
       'not-root',
       `${what} needs root: this is user ${uid}, who can make neither other owners' files nor sandboxes`,

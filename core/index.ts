@@ -12,4 +12,5 @@ export * from './reference.ts';
 export * from './result.ts';
 export * from './sandbox.ts';
 export * from './snapshot.ts';
+export * from './stat.ts';
 export * from './tree.ts';

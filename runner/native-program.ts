@@ -27,6 +27,17 @@ export function locateNative(override?: string): string {
   );
 }
 
+/** Is the native program there? `override` as for {@link locateNative}. */
+export function hasNativeProgram(override?: string): boolean {
+  try {
+    locateNative(override);
+    return true;
+  } catch (error) {
+    if (error instanceof MachineError) return false;
+    throw error;
+  }
+}
+
 /** Thrown into a feed when the program no longer takes orders: its own report tells why. */
 class OrdersRefused extends Error {}
 

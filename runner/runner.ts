@@ -50,6 +50,11 @@ export function createRunner(options: RunnerOptions): Runner {
   };
 }
 
+/** @throws MachineError `no-sandbox` where nothing on this machine can make a sandbox. */
+export function requireSandbox(options: Pick<RunnerOptions, 'nativeProgram' | 'searchPath'>): void {
+  findEngine(options);
+}
+
 type Engine =
   | { readonly kind: 'native'; readonly program: string }
   | { readonly kind: 'oci'; readonly runtime: string };
@@ -59,7 +64,7 @@ const OCI_RUNTIMES = ['runc', 'crun'] as const;
 const USUAL_PATH = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'] as const;
 
 /** @throws MachineError `no-sandbox` where neither the native program nor a runtime is installed. */
-function findEngine(options: RunnerOptions): Engine {
+function findEngine(options: Pick<RunnerOptions, 'nativeProgram' | 'searchPath'>): Engine {
   try {
     return { kind: 'native', program: locateNative(options.nativeProgram) };
   } catch (cause) {
