@@ -233,17 +233,25 @@ function judge(complaint: string, runtime: string): SandboxOutcome {
 
 /** For each place that the runtime may make for a mount: a call that takes it out of the writable layer again. */
 function stubCandidates({ spec, mounts }: OciRequest): readonly (() => void)[] {
-  const { root } = spec;
-  if (root.type !== 'overlay' || root.writable === undefined) return [];
-  const { upper } = root.writable;
+  const folders = layersOf(spec.root);
+  if (folders === undefined) return [];
+  const { upper, lowers } = folders;
   const targets = ['proc', 'sys', 'dev', ...mounts.map((mount) => mount.target as string)];
   const withParents = targets.flatMap((target) =>
     target.split('/').map((_part, index, parts) => parts.slice(0, parts.length - index).join('/')),
   );
   const absent = [...new Set(withParents)].filter((path) =>
-    [upper, ...root.lowers].every((folder) => statusOf(join(folder, path)) === undefined),
+    [upper, ...lowers].every((folder) => statusOf(join(folder, path)) === undefined),
   );
   return absent.toSorted((a, b) => b.length - a.length).map((path) => () => removeStub(join(upper, path)));
+}
+
+/** Where a writable root keeps what is new, and the folders below; undefined for a root that is only read. */
+function layersOf(
+  root: RootMount,
+): { readonly upper: string; readonly lowers: readonly string[] } | undefined {
+  if (root.type === 'directory') return root.readonly ? undefined : { upper: root.path, lowers: [] };
+  return root.writable === undefined ? undefined : { upper: root.writable.upper, lowers: root.lowers };
 }
 
 function statusOf(path: string) {
