@@ -30,6 +30,7 @@ import {
   createPortableTreeOps,
   createRunner,
   createTreeOps,
+  GET_NATIVE,
   hasNativeProgram,
   requireSandbox,
 } from '../runner/index.ts';
@@ -134,7 +135,7 @@ export function checkPrograms(env: EngineOptions['env']): void {
   if (hasNativeProgram(programs.nativeProgram)) return;
   requireSandbox(programs);
   warn(
-    'the native program is missing (install gcc and libc6-dev, then npm rebuild): trees of files are copied instead of mounted, and runc or crun runs the commands',
+    `the native program is missing: trees of files are copied instead of mounted, and runc or crun runs the commands; ${GET_NATIVE}`,
   );
 }
 

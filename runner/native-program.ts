@@ -8,6 +8,10 @@ import { WireReader } from './native-wire.ts';
 /** Where the native program lies, seen from this file in the sources and in the bundle. */
 const PLACES = ['../dist/native/', './native/'].map((folder) => `${folder}varve-native-${process.arch}`);
 
+/** What to do where the program is missing. */
+export const GET_NATIVE =
+  'install gcc and libc6-dev, then run npm rebuild varve (in a checkout: npm run build)';
+
 /**
  * Path of the native program.
  *
@@ -23,7 +27,7 @@ export function locateNative(override?: string): string {
   throw new MachineError(
     'native-missing',
     `varve's native program is missing (looked for ${candidates.join(' and ')})`,
-    { hint: 'install gcc and libc6-dev, then npm rebuild' },
+    { hint: GET_NATIVE },
   );
 }
 

@@ -23,6 +23,7 @@ import {
   type SandboxSpec,
 } from '../core/index.ts';
 import { capabilitiesOf } from './docker-defaults.ts';
+import { GET_NATIVE } from './native-program.ts';
 import { toOciConfig } from './oci-config.ts';
 
 /** A sandbox made by an OCI runtime, for machines on which the native program could not be compiled. */
@@ -72,7 +73,7 @@ export function startOciSandbox(request: OciRequest): OciSandbox {
   const { spec, io } = request;
   if (io.mode === 'terminal') {
     throw new MachineError('no-sandbox', 'a terminal needs varve’s native program, which is not installed', {
-      hint: 'install gcc and libc6-dev, then npm rebuild',
+      hint: GET_NATIVE,
     });
   }
   const folder = mkdtempSync(join(request.tempFolder, 'varve-oci-'));
@@ -159,7 +160,7 @@ function mountCommand(root: RootMount, path: string): string {
       'no-sandbox',
       `${root.lowers.length} layers are too many to mount without varve's native program`,
       {
-        hint: 'install gcc and libc6-dev, then npm rebuild',
+        hint: GET_NATIVE,
       },
     );
   }

@@ -12,7 +12,7 @@ import {
 } from '../core/index.ts';
 import { type Cgroups, createCgroups, type SandboxCgroup } from './cgroup.ts';
 import { type EtcFiles, writeEtcFiles } from './etc-files.ts';
-import { locateNative } from './native-program.ts';
+import { GET_NATIVE, locateNative } from './native-program.ts';
 import { type NativeEnding, startNativeSandbox } from './native-sandbox.ts';
 import { startOciSandbox } from './oci-sandbox.ts';
 import { encodeSandbox } from './sandbox-wire.ts';
@@ -78,7 +78,7 @@ function findEngine(options: Pick<RunnerOptions, 'nativeProgram' | 'searchPath'>
       'no-sandbox',
       "nothing can run a sandbox: varve's native program, runc and crun are missing",
       {
-        hint: 'install gcc and libc6-dev and run npm rebuild, or install runc',
+        hint: `install runc, or ${GET_NATIVE}`,
         cause,
       },
     );

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { decodePath, encodePath, type HostPath, MachineError } from '../core/index.ts';
+import { GET_NATIVE } from './native-program.ts';
 
 type Xattrs = Record<string, Uint8Array>;
 
@@ -88,7 +89,7 @@ export async function writeXattrs(files: ReadonlyMap<string, Readonly<Xattrs>>):
     'xattr-tools-missing',
     'files here have extended attributes, and setfattr is not installed',
     {
-      hint: 'install the package attr, or gcc and libc6-dev and run npm rebuild',
+      hint: `install the package attr, or ${GET_NATIVE}`,
     },
   );
 }

@@ -10,7 +10,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 await buildNativeProgram();
 bundleSources();
 
-/** Without a compiler varve still builds what needs no RUN: the install goes on, and says what is missing. */
+/** Without a compiler varve copies trees of files and needs runc or crun: the install goes on, and says what is missing. */
 async function buildNativeProgram() {
   const { buildNative, nativeProgram } = await import('./build-native.mjs');
   // The published package brings the program for this architecture; a checkout compiles its own.
