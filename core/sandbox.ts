@@ -25,8 +25,26 @@ export interface SandboxSpec {
   readonly security: 'default' | 'insecure';
   /** setuid programs gain nothing; off by default, as in Docker. */
   readonly noNewPrivileges: boolean;
+  /**
+   * The program gets a user namespace of its own (user_namespaces(7)): its ids are those of `user` inside, and mean the ids that the
+   * maps give them outside, where files are. It has no power over anything that was set up before. Absent: none.
+   */
+  readonly userNamespace?: UserNamespace;
   /** Names the cgroup and the sandbox in messages: letters, digits, `-`. */
   readonly id: string;
+}
+
+/** Maps of ids; every id that `user` names must be in them. */
+export interface UserNamespace {
+  readonly uids: readonly IdRange[];
+  readonly gids: readonly IdRange[];
+}
+
+/** `count` ids from `inside` on stand for those from `outside` on. */
+export interface IdRange {
+  readonly inside: number;
+  readonly outside: number;
+  readonly count: number;
 }
 
 export interface UserIds {

@@ -71,6 +71,15 @@ const LONGEST_OPTIONS = 4000;
 /** Starts the sandbox. @throws MachineError `no-sandbox` for what only the native program can do. */
 export function startOciSandbox(request: OciRequest): OciSandbox {
   const { spec, io } = request;
+  if (spec.userNamespace !== undefined) {
+    throw new MachineError(
+      'no-sandbox',
+      'a user namespace needs varve’s native program, which is not installed',
+      {
+        hint: GET_NATIVE,
+      },
+    );
+  }
   if (io.mode === 'terminal') {
     throw new MachineError('no-sandbox', 'a terminal needs varve’s native program, which is not installed', {
       hint: GET_NATIVE,

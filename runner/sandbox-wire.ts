@@ -1,4 +1,11 @@
-import { type Mount, type SandboxIo, type SandboxSpec, unreachable } from '../core/index.ts';
+import {
+  type IdRange,
+  MachineError,
+  type Mount,
+  type SandboxIo,
+  type SandboxSpec,
+  unreachable,
+} from '../core/index.ts';
 import { WireWriter, writeRootMount } from './native-wire.ts';
 
 /** What was settled on the host for one sandbox, beside its spec. */
@@ -32,6 +39,10 @@ export function encodeSandbox(spec: SandboxSpec, io: SandboxIo, host: HostSide):
   out.u32(spec.user.gid);
   out.u32(spec.user.additionalGids.length);
   for (const gid of spec.user.additionalGids) out.u32(gid);
+  const { uids = [], gids = [] } = spec.userNamespace ?? {};
+  out.text(idMap(uids));
+  out.text(idMap(gids));
+  out.u32(spec.userNamespace === undefined ? spec.user.uid : outsideId(spec.user.uid, uids));
   out.text(spec.hostname);
   out.flag(spec.network === 'none');
   out.i64(spec.shmSizeBytes);
@@ -45,6 +56,20 @@ export function encodeSandbox(spec: SandboxSpec, io: SandboxIo, host: HostSide):
   out.texts(host.cgroupProcs);
   out.texts(host.leftovers);
   return out.take();
+}
+
+/** The lines of `/proc/PID/uid_map` (user_namespaces(7)). */
+function idMap(ranges: readonly IdRange[]): string {
+  return ranges.map(({ inside, outside, count }) => `${inside} ${outside} ${count}\n`).join('');
+}
+
+/** @throws MachineError `sandbox-setup` where the id is not in the map. */
+function outsideId(id: number, ranges: readonly IdRange[]): number {
+  const range = ranges.find(({ inside, count }) => id >= inside && id < inside + count);
+  if (range === undefined) {
+    throw new MachineError('sandbox-setup', `user ${id} is not in the map of the user namespace`);
+  }
+  return range.outside + id - range.inside;
 }
 
 function writeMount(out: WireWriter, mount: Mount): void {

@@ -160,7 +160,7 @@ static void make_stubs(struct supervisor *self) {
 /* A pipe for one of the program's streams; the user owns it, so that /dev/stdout can be opened again by name. */
 static void stream_pipe(const struct supervisor *self, int ends[2]) {
   if (pipe2(ends, O_CLOEXEC) < 0) fail(errno, CODE, NULL, "cannot make a pipe");
-  if (fchown(ends[0], self->spec.identity.uid, (gid_t)-1) < 0) fail(errno, CODE, NULL, "cannot give away a pipe");
+  if (fchown(ends[0], self->spec.io_owner, (gid_t)-1) < 0) fail(errno, CODE, NULL, "cannot give away a pipe");
 }
 
 static void close_ends(struct standard_io io) {

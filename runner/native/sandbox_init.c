@@ -17,6 +17,7 @@
 
 #include "failure.h"
 #include "sandbox_setup.h"
+#include "sandbox_userns.h"
 
 #define CODE "sandbox-setup"
 
@@ -58,7 +59,7 @@ static int own_null(int fd, int given) {
 static struct standard_io settle_io(struct standard_io io, const struct sandbox_spec *spec, struct terminal terminal) {
   if (spec->io == IO_TERMINAL) {
     /* Owned by the user, so that programs may open it again by name; the group stays tty. */
-    if (fchown(terminal.slave, spec->identity.uid, (gid_t)-1) < 0) fail(errno, CODE, NULL, "cannot give away the terminal");
+    if (fchown(terminal.slave, spec->io_owner, (gid_t)-1) < 0) fail(errno, CODE, NULL, "cannot give away the terminal");
     return (struct standard_io){terminal.slave, terminal.slave, terminal.slave, true};
   }
   if (spec->io == IO_INHERIT) return (struct standard_io){own_null(0, -1), own_null(1, -1), own_null(2, -1), false};
@@ -143,9 +144,16 @@ _Noreturn void sandbox_init(const struct sandbox_spec *spec, const struct plan *
 
   int failures[2];
   if (pipe2(failures, O_CLOEXEC) < 0) fail(errno, CODE, NULL, "cannot make a pipe");
+  struct userns_gate gate = {0};
+  if (userns_wanted(spec)) gate = userns_gate_make();
   pid_t program = fork();
   if (program < 0) fail(errno, CODE, NULL, "cannot start a process");
-  if (program == 0) become_program(spec, &io, failures[1]);
+  if (program == 0) {
+    failure_stream(failures[1]);
+    if (userns_wanted(spec)) userns_enter(&gate);
+    become_program(spec, &io, failures[1]);
+  }
+  if (userns_wanted(spec)) userns_map(&gate, spec, program);
   lower_guard(status, failures[0]);
   await_start(0, 1);
 

@@ -47,6 +47,9 @@ struct sandbox_spec sandbox_spec_read(struct wire_in *in) {
   spec.env = wire_texts(in, &count);
   spec.cwd = wire_text(in);
   spec.identity = read_identity(in);
+  spec.uid_map = wire_text(in);
+  spec.gid_map = wire_text(in);
+  spec.io_owner = wire_u32(in);
   spec.hostname = wire_text(in);
   spec.own_network = wire_u8(in) != 0;
   spec.shm_size = wire_u64(in);

@@ -5,7 +5,8 @@
  * On the wire, in this order: root mount (rootmount.h); u8 readonly root; u32 number of mounts, each u8 type, text target and
  *   'B': text source, u8 readonly          'T': u64 size (0: the kernel's default), u32 mode
  *   'R': root mount, u8 readonly
- * texts args; texts env; text cwd; u32 uid; u32 gid; u32 number of further groups, u32 each; text hostname;
+ * texts args; texts env; text cwd; u32 uid; u32 gid; u32 number of further groups, u32 each; text uid map and
+ * text gid map of a user namespace, or nothing; u32 user outside of it, who owns pipes and terminal; text hostname;
  * u8 own network; u64 size of /dev/shm; u8 Docker's security; u8 no_new_privs; u8 io: 'P' pipes, 'T' terminal, 'I' inherited;
  * u8 whether standard input is given; u8 whether devices are kept from opening by the mount option nodev;
  * u8 whether the cgroup v2 folder gets a device filter; text cgroup v2 folder to start in, or nothing; texts cgroup.procs files
@@ -37,6 +38,8 @@ struct sandbox_spec {
   char **env;
   char *cwd;
   struct identity identity;
+  char *uid_map, *gid_map; /* lines of /proc/PID/uid_map; empty: no user namespace */
+  uid_t io_owner;
   char *hostname;
   bool own_network;
   uint64_t shm_size;
