@@ -49,9 +49,21 @@ const ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'amd64', arm64: '
 /** Where the bundle keeps the packing thread; in the sources the image room knows its own. */
 const BUNDLED_WORKER = new URL('./pack-worker.mjs', import.meta.url);
 
+/** One level after the other: `mkdir` with `recursive` never returns below /proc. */
+async function makeFolders(folder: HostPath): Promise<void> {
+  const parts = folder.split('/').filter((part) => part !== '');
+  for (let depth = 1; depth <= parts.length; depth += 1) {
+    const path = `/${parts.slice(0, depth).join('/')}`;
+    if (existsSync(path)) continue;
+    await mkdir(path, { mode: 0o700 }).catch((error: unknown) => {
+      if (errnoOf(error) !== 'EEXIST') throw error;
+    });
+  }
+}
+
 async function makeStateFolder(root: HostPath): Promise<void> {
   try {
-    await mkdir(root, { recursive: true, mode: 0o700 });
+    await makeFolders(root);
   } catch (cause) {
     throw new MachineError(
       'store-io',
