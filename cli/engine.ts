@@ -1,9 +1,14 @@
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
 import { build, startContainer } from '../builder/index.ts';
 import {
   type BuildRequest,
+  errnoOf,
+  fsPath,
   type HostPath,
   MachineError,
+  type Mount,
   type SandboxIo,
   type SandboxProcess,
 } from '../core/index.ts';
@@ -31,6 +36,22 @@ export const openEngine: OpenEngine = async (options) => {
     throw error;
   }
 };
+
+/** As with Docker, a folder that `-v` names and that is not there is made. */
+async function makeSources(mounts: readonly Mount[]): Promise<void> {
+  for (const mount of mounts) {
+    if (mount.type !== 'bind' || existsSync(fsPath(mount.source))) continue;
+    try {
+      await mkdir(fsPath(mount.source), { recursive: true });
+    } catch (cause) {
+      const why = errnoOf(cause) ?? 'unknown error';
+      throw new MachineError('volume-unusable', `cannot make the folder ${mount.source}: ${why}`, {
+        hint: 'Name a folder that exists with -v.',
+        cause,
+      });
+    }
+  }
+}
 
 class ComposedEngine implements Engine {
   readonly #parts: EngineParts;
@@ -65,6 +86,7 @@ class ComposedEngine implements Engine {
       signal,
       ...(onProgress === undefined ? {} : { onProgress }),
     });
+    await makeSources(request.mounts);
     const id = request.name ?? randomBytes(6).toString('hex');
     const { hostname = randomBytes(6).toString('hex') } = request;
     const { name: _name, image: _image, pull: _pull, interactive: _interactive, ...rest } = request;
