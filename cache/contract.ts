@@ -4,6 +4,8 @@ import type {
   FileType,
   HostPath,
   ImagePath,
+  Observation,
+  ObservedTree,
   SnapshotId,
   StepInfo,
   StepKey,
@@ -78,7 +80,10 @@ export interface StepRecord {
   readonly diffId?: DiffId;
   /** Bytes of the diff's layer as a plain tar; present with `diffId`. */
   readonly layerBytes?: number;
+  /** When its layer came about, which is what images say of it. */
   readonly createdAtMs: number;
+  /** When the step ran last with this result: later than `createdAtMs` where it left again what was there before. */
+  readonly ranAtMs: number;
   /** How long the step took when it ran. */
   readonly durationMs: number;
 }
@@ -92,9 +97,36 @@ export interface StepResult {
     readonly size: number;
   };
   readonly durationMs: number;
+  /** When the step began to run; absent: `durationMs` ago. */
+  readonly ranAtMs?: number;
+  /** Of a layer that is older than this record; absent: now. */
+  readonly createdAtMs?: number;
   /** One line that says what the step does (`RUN npm ci`); absent: made from the definition. */
   readonly title?: string;
 }
+
+/** What the observed answer compares: the action on today's tree, whatever the parent as a whole is. */
+export interface ObservedQuery {
+  /**
+   * The action with all that a step depends on beside the traced tree and its inputs: the identity of the base below the tree, the
+   * ids that its user was found to have.
+   */
+  readonly action: Action;
+  readonly inputs: readonly TreeInput[];
+  readonly tree: ObservedTree;
+}
+
+export type ObservedLookup =
+  | {
+      readonly kind: 'hit';
+      readonly record: StepRecord;
+      /** How many paths had been observed. */
+      readonly paths: number;
+      /** The diffs, lowest first, that the step stood on when it was observed. */
+      readonly parentDiffs: readonly DiffId[];
+    }
+  /** `why` is absent where nothing was observed of this action with these inputs before. */
+  | { readonly kind: 'miss'; readonly why?: Extract<MissReason, { reason: 'observed-changed' }> };
 
 /** The first thing that differs from the last time. Rendered by `explain`. */
 export type MissReason =
@@ -102,6 +134,18 @@ export type MissReason =
   | { readonly reason: 'no-cache' }
   | { readonly reason: 'evicted' }
   | { readonly reason: 'parent-changed' }
+  /** Its record is older than the step's `ttl`. */
+  | { readonly reason: 'too-old'; readonly ageMs: number }
+  /** A path that the step had looked at is another one now. */
+  | {
+      readonly reason: 'observed-changed';
+      readonly path: ImagePath;
+      readonly change: 'added' | 'removed' | 'content' | 'metadata' | 'attributes' | 'listing' | 'link-target' | 'type';
+      /** The program that had looked at it. */
+      readonly by?: string;
+      /** How many more observed paths differ. */
+      readonly others: number;
+    }
   | {
       readonly reason: 'field-changed';
       readonly field: string;
@@ -135,6 +179,9 @@ export type Lookup =
   | { readonly kind: 'hit'; readonly record: StepRecord }
   | { readonly kind: 'miss'; readonly key: StepKey; readonly why: MissReason };
 
+/** Path sets that are kept of one action with the same inputs. */
+export const MOST_PATH_SETS = 8;
+
 /** Records of steps, shared by all varve processes on one store. */
 export interface StepCache {
   /** A hit marks its record as used. `hold` is called before the hit is told, so that eviction leaves its diff alone. */
@@ -144,6 +191,24 @@ export interface StepCache {
    * record.
    */
   record(query: StepQuery, result: StepResult): Promise<StepRecord>;
+  /**
+   * Finds a record of `query.action` with the same inputs, all of whose observed paths are in today's tree what they were: by way
+   * of the action's path sets, the one used last first. A hit marks path set and record as used and holds the diff.
+   */
+  lookupObserved(query: ObservedQuery): Promise<ObservedLookup>;
+  /**
+   * Notes what the step of record `key` looked at, in `query.tree` as it was then. An action keeps at most
+   * {@link MOST_PATH_SETS} path sets with the same inputs; the least recently used goes.
+   */
+  observe(
+    key: StepKey,
+    query: ObservedQuery,
+    seen: { readonly observations: readonly Observation[]; readonly parentDiffs: readonly DiffId[] },
+  ): Promise<void>;
+  /** What the step of record `key` looked at, in path order; undefined where nothing is known. */
+  reads(key: StepKey): readonly Observation[] | undefined;
+  /** The newest records of `action`, on any parent and with any inputs: whose results a new run may have left again. */
+  earlier(action: Action, limit: number): readonly StepRecord[];
   /** Is there any record of this action, on any parent? If not, a miss is certain before the parent is hashed. */
   knows(action: Action): boolean;
   /** Drops a record that turned out to be unusable (its diff is gone). */

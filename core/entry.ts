@@ -8,6 +8,13 @@ export interface Time {
   readonly nsec: number;
 }
 
+/**
+ * The time that folders get which no source gives one: 1980-01-02, since zip archives hold none before 1980 in any time zone.
+ * A folder's own time moves with every name that comes or goes in it; if steps could see that, each would depend on names
+ * that it never looked at.
+ */
+export const FOLDER_TIME: Time = { sec: 315_619_200, nsec: 0 };
+
 /** One name in a tree of files with what `lstat` and `listxattr` say of it. */
 export interface Entry {
   readonly path: ImagePath;

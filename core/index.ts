@@ -6,6 +6,7 @@ export * from './failure.ts';
 export * from './growing-buffer.ts';
 export * from './mount.ts';
 export * from './native.ts';
+export * from './observation.ts';
 export * from './oci.ts';
 export * from './path.ts';
 export * from './reference.ts';

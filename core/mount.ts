@@ -4,8 +4,17 @@ import type { HostPath, ImagePath } from './path.ts';
 export type RootMount =
   | {
       readonly type: 'overlay';
-      /** Diff folders, topmost first; at least one. Each is in OverlayFS form (whiteouts as 0/0 character devices). */
+      /**
+       * Diff folders, topmost first; at least one, here or in `traced`. Each is in OverlayFS form (whiteouts as 0/0
+       * character devices).
+       */
       readonly lowers: readonly HostPath[];
+      /**
+       * Diffs above `lowers`, topmost first, whose reading is to be told: data folders with `fs` and `manifest`
+       * (docs/on-disk-format.md). A sandbox has them shown by varve's own file server, and where that cannot be had it mounts
+       * their `fs` like the other lowers.
+       */
+      readonly traced?: readonly HostPath[];
       /** Present when the tree can be written to. `work` is an empty folder on the same file system. */
       readonly writable?: { readonly upper: HostPath; readonly work: HostPath };
       /** True: `user.overlay.*` attributes, as unprivileged mounts need; false: `trusted.overlay.*`. */

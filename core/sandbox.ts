@@ -1,4 +1,5 @@
 import type { Mount, RootMount } from './mount.ts';
+import type { TraceReport } from './observation.ts';
 import type { ImagePath } from './path.ts';
 
 /** A plain description of one process in a sandbox; everything the native program does follows from it. */
@@ -89,6 +90,8 @@ export interface SandboxIo {
 /** A started sandbox. Ends with its whole process tree when the process ends, on `kill`, on abort, or when varve dies. */
 export interface SandboxProcess {
   readonly outcome: Promise<SandboxOutcome>;
+  /** What was read of a root with `traced` diffs; settles with the outcome. Undefined where the spec traces nothing. */
+  readonly trace: Promise<TraceReport | undefined>;
   signal(signal: NodeJS.Signals): void;
   /** Tells the pseudo-terminal its size; no effect in other modes. */
   resize(size: { readonly columns: number; readonly rows: number }): void;

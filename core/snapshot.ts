@@ -1,6 +1,7 @@
 import type { DiffId, SnapshotId } from './digest.ts';
 import type { Change } from './entry.ts';
 import type { RootMount } from './mount.ts';
+import type { ObservedTree } from './observation.ts';
 import type { HostPath } from './path.ts';
 import type { Tree } from './tree.ts';
 
@@ -23,11 +24,13 @@ import type { Tree } from './tree.ts';
 export interface Snapshotter {
   readonly driver: 'overlay' | 'copy';
   /** A writable tree on top of `parent` (undefined: an empty root folder, 0755, 0:0). */
-  prepare(parent: Snapshot | undefined): Promise<ActiveSnapshot>;
+  prepare(parent: Snapshot | undefined, options?: PrepareOptions): Promise<ActiveSnapshot>;
   /** The committed snapshot of these diffs, lowest first; undefined where a diff is not in the store. At least one. */
   find(diffIds: readonly DiffId[]): Promise<CommittedSnapshot | undefined>;
   /** `diffId` laid on `parent`; undefined where the diff is not in the store. */
   stack(parent: CommittedSnapshot | undefined, diffId: DiffId): Promise<CommittedSnapshot | undefined>;
+  /** What the diffs of `snapshot` above its lowest `base` ones say of paths: what observations are compared with. */
+  observed(snapshot: Snapshot | undefined, base: number): Promise<ObservedTree>;
   /** The tree of a snapshot, to be mounted and read. Disposing of it ends the right to mount it. */
   mountable(snapshot: Snapshot): Promise<MountableSnapshot>;
   /** Every committed diff, in no order. */
@@ -38,6 +41,23 @@ export interface Snapshotter {
   sweep(isAlive: (session: string) => boolean): Promise<number>;
   /** Removes what this session left unfinished; nothing of it may be in use. The last call. */
   close(): Promise<void>;
+}
+
+export interface PrepareOptions {
+  /**
+   * How many of the parent's lowest diffs are a base that need not be traced: the diffs above them are given as
+   * `root.traced`, where the driver can. The folders of a traced tree show {@link FOLDER_TIME}, the root's own among them.
+   * Absent: nothing is traced.
+   */
+  readonly traceAbove?: number;
+}
+
+export interface FreezeOptions {
+  /**
+   * Folders that the parent has too get {@link FOLDER_TIME} in the diff, so that it does not depend on when they were last
+   * changed.
+   */
+  readonly fixFolderTimes?: boolean;
 }
 
 export interface Snapshot {
@@ -54,7 +74,7 @@ export interface ActiveSnapshot extends AsyncDisposable {
   /** The writable tree. */
   readonly root: RootMount;
   /** Ends the writing. Nobody may hold the tree mounted. */
-  freeze(): Promise<FrozenSnapshot>;
+  freeze(options?: FreezeOptions): Promise<FrozenSnapshot>;
 }
 
 /** Disposing of a frozen snapshot that was not committed throws it away; after the commit disposal does nothing. */

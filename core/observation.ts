@@ -1,0 +1,53 @@
+import type { Digest } from './digest.ts';
+import type { Entry, FileType } from './entry.ts';
+import type { ImagePath } from './path.ts';
+
+/**
+ * What was used of one path, as bits. That something lies there, or nothing, and of which type, always counts.
+ *
+ * `METADATA`: mode, owner, extended attributes; of a folder also whether it hides what lies below the traced diffs.
+ * `ATTRIBUTES`: size, time of change, number of names, the first of these names, device number; nothing of a folder.
+ * `CONTENT`: the bytes of a file. `LISTING`: the names in a folder with their types. `TARGET`: of a symlink.
+ */
+export const USE = { METADATA: 1, ATTRIBUTES: 2, CONTENT: 4, LISTING: 8, TARGET: 16 } as const;
+
+/** A path that a step looked at, whether or not anything was there. */
+export interface Observation {
+  readonly path: ImagePath;
+  /** Of {@link USE}. */
+  readonly uses: number;
+  /** The program that looked first, for people: no part of any key. */
+  readonly by?: string;
+}
+
+/**
+ * What a stack of diffs, taken by itself, says of a path: what an overlay would ask of it. What lies below the stack (a
+ * base image) is not part of it: `absent` lets it through, `whiteout` hides it.
+ */
+export type PathState =
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'whiteout' }
+  | {
+      readonly kind: 'present';
+      /** `hardlinkTo` names the first other name that this stack shows. */
+      readonly entry: Entry;
+      /** Names of the file that this stack shows; 1 for folders. */
+      readonly links: number;
+      /** A folder that hides what lies below the stack. */
+      readonly opaque: boolean;
+    };
+
+/** The upper part of a snapshot, as observations are compared with it: in memory, without touching a mount. */
+export interface ObservedTree {
+  state(path: ImagePath): PathState;
+  /** The names in a folder, whiteouts among them, sorted by bytes; empty where `path` is no folder. */
+  list(path: ImagePath): readonly { readonly name: string; readonly type: FileType | 'whiteout' }[];
+  /** The digest of a regular file's bytes; files are read once. @throws Error where `path` is no regular file. */
+  digest(path: ImagePath): Promise<Digest>;
+}
+
+/** What is known of the reading of a sandboxed process when it has ended. */
+export type TraceReport =
+  | { readonly kind: 'traced'; readonly observations: readonly Observation[] }
+  /** The root was mounted as it is: nothing is known of what was read. `reason` for people. */
+  | { readonly kind: 'untraced'; readonly reason: string };
