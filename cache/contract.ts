@@ -207,6 +207,8 @@ export interface StepCache {
   ): Promise<void>;
   /** What the step of record `key` looked at, in path order; undefined where nothing is known. */
   reads(key: StepKey): readonly Observation[] | undefined;
+  /** The record that the step of this slot came to last, on whatever parent; undefined where there is none any more. */
+  previous(slot: string): StepRecord | undefined;
   /** The newest records of `action`, on any parent and with any inputs: whose results a new run may have left again. */
   earlier(action: Action, limit: number): readonly StepRecord[];
   /** Is there any record of this action, on any parent? If not, a miss is certain before the parent is hashed. */

@@ -17,6 +17,8 @@ export interface BuildRequest {
   readonly noCache: boolean;
   /** Stages that are not looked up (`--no-cache-filter`). */
   readonly noCacheFilter: readonly string[];
+  /** What the cache may answer where a step says nothing else; absent: {@link DEFAULT_CACHING}. */
+  readonly caching?: StepCaching;
   /** Ask the registry for base images even when the local store has them. */
   readonly pull: boolean;
   /** OCI platform, `linux/amd64`; absent: this machine's. */
@@ -26,6 +28,24 @@ export interface BuildRequest {
   /** Most steps at once over all stages. */
   readonly parallelism: number;
 }
+
+/** What the cache may answer for a step. */
+export interface StepCaching {
+  /**
+   * `observed`: also what was recorded on another parent, where all that the step had read there is the same here.
+   * `exact`: only what was recorded on this very parent, as in Docker.
+   */
+  readonly mode: 'observed' | 'exact';
+  /** Results that the step came to longer ago than this are not reused. */
+  readonly ttlMs?: number;
+  /**
+   * Paths in the image, with Go's wildcards, that differ in every run by their nature: left out when a fresh result is
+   * compared with earlier ones, with all that lies below them.
+   */
+  readonly noise: readonly string[];
+}
+
+export const DEFAULT_CACHING: StepCaching = { mode: 'observed', noise: [] };
 
 /** The seam for Git and HTTP contexts: further kinds join this union. */
 export type BuildContext =

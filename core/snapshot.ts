@@ -1,8 +1,8 @@
-import type { DiffId, SnapshotId } from './digest.ts';
+import type { DiffId, Digest, SnapshotId } from './digest.ts';
 import type { Change } from './entry.ts';
 import type { RootMount } from './mount.ts';
 import type { ObservedTree } from './observation.ts';
-import type { HostPath } from './path.ts';
+import type { HostPath, ImagePath } from './path.ts';
 import type { Tree } from './tree.ts';
 
 /**
@@ -31,6 +31,15 @@ export interface Snapshotter {
   stack(parent: CommittedSnapshot | undefined, diffId: DiffId): Promise<CommittedSnapshot | undefined>;
   /** What the diffs of `snapshot` above its lowest `base` ones say of paths: what observations are compared with. */
   observed(snapshot: Snapshot | undefined, base: number): Promise<ObservedTree>;
+  /**
+   * How many names other than folders differ between the stack of the diffs `before` and `snapshot`, above their lowest `base`
+   * diffs; for people. Undefined where a diff of `before` is gone.
+   */
+  changedPaths(
+    before: readonly DiffId[],
+    snapshot: Snapshot | undefined,
+    base: number,
+  ): Promise<number | undefined>;
   /** The tree of a snapshot, to be mounted and read. Disposing of it ends the right to mount it. */
   mountable(snapshot: Snapshot): Promise<MountableSnapshot>;
   /** Every committed diff, in no order. */
@@ -58,6 +67,8 @@ export interface FreezeOptions {
    * changed.
    */
   readonly fixFolderTimes?: boolean;
+  /** Digests of files of the diff that are known already, by path: they need not be read for that again. */
+  readonly digests?: ReadonlyMap<ImagePath, Digest>;
 }
 
 export interface Snapshot {
