@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { baseImage } from '../fixtures/index.ts';
+import { BASE_NAMES, baseImage } from '../fixtures/index.ts';
 import { SetupError, setUp } from './setup.ts';
 
 /** What vitest's JSON reporter writes, as far as it is read here. */
@@ -41,7 +41,7 @@ export function closingLine(counts: Counts): string {
 /** Makes the base images ahead: no test's time limit then depends on how fast the package mirrors are. */
 async function makeBases(): Promise<void> {
   if (process.getuid?.() !== 0) return;
-  for (const name of ['busybox', 'node'] as const) {
+  for (const name of BASE_NAMES) {
     console.log(`setup: base image ${name}`);
     await baseImage(name);
   }
