@@ -18,7 +18,7 @@ import {
   type TreeOps,
 } from '../core/index.ts';
 import { DiffIndex } from './diff-index.ts';
-import { DigestNotes } from './digest-notes.ts';
+import { DigestNotes, digestsOf, writeNotes } from './digest-notes.ts';
 import {
   decodeHeader,
   decodeManifest,
@@ -28,7 +28,7 @@ import {
   type ManifestHeader,
   sameChanges,
 } from './manifest.ts';
-import type { TreeLayer } from './merged-tree.ts';
+import type { TreeLayer } from './merged-view.ts';
 import { ignoreAbsent, makeUnique, namesIn } from './store-folders.ts';
 
 export interface DiffStoreOptions {
@@ -54,6 +54,12 @@ const MOST_TRIES = 16;
 /** A parent that a diff is bound to; `parent` is undefined for the empty root folder. */
 export interface Parent {
   readonly parent: SnapshotId | undefined;
+}
+
+/** What becomes a diff. */
+export interface Adoption extends Omit<Manifest, 'createdAtMs'> {
+  /** Of files that it sets, where they are known; others are of no account. */
+  readonly digests: ReadonlyMap<ImagePath, Digest> | undefined;
 }
 
 function boundName(diffId: DiffId, parent: SnapshotId | undefined): string {
@@ -161,13 +167,15 @@ export class DiffStore {
   }
 
   /** Takes `fs` of an active snapshot's folder for a diff's; nobody may have it mounted. What else lies there stays. */
-  async adopt(active: HostPath, manifest: Omit<Manifest, 'createdAtMs'>): Promise<Diff> {
+  async adopt(active: HostPath, { digests, ...manifest }: Adoption): Promise<Diff> {
     const home = joinHost(active, 'diff');
     await mkdir(home, { mode: 0o700 });
     await writeFile(joinHost(home, 'owner'), this.options.session);
     await writeFile(joinHost(home, 'boot'), await this.#boot());
     const createdAtMs = this.options.clock.now();
     await writeFile(joinHost(home, 'manifest'), encodeManifest({ ...manifest, createdAtMs }));
+    if (digests !== undefined)
+      await writeNotes(joinHost(home, 'digests'), digestsOf(manifest.changes, digests));
     await rename(joinHost(active, 'fs'), joinHost(home, 'fs'));
     const uid = await this.#place(home);
     this.#sound.add(uid);

@@ -1,5 +1,13 @@
-import { appendFile, readFile } from 'node:fs/promises';
-import { asDigest, type Digest, digestHex, errnoOf, type HostPath, type ImagePath } from '../core/index.ts';
+import { appendFile, readFile, writeFile } from 'node:fs/promises';
+import {
+  asDigest,
+  type Change,
+  type Digest,
+  digestHex,
+  errnoOf,
+  type HostPath,
+  type ImagePath,
+} from '../core/index.ts';
 
 const LINE = /^([0-9a-f]{64}) (".*")$/;
 
@@ -51,7 +59,7 @@ export class DigestNotes {
   }
 
   #note(path: ImagePath, digest: Digest): void {
-    this.#pending += `${digestHex(digest)} ${JSON.stringify(path)}\n`;
+    this.#pending += noteLine(path, digest);
     this.#writing ??= this.#write();
   }
 
@@ -69,6 +77,33 @@ export class DigestNotes {
     }
     this.#writing = undefined;
   }
+}
+
+/** Begins the side file of a diff that nobody else knows yet. */
+export async function writeNotes(file: HostPath, digests: ReadonlyMap<ImagePath, Digest>): Promise<void> {
+  if (digests.size === 0) return;
+  let lines = '';
+  for (const [path, digest] of digests) lines += noteLine(path, digest);
+  await writeFile(file, lines, { mode: 0o600 });
+}
+
+/** Known digests of the files among `changes`, each by the first name of its file. */
+export function digestsOf(
+  changes: readonly Change[],
+  known: ReadonlyMap<ImagePath, Digest>,
+): ReadonlyMap<ImagePath, Digest> {
+  const digests = new Map<ImagePath, Digest>();
+  for (const change of changes) {
+    if (change.kind !== 'set' || change.entry.type !== 'file') continue;
+    const { path, hardlinkTo = path } = change.entry;
+    const digest = known.get(path);
+    if (digest !== undefined) digests.set(hardlinkTo, digest);
+  }
+  return digests;
+}
+
+function noteLine(path: ImagePath, digest: Digest): string {
+  return `${digestHex(digest)} ${JSON.stringify(path)}\n`;
 }
 
 function parsePath(json: string): ImagePath | undefined {

@@ -10,11 +10,23 @@ export interface Stack {
   readonly root: Entry;
 }
 
+/** A stack whose upper diffs are to be told apart from its base when they are read. */
+export interface TracedStack {
+  /** Data folders of the diffs above the base, topmost first; at least one. */
+  readonly traced: readonly HostPath[];
+  /** Diff folders of the base, topmost first. */
+  readonly lowers: readonly HostPath[];
+}
+
 /** How a stack becomes a writable tree, and a written tree a diff. */
 export interface Driver {
   readonly name: 'overlay' | 'copy';
-  /** Fills the empty folder `home` with what a writable tree on top of `stack` needs. */
-  prepare(home: HostPath, stack: Stack): Promise<Writable>;
+  /**
+   * Fills the empty folder `home` with what a writable tree on top of `stack` needs.
+   *
+   * @param traced the same stack in two parts, for a driver that can show these apart.
+   */
+  prepare(home: HostPath, stack: Stack, traced?: TracedStack): Promise<Writable>;
   /** A tree that can be read; `home` is an empty folder for the time that it is needed. */
   mountable(home: HostPath, stack: Stack): Promise<RootMount>;
 }

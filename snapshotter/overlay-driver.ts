@@ -2,6 +2,7 @@ import { lstat, mkdir, rm } from 'node:fs/promises';
 import {
   type Change,
   errnoOf,
+  FOLDER_TIME,
   fsPath,
   type HostPath,
   type ImagePath,
@@ -10,7 +11,7 @@ import {
   type TreeOp,
   type TreeOps,
 } from '../core/index.ts';
-import type { Driver, Stack } from './driver.ts';
+import type { Driver, Stack, TracedStack } from './driver.ts';
 import { giveAttributes } from './root-folder.ts';
 
 /** OVL_MAX_STACK of the kernel. */
@@ -28,15 +29,16 @@ export function createOverlayDriver(options: OverlayDriverOptions): Driver {
   const { tree, userXattrs, empty } = options;
   return {
     name: 'overlay',
-    async prepare(home, stack) {
+    async prepare(home, stack, traced) {
       const upper = joinHost(home, 'fs');
       const work = joinHost(home, 'work');
-      const lowers = lowersOf(stack, 1, empty);
+      const below = traced === undefined ? { lowers: lowersOf(stack.lowers, 1, empty) } : tracedBelow(traced);
       await mkdir(work, { mode: 0o700 });
       await mkdir(upper, { mode: 0o755 });
-      await giveAttributes(tree, upper, stack.root);
+      const root = traced === undefined ? stack.root : { ...stack.root, mtime: FOLDER_TIME };
+      await giveAttributes(tree, upper, root);
       return {
-        root: { type: 'overlay', lowers, writable: { upper, work }, userXattrs },
+        root: { type: 'overlay', ...below, writable: { upper, work }, userXattrs },
         async capture() {
           const changes = await tree.scanDiff(upper, { userXattrs });
           return withoutIdleMarks(tree, { folder: upper, changes, lowers: stack.lowers });
@@ -45,20 +47,33 @@ export function createOverlayDriver(options: OverlayDriverOptions): Driver {
       };
     },
     // Without an upper folder the kernel asks for two lower ones.
-    mountable: async (_home, stack) => ({ type: 'overlay', lowers: lowersOf(stack, 2, empty), userXattrs }),
+    mountable: async (_home, stack) => ({
+      type: 'overlay',
+      lowers: lowersOf(stack.lowers, 2, empty),
+      userXattrs,
+    }),
   };
 }
 
-function lowersOf(stack: Stack, atLeast: number, empty: HostPath): readonly HostPath[] {
-  if (stack.lowers.length > MOST_LOWERS) {
-    throw new MachineError(
-      'too-many-layers',
-      `the kernel stacks at most ${MOST_LOWERS} layers, here are ${stack.lowers.length}`,
-      { hint: 'join instructions, or copy the files of a stage into a fresh one' },
-    );
-  }
-  const missing = Math.max(0, atLeast - stack.lowers.length);
-  return [...stack.lowers, ...Array.from({ length: missing }, () => empty)];
+function lowersOf(lowers: Stack['lowers'], atLeast: number, empty: HostPath): readonly HostPath[] {
+  checkCount(lowers.length);
+  const missing = Math.max(0, atLeast - lowers.length);
+  return [...lowers, ...Array.from({ length: missing }, () => empty)];
+}
+
+/** All traced diffs are one layer to the kernel. */
+function tracedBelow({ lowers, traced }: TracedStack): TracedStack {
+  checkCount(lowers.length + 1);
+  return { lowers, traced };
+}
+
+function checkCount(layers: number): void {
+  if (layers <= MOST_LOWERS) return;
+  throw new MachineError(
+    'too-many-layers',
+    `the kernel stacks at most ${MOST_LOWERS} layers, here are ${layers}`,
+    { hint: 'join instructions, or copy the files of a stage into a fresh one' },
+  );
 }
 
 /** Only the kernel has written to the work folder: a few entries, for which no process need be started. */

@@ -1,42 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type CommittedSnapshot, imagePath, type RootMount, type TreeOp } from '../core/index.ts';
+import type { CommittedSnapshot, RootMount, TreeOp } from '../core/index.ts';
+import { randomOp } from './random-ops.ts';
 import { isRoot, layer, Rig, treeListing, treeOps } from './test-rig.ts';
-
-/** Few names, so that operations meet. */
-const name = fc.constantFrom('a', 'b', 'a.b', 'c');
-const path = fc.array(name, { minLength: 1, maxLength: 3 }).map((parts) => imagePath(parts.join('/')));
-const attributes = fc.record({
-  mode: fc.constantFrom(0o644, 0o755, 0o4711, 0o1777),
-  uid: fc.constantFrom(0, 1000),
-  gid: fc.constantFrom(0, 5),
-  mtime: fc.record({ sec: fc.constantFrom(1, 1_000_000_000), nsec: fc.constantFrom(0, 999_999_999) }),
-});
-const op: fc.Arbitrary<TreeOp> = fc.oneof(
-  { weight: 3, arbitrary: fc.record({ op: fc.constant('dir'), path, attributes }) },
-  {
-    weight: 4,
-    arbitrary: fc.record({
-      op: fc.constant('file'),
-      path,
-      attributes,
-      content: fc
-        .constantFrom('', 'x', 'yy')
-        .map((text) => ({ kind: 'bytes' as const, bytes: Buffer.from(text) })),
-    }),
-  },
-  {
-    weight: 2,
-    arbitrary: fc.record({
-      op: fc.constant('symlink'),
-      path,
-      attributes,
-      target: fc.constantFrom('a', '/b', '../c'),
-    }),
-  },
-  { weight: 4, arbitrary: fc.record({ op: fc.constant('remove'), path }) },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant('clear'), path }) },
-);
 
 /**
  * An operation through a file or a dangling symlink fails on every tree alike. Each runs alone, so that one that fails
@@ -55,7 +21,10 @@ describe.skipIf(!isRoot).each([
   ['copy', 'trusted'],
 ] as const)('random steps, %s driver, %s attributes:', (driver, kind) => {
   test('snapshots show what a plain folder shows', async () => {
-    const steps = fc.array(fc.array(op, { minLength: 1, maxLength: 6 }), { minLength: 1, maxLength: 4 });
+    const steps = fc.array(fc.array(randomOp, { minLength: 1, maxLength: 6 }), {
+      minLength: 1,
+      maxLength: 4,
+    });
     await fc.assert(
       fc.asyncProperty(steps, async (layers) => {
         const rig = new Rig(driver, kind === 'user');

@@ -5,18 +5,27 @@ import {
   type CommittedSnapshot,
   chainId,
   type DiffId,
+  FOLDER_TIME,
+  type FreezeOptions,
   type FrozenSnapshot,
   type HostPath,
+  joinHost,
   type MountableSnapshot,
+  type ObservedTree,
+  type PrepareOptions,
   type RootMount,
   type Snapshot,
   type SnapshotId,
   type Snapshotter,
 } from '../core/index.ts';
+import { countChangedPaths } from './changed-paths.ts';
 import { createCopyDriver } from './copy-driver.ts';
 import { type Diff, DiffStore, type DiffStoreOptions } from './diff-store.ts';
-import type { Driver, Stack, Writable } from './driver.ts';
+import type { Driver, Stack, TracedStack, Writable } from './driver.ts';
+import { setFolderTimes } from './folder-times.ts';
+import { Holds } from './holds.ts';
 import { MergedTree } from './merged-tree.ts';
+import { observeLayers } from './observed-tree.ts';
 import { createOverlayDriver } from './overlay-driver.ts';
 import { emptyRoot, giveAttributes, rootChanged } from './root-folder.ts';
 import { onStore } from './store-folders.ts';
@@ -42,12 +51,16 @@ export function createSnapshotter(options: SnapshotterOptions): Snapshotter {
   const context: Context = { store, driver, holds: new Holds(store) };
   return {
     driver: options.driver,
-    prepare: (parent) => onStore('prepare a snapshot', () => prepare(context, parent)),
+    prepare: (parent, prepareOptions) =>
+      onStore('prepare a snapshot', () => prepare(context, parent, prepareOptions)),
     find: (diffIds) => onStore('look up a snapshot', () => find(context, diffIds)),
     async stack(parent, diffId) {
       const diff = await onStore('look up a diff', () => store.find(diffId, parent?.id));
       return diff === undefined ? undefined : new Committed(context, asCommitted(parent), { diff, diffId });
     },
+    observed: (snapshot, base) => onStore('observe a snapshot', () => observed(snapshot, base)),
+    changedPaths: (before, snapshot, base) =>
+      onStore('compare two snapshots', () => changedPaths(context, { before, snapshot, base })),
     mountable: (snapshot) => onStore('make a snapshot readable', () => mountable(context, snapshot)),
     diffs: () => onStore('list the diffs', () => store.stored()),
     remove: (diffIds) => onStore('remove diffs', () => store.remove(diffIds)),
@@ -92,49 +105,57 @@ function foldersOf(diffs: readonly Diff[]): readonly HostPath[] {
   return [...new Set(diffs.map((diff) => diff.folder))];
 }
 
+/** The diffs above the lowest `base` ones, topmost first, and those below; each diff once, in the part where it decides. */
+function splitDiffs(
+  diffs: readonly Diff[],
+  base: number,
+): { above: readonly Diff[]; below: readonly Diff[] } {
+  const cut = Math.max(0, diffs.length - base);
+  const above = new Set(diffs.slice(0, cut));
+  const below = new Set(diffs.slice(cut).filter((diff) => !above.has(diff)));
+  return { above: [...above], below: [...below] };
+}
+
+function tracedOf(diffs: readonly Diff[], base: number | undefined): TracedStack | undefined {
+  if (base === undefined) return undefined;
+  const { above, below } = splitDiffs(diffs, base);
+  if (above.length === 0) return undefined;
+  return { traced: above.map((diff) => diff.home), lowers: foldersOf(below) };
+}
+
+async function observed(snapshot: Snapshot | undefined, base: number): Promise<ObservedTree> {
+  const diffs = diffsOf(own(snapshot));
+  const { above } = splitDiffs(diffs, base);
+  const root = (await diffs[0]?.root()) ?? emptyRoot();
+  return observeLayers({ layers: above, root, hasBase: Math.min(base, diffs.length) > 0 });
+}
+
+interface ChangedPaths {
+  readonly before: readonly DiffId[];
+  readonly snapshot: Snapshot | undefined;
+  readonly base: number;
+}
+
+async function changedPaths(context: Context, asked: ChangedPaths): Promise<number | undefined> {
+  const { before, base } = asked;
+  const old = before.length === 0 ? undefined : await find(context, before);
+  if (old === undefined && before.length > 0) return undefined;
+  const { above: was } = splitDiffs(diffsOf(old), base);
+  const { above: is } = splitDiffs(diffsOf(own(asked.snapshot)), base);
+  return countChangedPaths(was, is, base > 0);
+}
+
 async function stackOf(snapshot: OwnSnapshot | undefined): Promise<Stack> {
   const diffs = diffsOf(snapshot);
   const root = (await diffs[0]?.root()) ?? emptyRoot();
   return { lowers: foldersOf(diffs), tree: new MergedTree(diffs, emptyRoot()), root };
 }
 
-/** Keeps uncommitted data folders while something stands on them, whatever becomes of their snapshots. */
-class Holds {
-  readonly #store: DiffStore;
-  readonly #counts = new Map<string, number>();
-  readonly #doomed = new Map<string, Diff>();
-
-  constructor(store: DiffStore) {
-    this.#store = store;
-  }
-
-  hold(diffs: readonly Diff[]): void {
-    for (const { uid } of diffs) this.#counts.set(uid, (this.#counts.get(uid) ?? 0) + 1);
-  }
-
-  async release(diffs: readonly Diff[]): Promise<void> {
-    for (const diff of diffs) {
-      const count = (this.#counts.get(diff.uid) ?? 0) - 1;
-      if (count > 0) this.#counts.set(diff.uid, count);
-      else this.#counts.delete(diff.uid);
-    }
-    await this.#removeFree();
-  }
-
-  /** Removes a diff that is not committed as soon as nothing stands on it. */
-  async doom(diff: Diff): Promise<void> {
-    this.#doomed.set(diff.uid, diff);
-    await this.#removeFree();
-  }
-
-  async #removeFree(): Promise<void> {
-    const free = [...this.#doomed.values()].filter((diff) => !this.#counts.has(diff.uid));
-    for (const diff of free) this.#doomed.delete(diff.uid);
-    await this.#store.discard(free.map((diff) => diff.home));
-  }
-}
-
-async function prepare(context: Context, parent: Snapshot | undefined): Promise<ActiveSnapshot> {
+async function prepare(
+  context: Context,
+  parent: Snapshot | undefined,
+  options: PrepareOptions = {},
+): Promise<ActiveSnapshot> {
   const below = own(parent);
   const diffs = diffsOf(below);
   context.holds.hold(diffs);
@@ -142,7 +163,8 @@ async function prepare(context: Context, parent: Snapshot | undefined): Promise<
     const stack = await stackOf(below);
     const home = await context.store.makeActive();
     try {
-      const writable = await context.driver.prepare(home, stack);
+      const traced = tracedOf(diffs, options.traceAbove);
+      const writable = await context.driver.prepare(home, stack, traced);
       return new Active(context, below, { home, stack, writable, diffs });
     } catch (error) {
       await context.store.discard([home]);
@@ -154,7 +176,7 @@ async function prepare(context: Context, parent: Snapshot | undefined): Promise<
   }
 }
 
-async function find(context: Context, diffIds: readonly DiffId[]): Promise<CommittedSnapshot | undefined> {
+async function find(context: Context, diffIds: readonly DiffId[]): Promise<Committed | undefined> {
   if (diffIds.length === 0) throw new Error('a snapshot has at least one diff');
   let snapshot: Committed | undefined;
   for (const diffId of diffIds) {
@@ -207,20 +229,25 @@ class Active implements ActiveSnapshot {
     this.#parts = parts;
   }
 
-  freeze(): Promise<FrozenSnapshot> {
-    return onStore('freeze a snapshot', () => this.#freeze());
+  freeze(options: FreezeOptions = {}): Promise<FrozenSnapshot> {
+    return onStore('freeze a snapshot', () => this.#freeze(options));
   }
 
-  async #freeze(): Promise<FrozenSnapshot> {
+  async #freeze({ fixFolderTimes = false, digests }: FreezeOptions): Promise<FrozenSnapshot> {
     if (this.#ended) throw new Error('the snapshot is active no longer');
     const { stack, writable, home } = this.#parts;
+    const { tree, userXattrs } = this.#context.store.options;
+    const folder = joinHost(home, 'fs');
     const [first, ...rest] = await writable.capture();
     if (first?.kind !== 'set' || first.entry.path !== '') throw new Error('a diff without its root folder');
     const changed = rootChanged(stack.root, first.entry);
-    const root = changed ? first.entry : stack.root;
-    const changes: readonly Change[] = changed ? [first, ...rest] : rest;
-    if (!changed) await giveAttributes(this.#context.store.options.tree, `${home}/fs` as HostPath, root);
-    const diff = await this.#context.store.adopt(home, { root, changes });
+    const listed: readonly Change[] = changed ? [first, ...rest] : rest;
+    const fix = { tree, userXattrs, folder, parent: stack.tree };
+    const changes = fixFolderTimes ? await setFolderTimes(fix, listed) : listed;
+    const fixedRoot = { ...first.entry, ...(fixFolderTimes ? { mtime: FOLDER_TIME } : {}) };
+    const root = changed ? fixedRoot : stack.root;
+    if (!changed) await giveAttributes(tree, folder, root);
+    const diff = await this.#context.store.adopt(home, { root, changes, digests });
     this.#ended = true;
     await writable.cleanUp();
     await this.#context.holds.release(this.#parts.diffs);

@@ -71,7 +71,8 @@ export class Rig {
     }
     const { upper, work } = root.writable ?? { upper: '', work: '' };
     const writable = root.writable === undefined ? '' : `,upperdir=${upper},workdir=${work}`;
-    const options = `lowerdir=${root.lowers.join(':')}${writable},index=off,metacopy=off,redirect_dir=${this.userXattrs ? 'nofollow,userxattr' : 'off'}`;
+    const lowers = [...(root.traced ?? []).map((home) => join(home, 'fs')), ...root.lowers];
+    const options = `lowerdir=${lowers.join(':')}${writable},index=off,metacopy=off,redirect_dir=${this.userXattrs ? 'nofollow,userxattr' : 'off'}`;
     const mount = `rm -rf '${work}'/work/incompat; mount -t overlay -o '${options}' overlay '${this.#place}'`;
     const all = `${work === '' ? mount.slice(mount.indexOf('mount')) : mount}; cd '${this.#place}'; ${script}`;
     const program = ['-m', 'bash', '-euc', all];
