@@ -1,8 +1,11 @@
 import { type Digest, digestOf, type StepKey } from '../core/index.ts';
-import type { Action, Canonical, StepQuery } from './contract.ts';
+import type { Action, Canonical, ObservedQuery, StepQuery } from './contract.ts';
 
 /** Raised when the fields of {@link keyPreimage} change their meaning: every older key then misses. */
 export const KEY_VERSION = 1;
+
+/** Raised when the fields of {@link observedPreimage}, or the facts of observations, change their meaning. */
+export const OBSERVED_VERSION = 1;
 
 /**
  * The one text that stands for `value`: JSON without spaces, keys sorted by UTF-16 code unit, lone surrogates as `\udXXX`
@@ -63,6 +66,23 @@ export function stepKey(query: StepQuery): StepKey {
 /** The key of a preimage that {@link keyPreimage} made. */
 export function keyOf(preimage: string): StepKey {
   return digestOf(preimage) as string as StepKey;
+}
+
+/**
+ * The canonical text whose digest says which path sets a query is compared by: a step's key without the parent, whose observed paths
+ * take its place.
+ */
+export function observedPreimage(query: Pick<ObservedQuery, 'action' | 'inputs'>): string {
+  return encodeCanonical({
+    version: OBSERVED_VERSION,
+    action: actionStruct(query.action),
+    inputs: query.inputs.map(({ name, digest }) => ({ name, digest })),
+  });
+}
+
+/** SHA-256 of {@link observedPreimage}. */
+export function observedKey(query: Pick<ObservedQuery, 'action' | 'inputs'>): Digest {
+  return digestOf(observedPreimage(query));
 }
 
 /** Names an action whatever its parent and inputs are: SHA-256 of its canonical struct. */

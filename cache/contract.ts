@@ -140,7 +140,15 @@ export type MissReason =
   | {
       readonly reason: 'observed-changed';
       readonly path: ImagePath;
-      readonly change: 'added' | 'removed' | 'content' | 'metadata' | 'attributes' | 'listing' | 'link-target' | 'type';
+      readonly change:
+        | 'added'
+        | 'removed'
+        | 'content'
+        | 'metadata'
+        | 'attributes'
+        | 'listing'
+        | 'link-target'
+        | 'type';
       /** The program that had looked at it. */
       readonly by?: string;
       /** How many more observed paths differ. */

@@ -241,7 +241,7 @@ describe('explainMiss', () => {
 
 describe('explainHit', () => {
   it('tells how old the record is and what it saved', () => {
-    const record = { key: 'k' as StepKey, createdAtMs: 1_000_000, durationMs: 83_000 };
+    const record = { key: 'k' as StepKey, createdAtMs: 5, ranAtMs: 1_000_000, durationMs: 83_000 };
     expect(explainHit(record, 1_000_000 + 2 * 3_600_000)).toBe(
       'same action, parent and inputs as 2 hours ago, saved 1m23s',
     );

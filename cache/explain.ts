@@ -197,6 +197,10 @@ export function explainMiss(why: MissReason): string {
       return explainField(why);
     case 'file-changed':
       return explainFile(why);
+    case 'observed-changed':
+      return explainObservedChange(why);
+    case 'too-old':
+      return `its result is ${span(why.ageMs) ?? 'a moment'} old, older than its ttl`;
     default:
       return unreachable(why);
   }
@@ -225,13 +229,72 @@ function explainFile(why: Extract<MissReason, { reason: 'file-changed' }>): stri
   return `${path}${where} ${verb}${what}${others}`;
 }
 
-/** One short sentence for a person who asks why a step was reused. `nowMs` is the time of asking. */
-export function explainHit(record: StepRecord, nowMs: number): string {
-  const saved = record.durationMs < 100 ? '' : `, saved ${duration(record.durationMs)}`;
-  return `same action, parent and inputs as ${age(nowMs - record.createdAtMs)}${saved}`;
+function explainObservedChange(why: Extract<MissReason, { reason: 'observed-changed' }>): string {
+  const { sentence, verb } = observedWords(why.change, printable(`/${why.path}`));
+  const by = why.by === undefined ? '' : ` (${verb} by ${printable(why.by)})`;
+  const others =
+    why.others === 0 ? '' : `, ${why.others} more ${why.others === 1 ? 'path differs' : 'paths differ'}`;
+  return `${sentence}${by}${others}`;
 }
 
-function age(ms: number): string {
+/** What happened to `path`, and what a program did that depended on it. */
+function observedWords(
+  change: Extract<MissReason, { reason: 'observed-changed' }>['change'],
+  path: string,
+): { readonly sentence: string; readonly verb: string } {
+  switch (change) {
+    case 'content':
+      return { sentence: `${path} changed`, verb: 'read' };
+    case 'listing':
+      return { sentence: `a name in ${path} came or went`, verb: 'listed' };
+    case 'added':
+      return { sentence: `${path} appeared`, verb: 'looked up' };
+    case 'removed':
+      return { sentence: `${path} is gone`, verb: 'looked up' };
+    case 'metadata':
+      return { sentence: `mode, owner or attributes of ${path} changed`, verb: 'looked up' };
+    case 'attributes':
+      return { sentence: `size or time of ${path} changed`, verb: 'looked up' };
+    case 'link-target':
+      return { sentence: `${path} leads elsewhere`, verb: 'followed' };
+    case 'type':
+      return { sentence: `${path} is of another type`, verb: 'looked up' };
+    default:
+      return unreachable(change);
+  }
+}
+
+/** What an observed hit is told from. */
+export interface ObservedHitFacts {
+  /** How many paths had been observed. */
+  readonly paths: number;
+  /** How many files changed in what the step stands on; absent: unknown, some. */
+  readonly changed?: number;
+}
+
+/** One short sentence for a person who asks why a step was reused though what it stands on changed. */
+export function explainObserved(
+  { paths, changed }: ObservedHitFacts,
+  record: StepRecord,
+  _nowMs: number,
+): string {
+  const files = changed === undefined ? 'files' : changed === 1 ? '1 file' : `${changed || 'no'} files`;
+  const set = paths === 1 ? 'not the 1 observed path' : `none of the ${paths} observed paths among them`;
+  return `${files} changed below, ${paths === 0 ? 'none was looked at' : set}${saved(record)}`;
+}
+
+/** One short sentence for a person who asks why a step was reused. `nowMs` is the time of asking. */
+export function explainHit(record: StepRecord, nowMs: number): string {
+  const past = span(nowMs - record.ranAtMs);
+  return `same action, parent and inputs as ${past === undefined ? 'a moment ago' : `${past} ago`}${saved(record)}`;
+}
+
+function saved({ durationMs }: StepRecord): string {
+  return durationMs < 100 ? '' : `, saved ${duration(durationMs)}`;
+}
+
+/** Whole units of the largest one that fits; undefined for less than a second. */
+function span(ms: number): string | undefined {
   const units = [
     ['day', 86_400_000],
     ['hour', 3_600_000],
@@ -240,9 +303,9 @@ function age(ms: number): string {
   ] as const;
   for (const [unit, length] of units) {
     const count = Math.floor(ms / length);
-    if (count >= 1) return `${count} ${unit}${count === 1 ? '' : 's'} ago`;
+    if (count >= 1) return `${count} ${unit}${count === 1 ? '' : 's'}`;
   }
-  return 'a moment ago';
+  return undefined;
 }
 
 function duration(ms: number): string {

@@ -3,12 +3,12 @@ import {
   comparePaths,
   type Digest,
   type Entry,
-  type FileType,
   type ImagePath,
   isDigest,
   MachineError,
 } from '../core/index.ts';
 import type { FileFact, Selection, TreeInput } from './contract.ts';
+import { fieldText, TYPE_LETTERS } from './fact-text.ts';
 
 export interface FingerprintOptions {
   /** The owner that every file is given where it lands, whatever it has in its tree (a COPY from a build context: 0:0). */
@@ -22,16 +22,6 @@ const DEFAULT_CONCURRENCY = 16;
 
 /** First line of the hashed text. Raised with every change of the format. */
 const FORMAT = 'varve tree 1';
-
-const TYPE_LETTERS: Readonly<Record<FileType, string>> = {
-  file: 'f',
-  dir: 'd',
-  symlink: 'l',
-  char: 'c',
-  block: 'b',
-  fifo: 'p',
-  socket: 's',
-};
 
 /**
  * Looks at every selected name (folders are not entered: the caller selects what is in them) and sums it up as one
@@ -117,8 +107,7 @@ function hexXattrs(xattrs: Readonly<Record<string, Uint8Array>>): Readonly<Recor
  *     { text(name) NUL text(value) NUL }   extended attributes, by name in code unit order
  *     NUL
  *
- * `text` is `=` and the text itself, or, where that holds NUL or lone surrogates, `~` and its JSON form. An absent field is
- * empty, which an empty text (`=`) is not.
+ * `text` is {@link fieldText}.
  */
 export function factsDigest(facts: readonly FileFact[]): Digest {
   const hash = createHash('sha256');
@@ -137,15 +126,11 @@ export function factsDigest(facts: readonly FileFact[]): Digest {
 function factLine(fact: FileFact): string {
   const { path, type, mode, uid, gid, digest, xattrs } = fact;
   if (digest !== undefined && !isDigest(digest)) throw new Error(`not a digest: ${digest}`);
-  const head = `${text(path)}\0${TYPE_LETTERS[type]}${mode.toString(8)} ${uid} ${gid}\0${digest ?? ''}\0`;
-  const tail = `${text(fact.linkTarget)}\0${text(fact.device)}\0${text(fact.hardlinkTo)}\0`;
+  const head = `${fieldText(path)}\0${TYPE_LETTERS[type]}${mode.toString(8)} ${uid} ${gid}\0${digest ?? ''}\0`;
+  const tail = `${fieldText(fact.linkTarget)}\0${fieldText(fact.device)}\0${fieldText(fact.hardlinkTo)}\0`;
   if (xattrs === undefined) return `${head}${tail}\0`;
   let attributes = '';
-  for (const name of Object.keys(xattrs).sort()) attributes += `${text(name)}\0${text(xattrs[name])}\0`;
+  for (const name of Object.keys(xattrs).sort())
+    attributes += `${fieldText(name)}\0${fieldText(xattrs[name])}\0`;
   return `${head}${tail}${attributes}\0`;
-}
-
-function text(value: string | undefined): string {
-  if (value === undefined) return '';
-  return value.isWellFormed() && !value.includes('\0') ? `=${value}` : `~${JSON.stringify(value)}`;
 }

@@ -1,8 +1,15 @@
 export { MAX_BUILDS } from './build-log.ts';
-export { actionDigest, encodeCanonical, KEY_VERSION, keyPreimage, stepKey } from './canonical.ts';
+export {
+  actionDigest,
+  encodeCanonical,
+  KEY_VERSION,
+  keyPreimage,
+  observedKey,
+  stepKey,
+} from './canonical.ts';
 export * from './contract.ts';
 export { type EvictionInput, selectVictims, type Victim } from './evict.ts';
-export { explainHit, explainMiss } from './explain.ts';
+export { explainHit, explainMiss, explainObserved, type ObservedHitFacts } from './explain.ts';
 export type { DigestFile } from './file-digest.ts';
 export { type FileIndexOptions, openFileIndex } from './file-index.ts';
 export { type FingerprintOptions, factsDigest, fingerprint } from './fingerprint.ts';

@@ -59,4 +59,40 @@ export const MIGRATIONS: readonly string[] = [
   );
   CREATE INDEX builds_started_at ON builds (started_at);
   `,
+  `
+  -- When the step ran last with this result; older records do not know, and came about when they were written.
+  ALTER TABLE records ADD COLUMN ran_at INTEGER NOT NULL DEFAULT 0;
+  UPDATE records SET ran_at = created_at;
+  DROP INDEX records_action;
+  CREATE INDEX records_action ON records (action, ran_at);
+
+  -- What was looked at by steps of an observed key: paths with uses, and the programs that looked first (zstd).
+  CREATE TABLE path_sets (
+    id INTEGER PRIMARY KEY,
+    observed_key TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    paths BLOB NOT NULL,
+    programs BLOB NOT NULL,
+    used_at INTEGER NOT NULL,
+    UNIQUE (observed_key, digest)
+  );
+
+  -- What these paths said when the step of a record ran.
+  CREATE TABLE observations (
+    record TEXT NOT NULL REFERENCES records (key) ON DELETE CASCADE,
+    path_set INTEGER NOT NULL REFERENCES path_sets (id) ON DELETE CASCADE,
+    outline TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    parent_diffs TEXT NOT NULL,
+    marks BLOB NOT NULL,
+    used_at INTEGER NOT NULL,
+    PRIMARY KEY (record, path_set)
+  );
+  CREATE INDEX observations_outline ON observations (path_set, outline);
+  CREATE TRIGGER observations_gone AFTER DELETE ON observations
+    WHEN NOT EXISTS (SELECT 1 FROM observations WHERE path_set = OLD.path_set)
+    BEGIN
+      DELETE FROM path_sets WHERE id = OLD.path_set;
+    END;
+  `,
 ];

@@ -5,17 +5,17 @@ import {
   type HostPath,
   joinHost,
   MachineError,
-  type SnapshotId,
+  type Observation,
   type StepKey,
-  type StepKind,
 } from '../core/index.ts';
 import { buildLog } from './build-log.ts';
 import { actionDigest, keyPreimage, stepKey } from './canonical.ts';
 import type {
   Action,
   BuildLog,
-  Canonical,
   Lookup,
+  ObservedLookup,
+  ObservedQuery,
   PrunableCache,
   PruneRequest,
   PruneResult,
@@ -24,9 +24,11 @@ import type {
   StepRecord,
   StepResult,
 } from './contract.ts';
-import { Database, digestOfRow, numberOf, optionalTextOf, type Row, textOf } from './database.ts';
+import { Database, digestOfRow, textOf } from './database.ts';
 import { selectVictims, type Victim } from './evict.ts';
 import { isLocked, type KernelLock, NamedLocks, tryLock, waitForLockBlocking } from './locks.ts';
+import { Observations } from './observed.ts';
+import { recordOf, titleOf, usageOf } from './record-row.ts';
 import { MIGRATIONS } from './schema.ts';
 import { Slots } from './slots.ts';
 import { DISK_FULL_HINT, isDiskFull } from './store-error.ts';
@@ -90,6 +92,7 @@ class SqliteStepCache implements PrunableCache {
   readonly #lock: KernelLock;
   readonly #database: Database;
   readonly #slots: Slots;
+  readonly #observations: Observations;
   readonly #steps: NamedLocks;
   /** What this process holds: written again into a database that took the place of a damaged one. */
   readonly #held = new Set<DiffId>();
@@ -107,6 +110,7 @@ class SqliteStepCache implements PrunableCache {
       onWarning: (message) => options.onWarning?.(message),
     });
     this.#slots = new Slots(this.#database);
+    this.#observations = new Observations(this.#database);
     this.#steps = new NamedLocks(joinHost(root, 'locks'));
     this.builds = buildLog(this.#database);
   }
@@ -138,28 +142,59 @@ class SqliteStepCache implements PrunableCache {
     const key = stepKey(query);
     const nowMs = this.#now();
     const { layer, durationMs, title = titleOf(query.action) } = result;
+    const createdAtMs = Math.round(result.createdAtMs ?? nowMs);
+    const ranAtMs = Math.round(result.ranAtMs ?? nowMs - durationMs);
     const listings = await this.#slots.pack(query);
     this.#database.transaction(() => {
       if (layer !== undefined) this.#insertHold(this.#database, layer.diffId);
       this.#database.run(
         `INSERT OR REPLACE INTO records
-           (key, action, preimage, parent, diff_id, layer_bytes, kind, title, created_at, last_used_at, uses, duration_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)`,
-        ...[
-          key,
-          actionDigest(query.action),
-          preimage,
-          query.parent ?? null,
-          layer?.diffId ?? null,
-          layer?.size ?? null,
-        ],
-        ...[query.action.kind, title.slice(0, LONGEST_TITLE).toWellFormed(), nowMs, nowMs, durationMs],
+           (key, action, preimage, parent, diff_id, layer_bytes, kind, title, created_at, ran_at, last_used_at, uses, duration_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)`,
+        ...[key, actionDigest(query.action), preimage, query.parent ?? null],
+        ...[layer?.diffId ?? null, layer?.size ?? null],
+        ...[query.action.kind, title.slice(0, LONGEST_TITLE).toWellFormed()],
+        ...[createdAtMs, ranAtMs, nowMs, durationMs],
       );
       this.#slots.write(query, listings, { key, ms: nowMs });
     });
     if (layer !== undefined) this.#held.add(layer.diffId);
     const diff = layer === undefined ? {} : { diffId: layer.diffId, layerBytes: layer.size };
-    return { key, ...diff, createdAtMs: nowMs, durationMs };
+    return { key, ...diff, createdAtMs, ranAtMs, durationMs };
+  }
+
+  async lookupObserved(query: ObservedQuery): Promise<ObservedLookup> {
+    this.#mustBeOpen();
+    const hold = (diffId: DiffId): void => this.#insertHold(this.#database, diffId);
+    const found = await this.#observations.lookup(query, { nowMs: this.#now(), hold });
+    if (found.kind === 'hit' && found.record.diffId !== undefined) this.#held.add(found.record.diffId);
+    return found;
+  }
+
+  async observe(
+    key: StepKey,
+    query: ObservedQuery,
+    seen: { readonly observations: readonly Observation[]; readonly parentDiffs: readonly DiffId[] },
+  ): Promise<void> {
+    this.#mustBeOpen();
+    await this.#observations.observe(key, query, { ...seen, nowMs: this.#now() });
+  }
+
+  reads(key: StepKey): readonly Observation[] | undefined {
+    this.#mustBeOpen();
+    return this.#observations.reads(key);
+  }
+
+  previous(slot: string): StepRecord | undefined {
+    this.#mustBeOpen();
+    const sql = 'SELECT records.* FROM slots JOIN records ON records.key = slots.key WHERE slots.slot = ?';
+    return this.#database.reading(() => this.#database.all(sql, slot).map(recordOf)[0]);
+  }
+
+  earlier(action: Action, limit: number): readonly StepRecord[] {
+    this.#mustBeOpen();
+    const sql = 'SELECT * FROM records WHERE action = ? ORDER BY ran_at DESC, rowid DESC LIMIT ?';
+    return this.#database.reading(() => this.#database.all(sql, actionDigest(action), limit).map(recordOf));
   }
 
   knows(action: Action): boolean {
@@ -356,43 +391,4 @@ class SqliteStepCache implements PrunableCache {
   #mustBeOpen(): void {
     if (this.#state !== 'open') throw new Error(`the step cache is ${this.#state}`);
   }
-}
-
-function recordOf(row: Row): StepRecord {
-  const diffId = diffIdOf(row);
-  return {
-    key: textOf(row, 'key') as StepKey,
-    ...(diffId === undefined ? {} : { diffId, layerBytes: numberOf(row, 'layer_bytes') }),
-    createdAtMs: numberOf(row, 'created_at'),
-    durationMs: numberOf(row, 'duration_ms'),
-  };
-}
-
-function usageOf(row: Row): RecordUsage {
-  const parent = optionalTextOf(row, 'parent');
-  return {
-    ...recordOf(row),
-    ...(parent === undefined ? {} : { parent: parent as SnapshotId }),
-    kind: textOf(row, 'kind') as StepKind,
-    title: textOf(row, 'title'),
-    lastUsedAtMs: numberOf(row, 'last_used_at'),
-    uses: numberOf(row, 'uses'),
-  };
-}
-
-function diffIdOf(row: Row): DiffId | undefined {
-  return row['diff_id'] === null ? undefined : (digestOfRow(row, 'diff_id') as DiffId);
-}
-
-/** The first line of what an action does, from its definition. */
-function titleOf(action: Action): string {
-  const { command, sources, destination } = action.definition;
-  const words = [action.kind, ...wordsOf(command), ...wordsOf(sources), ...wordsOf(destination)].join(' ');
-  return words.split('\n', 1)[0] ?? action.kind;
-}
-
-function wordsOf(value: Canonical | undefined): readonly string[] {
-  if (typeof value === 'string') return [value];
-  if (!Array.isArray(value)) return [];
-  return value.filter((item: Canonical) => typeof item === 'string');
 }

@@ -1,0 +1,264 @@
+import { LRUCache } from 'lru-cache';
+import { type DiffId, type Digest, isDigest, type Observation, type StepKey } from '../core/index.ts';
+import { observedKey } from './canonical.ts';
+import { MOST_PATH_SETS, type ObservedLookup, type ObservedQuery, type StepRecord } from './contract.ts';
+import { bytesOf, DamagedRow, type Database, digestOfRow, jsonOf, numberOf, type Row } from './database.ts';
+import { contentsOf, fingerprintOf, outlineOf } from './observation.ts';
+import { decodeMarks, encodeMarks, firstChangeRead, marksOf, type ObservedMarks } from './observed-marks.ts';
+import {
+  decodePathSet,
+  decodePrograms,
+  encodePrograms,
+  type PathSet,
+  type Programs,
+  pack,
+  pathSetOf,
+  programAt,
+  sortObservations,
+  unpack,
+} from './path-set.ts';
+import { recordOf } from './record-row.ts';
+
+/** Observations that are kept of one path set; the least recently used go. */
+export const MOST_OBSERVATIONS = 64;
+
+/** Paths that are kept decoded. */
+const MAX_CACHED_PATHS = 200_000;
+
+type ObservedMiss = Extract<ObservedLookup, { kind: 'miss' }>;
+type ObservedHit = Extract<ObservedLookup, { kind: 'hit' }>;
+
+/** What a hit is marked with. */
+export interface ObservedUse {
+  readonly nowMs: number;
+  /** Called in the transaction that finds the hit. */
+  readonly hold: (diffId: DiffId) => void;
+}
+
+interface StoredSet {
+  readonly id: number;
+  readonly set: PathSet;
+}
+
+/** What was found of a path set's content, where it had to be read. */
+interface Compared extends StoredSet {
+  readonly contents: ReadonlyMap<number, Digest>;
+}
+
+/**
+ * Path sets, and what their paths said when the step of a record ran. An observation ends with its record, a path set with its last
+ * observation.
+ */
+export class Observations {
+  readonly #database: Database;
+  readonly #sets = new LRUCache<Digest, PathSet>({
+    maxSize: MAX_CACHED_PATHS,
+    sizeCalculation: ({ paths }) => paths.length + 1,
+  });
+
+  constructor(database: Database) {
+    this.#database = database;
+  }
+
+  /** See `StepCache.lookupObserved`. */
+  async lookup(query: ObservedQuery, use: ObservedUse): Promise<ObservedLookup> {
+    const key = observedKey(query);
+    const rows = this.#database.all(
+      'SELECT id FROM path_sets WHERE observed_key = ? ORDER BY used_at DESC, id DESC',
+      key,
+    );
+    let last: Compared | undefined;
+    for (const row of rows) {
+      const stored = this.#database.reading(() => this.#storedSet(numberOf(row, 'id')));
+      if (stored === undefined) continue;
+      const outline = outlineOf(stored.set, query.tree);
+      const known = this.#knowsOutline(stored, outline);
+      // Files are read only where all the rest is as it was for some observation.
+      const contents = known ? await contentsOf(stored.set, query.tree) : new Map<number, Digest>();
+      last ??= { ...stored, contents };
+      const hit = known ? this.#hit(stored, fingerprintOf(outline, contents), use) : undefined;
+      if (hit !== undefined) return hit;
+    }
+    return last === undefined ? { kind: 'miss' } : this.#miss(last, query);
+  }
+
+  #knowsOutline({ id }: StoredSet, outline: Digest): boolean {
+    const sql = 'SELECT 1 FROM observations WHERE path_set = ? AND outline = ? LIMIT 1';
+    return this.#database.get(sql, id, outline) !== undefined;
+  }
+
+  #hit({ id, set }: StoredSet, fingerprint: Digest, use: ObservedUse): ObservedHit | undefined {
+    return this.#database.transaction(() => {
+      // Of several results for the same facts, that of the last run. The digest is asked for again: the database may be another by now.
+      const row = this.#database.get(
+        `SELECT records.*, observations.parent_diffs FROM observations
+           JOIN records ON records.key = observations.record
+           JOIN path_sets ON path_sets.id = observations.path_set
+           WHERE observations.path_set = ? AND path_sets.digest = ? AND observations.fingerprint = ?
+           ORDER BY records.ran_at DESC, observations.used_at DESC LIMIT 1`,
+        id,
+        set.digest,
+        fingerprint,
+      );
+      if (row === undefined) return undefined;
+      const record = recordOf(row);
+      const { nowMs } = use;
+      this.#markUsed(record, id, nowMs);
+      if (record.diffId !== undefined) use.hold(record.diffId);
+      return { kind: 'hit', record, paths: set.paths.length, parentDiffs: parentDiffsOf(row) };
+    });
+  }
+
+  #markUsed({ key }: StepRecord, id: number, nowMs: number): void {
+    const database = this.#database;
+    database.run('UPDATE records SET last_used_at = ?, uses = uses + 1 WHERE key = ?', nowMs, key);
+    database.run('UPDATE observations SET used_at = ? WHERE record = ? AND path_set = ?', nowMs, key, id);
+    database.run('UPDATE path_sets SET used_at = ? WHERE id = ?', nowMs, id);
+  }
+
+  async #miss({ id, set, contents }: Compared, { tree }: ObservedQuery): Promise<ObservedMiss> {
+    const row = this.#database.get(
+      `SELECT marks, programs FROM observations JOIN path_sets ON path_sets.id = observations.path_set
+         WHERE path_set = ? ORDER BY observations.used_at DESC, observations.rowid DESC LIMIT 1`,
+      id,
+    );
+    const kept = row === undefined ? undefined : this.#database.reading(() => keptOf(row, set));
+    if (kept === undefined) return { kind: 'miss' };
+    const { before, programs } = kept;
+    const now = await marksOf(set, tree, contents);
+    const first = await firstChangeRead(set, tree, { before, now });
+    const path = first === undefined ? undefined : set.paths[first.at];
+    if (first === undefined || path === undefined) return { kind: 'miss' };
+    const by = programAt(programs, first.at);
+    const who = by === undefined ? {} : { by };
+    const { change, others } = first;
+    return { kind: 'miss', why: { reason: 'observed-changed', path, change, ...who, others } };
+  }
+
+  /** See `StepCache.observe`. */
+  async observe(
+    key: StepKey,
+    query: ObservedQuery,
+    seen: {
+      readonly observations: readonly Observation[];
+      readonly parentDiffs: readonly DiffId[];
+      readonly nowMs: number;
+    },
+  ): Promise<void> {
+    const { set, bytes, programs } = pathSetOf(sortObservations(seen.observations));
+    const outline = outlineOf(set, query.tree);
+    const contents = await contentsOf(set, query.tree);
+    const fingerprint = fingerprintOf(outline, contents);
+    const [paths, names, marks] = await Promise.all([
+      pack(bytes),
+      pack(encodePrograms(programs)),
+      pack(encodeMarks(await marksOf(set, query.tree, contents))),
+    ]);
+    const database = this.#database;
+    const diffs = JSON.stringify(seen.parentDiffs);
+    database.transaction(() => {
+      // Evicted meanwhile: nothing to find by these paths.
+      if (database.get('SELECT 1 FROM records WHERE key = ?', key) === undefined) return;
+      const owner = observedKey(query);
+      const id = this.#insertSet(owner, set, { paths, names, nowMs: seen.nowMs });
+      database.run(
+        `INSERT INTO observations (record, path_set, outline, fingerprint, parent_diffs, marks, used_at)
+           VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+           ON CONFLICT DO UPDATE SET outline = ?3, fingerprint = ?4, parent_diffs = ?5, marks = ?6, used_at = ?7`,
+        ...[key, id, outline, fingerprint, diffs, marks, seen.nowMs],
+      );
+      this.#trim(owner, id);
+    });
+    this.#sets.set(set.digest, set);
+  }
+
+  #insertSet(
+    owner: Digest,
+    set: PathSet,
+    row: { readonly paths: Buffer; readonly names: Buffer; readonly nowMs: number },
+  ): number {
+    // A set that is there already is written again, which mends it where it was damaged.
+    const { id } =
+      this.#database.get(
+        `INSERT INTO path_sets (observed_key, digest, paths, programs, used_at) VALUES (?1, ?2, ?3, ?4, ?5)
+           ON CONFLICT DO UPDATE SET paths = ?3, programs = ?4, used_at = ?5
+           RETURNING id`,
+        ...[owner, set.digest, row.paths, row.names, row.nowMs],
+      ) ?? {};
+    if (typeof id !== 'number') throw new DamagedRow('a path set has no number');
+    return id;
+  }
+
+  /** Removes what is too much: the least recently used. A path set that loses its last observation goes by a trigger. */
+  #trim(owner: Digest, id: number): void {
+    this.#database.run(
+      `DELETE FROM observations WHERE path_set IN
+         (SELECT id FROM path_sets WHERE observed_key = ? ORDER BY used_at DESC, id DESC LIMIT -1 OFFSET ?)`,
+      owner,
+      MOST_PATH_SETS,
+    );
+    this.#database.run(
+      `DELETE FROM observations WHERE rowid IN
+         (SELECT rowid FROM observations WHERE path_set = ? ORDER BY used_at DESC, rowid DESC LIMIT -1 OFFSET ?)`,
+      id,
+      MOST_OBSERVATIONS,
+    );
+  }
+
+  /** See `StepCache.reads`. */
+  reads(key: StepKey): readonly Observation[] | undefined {
+    return this.#database.reading(() => {
+      const row = this.#database.get(
+        `SELECT path_set, programs FROM observations JOIN path_sets ON path_sets.id = observations.path_set
+           WHERE record = ? ORDER BY observations.used_at DESC, observations.rowid DESC LIMIT 1`,
+        key,
+      );
+      const stored = row === undefined ? undefined : this.#storedSet(numberOf(row, 'path_set'));
+      if (row === undefined || stored === undefined) return undefined;
+      const { paths, uses } = stored.set;
+      const programs = programsOf(row, stored.set);
+      return paths.map((path, at) => {
+        const by = programAt(programs, at);
+        return { path, uses: uses[at] ?? 0, ...(by === undefined ? {} : { by }) };
+      });
+    });
+  }
+
+  /** Undefined where its row is gone or damaged: then it counts as absent. */
+  #storedSet(id: number): StoredSet | undefined {
+    const row = this.#database.get('SELECT digest FROM path_sets WHERE id = ?', id);
+    if (row === undefined) return undefined;
+    const digest = digestOfRow(row, 'digest');
+    const cached = this.#sets.get(digest);
+    if (cached !== undefined) return { id, set: cached };
+    const packed = this.#database.get('SELECT paths FROM path_sets WHERE id = ?', id);
+    const bytes = packed === undefined ? undefined : unpack(bytesOf(packed, 'paths'));
+    const set = bytes === undefined ? undefined : decodePathSet(bytes, digest);
+    if (set === undefined) return undefined;
+    this.#sets.set(digest, set);
+    return { id, set };
+  }
+}
+
+/** What a row of `observations` and `path_sets` keeps to tell a change with. Undefined where that is damaged. */
+function keptOf(
+  row: Row,
+  set: PathSet,
+): { readonly before: ObservedMarks; readonly programs: Programs } | undefined {
+  const bytes = unpack(bytesOf(row, 'marks'));
+  const before = bytes === undefined ? undefined : decodeMarks(bytes, set.paths.length);
+  return before === undefined ? undefined : { before, programs: programsOf(row, set) };
+}
+
+/** Nobody, where the row is damaged: programs are for people only. */
+function programsOf(row: Row, { paths }: PathSet): Programs {
+  const bytes = unpack(bytesOf(row, 'programs'));
+  const programs = bytes === undefined ? undefined : decodePrograms(bytes, paths.length);
+  return programs ?? { names: [], of: new Uint16Array() };
+}
+
+function parentDiffsOf(row: Row): readonly DiffId[] {
+  const diffs = jsonOf<readonly string[]>(row, 'parent_diffs');
+  if (!Array.isArray(diffs) || !diffs.every(isDigest)) throw new DamagedRow('no list of diffs');
+  return diffs as readonly string[] as readonly DiffId[];
+}
