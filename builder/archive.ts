@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import {
+  FOLDER_TIME,
   fsPath,
   type HostPath,
   type ImagePath,
@@ -75,7 +76,8 @@ export async function* archiveOps(
   }
   const folder = resolved.path;
   const owner = placement.owner ?? { uid: 0, gid: 0 };
-  if (folder !== '') yield { op: 'ensureDir', path: folder, attributes: { mode: 0o755, ...owner } };
+  if (folder !== '')
+    yield { op: 'ensureDir', path: folder, attributes: { mode: 0o755, ...owner, mtime: FOLDER_TIME } };
   const inFolder = (path: ImagePath): ImagePath =>
     path === '' ? folder : folder === '' ? path : joinPath(folder, path);
   for await (const op of unpackLayer(decompress(createReadStream(fsPath(archive))), {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import {
   type CommittedSnapshot,
+  DEFAULT_CACHING,
   type DiffId,
   digestOf,
   type ImageConfig,
@@ -9,9 +10,9 @@ import {
   type Reference,
 } from '../core/index.ts';
 import { assembleImage } from './assemble.ts';
+import type { SolvedStep } from './attempt.ts';
 import type { UsableImage } from './base-image.ts';
 import type { BuildGraph, StagePlan, Step } from './graph.ts';
-import type { SolvedStep } from './solve.ts';
 
 const range = { start: { line: 1, column: 1, offset: 0 }, end: { line: 1, column: 2, offset: 1 } };
 const diff = (name: string) => digestOf(name) as DiffId;
@@ -38,6 +39,7 @@ function runStep(index: number, stage: number): Step {
     info: { index, kind: 'RUN', name: `RUN ${index}`, stage: String(stage), range },
     stage,
     noCache: false,
+    caching: DEFAULT_CACHING,
     slot: String(index),
     args: [],
     environment: {},

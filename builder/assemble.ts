@@ -5,9 +5,9 @@ import {
   type ImageConfig,
   MEDIA_TYPE,
 } from '../core/index.ts';
+import type { SolvedStep } from './attempt.ts';
 import type { UsableImage } from './base-image.ts';
 import type { BuildGraph, StagePlan } from './graph.ts';
-import type { SolvedStep } from './solve.ts';
 
 export interface AssembleInput {
   readonly graph: BuildGraph;

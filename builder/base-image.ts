@@ -102,7 +102,12 @@ export class BaseImages {
   /** Stands on the image's layers, pulled and unpacked. */
   async standOn(use: ImageUse): Promise<Standing> {
     const snapshot = await this.unpack(this.imageOf(use));
-    return { snapshot, committed: Promise.resolve(snapshot), way: wayOfSnapshot(snapshot?.id) };
+    return {
+      snapshot,
+      committed: Promise.resolve(snapshot),
+      way: wayOfSnapshot(snapshot?.id),
+      base: { id: snapshot?.id, depth: snapshot?.diffIds.length ?? 0 },
+    };
   }
 
   /** Brings the image's layers into the snapshotter; a pulled image is then in the local store under its name. */

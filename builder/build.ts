@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs';
 import { mkdtemp, rm, stat } from 'node:fs/promises';
-import { explainHit, explainMiss, type FileIndex } from '../cache/index.ts';
+import { explainHit, explainMiss, explainObserved, type FileIndex } from '../cache/index.ts';
 import {
   type BuildRequest,
   type Diagnostic,
@@ -19,6 +19,7 @@ import {
 import { decompress, unpackLayer } from '../image/index.ts';
 import { type Dockerfile, parse } from '../parser/index.ts';
 import { assembleImage } from './assemble.ts';
+import type { SolvedStep } from './attempt.ts';
 import { BaseImages, wayOfSnapshot } from './base-image.ts';
 import { ContextTree } from './context.ts';
 import type { BuilderParts, BuildSuccess, FailedBuild } from './contract.ts';
@@ -29,8 +30,8 @@ import type { BuildGraph, StagePlan, Step, TreeRef } from './graph.ts';
 import { NO_IGNORE_RULES } from './ignore.ts';
 import { createLimiter } from './limiter.ts';
 import { planBuild } from './plan.ts';
-import { type SolvedStep, Solver, type TimelessEvent, timed } from './solve.ts';
-import { type Standing, treeOf } from './standing.ts';
+import { Solver, type TimelessEvent, timed } from './solve.ts';
+import { NO_BASE, type Standing, treeOf } from './standing.ts';
 import { prepareCopy } from './steps/copy.ts';
 import type { PreparedStep } from './steps/prepared-step.ts';
 import { prepareRun } from './steps/run.ts';
@@ -253,7 +254,11 @@ class BuildRun {
       sourceDateEpoch,
       standOn: (stage, solver) => this.#standOn(stage, solver),
       prepare: (step, solver) => this.#prepare(step, solver),
-      explain: { hit: ({ record }) => explainHit(record, this.#parts.now()), miss: explainMiss },
+      explain: {
+        hit: (record) => explainHit(record, this.#parts.now()),
+        observed: (record, seen) => explainObserved(seen, record, this.#parts.now()),
+        miss: explainMiss,
+      },
       limiter: createLimiter(this.#request.parallelism),
       emit: this.#emit,
       signal,
@@ -263,7 +268,12 @@ class BuildRun {
   async #standOn(stage: StagePlan, solver: Solver): Promise<Standing> {
     switch (stage.base.kind) {
       case 'scratch':
-        return { snapshot: undefined, committed: Promise.resolve(undefined), way: wayOfSnapshot(undefined) };
+        return {
+          snapshot: undefined,
+          committed: Promise.resolve(undefined),
+          way: wayOfSnapshot(undefined),
+          base: NO_BASE,
+        };
       case 'stage':
         return solver.stage(stage.base.index);
       case 'image':
@@ -280,7 +290,12 @@ class BuildRun {
       case 'ADD':
         return prepareCopy(
           step,
-          { snapshotter, treeOps, treeFor: (from) => this.#treeFor(from, solver) },
+          {
+            snapshotter,
+            treeOps,
+            previous: (slot) => this.#previous(slot),
+            treeFor: (from) => this.#treeFor(from, solver),
+          },
           solver.signal,
         );
       case 'WORKDIR':
@@ -294,6 +309,14 @@ class BuildRun {
       default:
         return unreachable(step);
     }
+  }
+
+  async #previous(slot: string): Promise<Tree | undefined> {
+    const { cache, snapshotter } = this.#parts;
+    const diffId = cache.previous(slot)?.diffId;
+    if (diffId === undefined) return undefined;
+    cache.hold([diffId]);
+    return (await snapshotter.stack(undefined, diffId))?.tree();
   }
 
   async #treeFor(from: TreeRef, solver: Solver): Promise<{ readonly tree: Tree; readonly where: string }> {

@@ -48,6 +48,8 @@ function parts(outcome: SandboxOutcome | Error = { kind: 'exited', code: 0 }) {
     prepare: async () => active,
     find: unused,
     stack: unused,
+    observed: unused,
+    changedPaths: unused,
     mountable: unused,
     diffs: unused,
     remove: unused,
@@ -60,6 +62,7 @@ function parts(outcome: SandboxOutcome | Error = { kind: 'exited', code: 0 }) {
       if (outcome instanceof Error) throw outcome;
       return {
         outcome: new Promise((resolve) => setImmediate(resolve, outcome)),
+        trace: Promise.resolve(undefined),
         signal: (name) => log.push(name),
         resize: () => log.push('resize'),
       };

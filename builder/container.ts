@@ -90,7 +90,12 @@ export async function startContainer(
       { signal },
     );
     const outcome = child.outcome.finally(() => active[Symbol.asyncDispose]());
-    return { outcome, signal: (name) => child.signal(name), resize: (size) => child.resize(size) };
+    return {
+      outcome,
+      trace: child.trace,
+      signal: (name) => child.signal(name),
+      resize: (size) => child.resize(size),
+    };
   } catch (error) {
     await active[Symbol.asyncDispose]();
     throw error;

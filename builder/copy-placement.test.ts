@@ -29,7 +29,11 @@ async function sourcesOf(patterns: readonly string[], tree: Tree): Promise<Place
   const placed: PlacedSource[] = [];
   for (const pattern of patterns) {
     for (const root of await selectSources(tree, pattern, { range: RANGE, where: 'x' })) {
-      placed.push({ root, contentOf: async (path) => ({ kind: 'host', path: await tree.hostPath(path) }) });
+      placed.push({
+        root,
+        timeOf: async (entry) => entry.mtime,
+        contentOf: async (path) => ({ kind: 'host', path: await tree.hostPath(path) }),
+      });
     }
   }
   return placed;

@@ -4,12 +4,14 @@ import {
   type Entry,
   type FileContent,
   type FileType,
+  FOLDER_TIME,
   type ImagePath,
   imagePath,
   joinPath,
   parentPath,
   resolvePath,
   type SourceRange,
+  type Time,
   type Tree,
   type TreeOp,
 } from '../core/index.ts';
@@ -32,6 +34,8 @@ export interface Placement {
 export interface PlacedSource {
   readonly root: SelectedRoot;
   readonly contentOf: (path: ImagePath) => Promise<FileContent>;
+  /** The time that a copied entry gets at `target`. */
+  readonly timeOf: (entry: Entry, target: ImagePath) => Promise<Time>;
 }
 
 const NEW_FOLDER_MODE = 0o755;
@@ -102,7 +106,8 @@ async function makeFolders(parent: Tree, path: ImagePath, progress: Progress): P
   const owner = progress.placement.owner ?? { uid: 0, gid: 0 };
   for (const folder of missing.reverse()) {
     progress.placed.set(folder, 'dir');
-    progress.ops.push({ op: 'ensureDir', path: folder, attributes: { mode: NEW_FOLDER_MODE, ...owner } });
+    const attributes = { mode: NEW_FOLDER_MODE, ...owner, mtime: FOLDER_TIME };
+    progress.ops.push({ op: 'ensureDir', path: folder, attributes });
   }
 }
 
@@ -155,21 +160,22 @@ function refuseSeveral(count: number, placement: Placement): never {
   );
 }
 
-function attributesOf(entry: Entry, placement: Placement): Attributes {
+function attributesOf(entry: Entry, placement: Placement, mtime: Time): Attributes {
   return {
     mode: placement.mode ?? entry.mode,
     uid: placement.owner?.uid ?? entry.uid,
     gid: placement.owner?.gid ?? entry.gid,
-    mtime: entry.mtime,
+    mtime,
     ...(entry.xattrs === undefined ? {} : { xattrs: entry.xattrs }),
   };
 }
 
-function placeEntry(
+async function placeEntry(
   source: PlacedSource,
   what: { readonly entry: Entry; readonly from: ImagePath },
   target: { readonly path: ImagePath; readonly placement: Placement },
 ): Promise<TreeOp> {
-  const attributes = attributesOf(what.entry, target.placement);
+  const mtime = await source.timeOf(what.entry, target.path);
+  const attributes = attributesOf(what.entry, target.placement, mtime);
   return entryOp(what.entry, { path: target.path, attributes }, () => source.contentOf(what.from));
 }

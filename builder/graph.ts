@@ -6,6 +6,7 @@ import type {
   Platform,
   Reference,
   SourceRange,
+  StepCaching,
   StepInfo,
 } from '../core/index.ts';
 
@@ -62,6 +63,7 @@ interface StepBase {
   readonly stage: number;
   /** True: not looked up, always carried out. */
   readonly noCache: boolean;
+  readonly caching: StepCaching;
   /** Which step of which Dockerfile this is; finds what it was last time, to say what changed. */
   readonly slot: string;
 }

@@ -1,6 +1,7 @@
 import {
   type BuildRequest,
   type ContainerConfig,
+  DEFAULT_CACHING,
   type Diagnostic,
   type ImageConfig,
   type Platform,
@@ -31,7 +32,7 @@ export interface PlanInput {
   readonly dockerfile: Dockerfile;
   readonly request: Pick<
     BuildRequest,
-    'buildArgs' | 'labels' | 'target' | 'noCache' | 'noCacheFilter' | 'network'
+    'buildArgs' | 'labels' | 'target' | 'noCache' | 'noCacheFilter' | 'network' | 'caching'
   >;
   /** This machine's platform, and the one to build for. */
   readonly buildPlatform: Platform;
@@ -120,6 +121,7 @@ class StagePlanner {
       consumedArgs,
       globals,
       network: request.network,
+      caching: request.caching ?? DEFAULT_CACHING,
       slotPrefix: input.slotPrefix,
       treeNamed: (name) => {
         const tree = trees.get(name);

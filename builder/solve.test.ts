@@ -6,6 +6,7 @@ import { openStepCache, type StepCache } from '../cache/index.ts';
 import {
   type CommittedSnapshot,
   chainId,
+  DEFAULT_CACHING,
   type DiffId,
   digestOf,
   type FrozenSnapshot,
@@ -19,7 +20,7 @@ import { EMPTY_TREE } from './empty-tree.ts';
 import type { BuildGraph, StagePlan, Step, TreeRef } from './graph.ts';
 import { createLimiter } from './limiter.ts';
 import { Solver, type SolverOptions, type TimelessEvent } from './solve.ts';
-import type { Standing } from './standing.ts';
+import { NO_BASE, type Standing } from './standing.ts';
 import { BuildStop } from './stop.ts';
 
 const RANGE = { start: { line: 1, column: 1, offset: 0 }, end: { line: 1, column: 2, offset: 1 } };
@@ -99,6 +100,8 @@ class FakeStore {
     };
     return {
       driver: 'copy',
+      observed: unused,
+      changedPaths: unused,
       stack: async (parent, diffId) => (this.diffs.has(diffId) ? this.committed(parent, diffId) : undefined),
       prepare: unused,
       find: unused,
@@ -147,6 +150,7 @@ function solverFor(graph: BuildGraph, work: Work = {}) {
             snapshot: undefined,
             committed: Promise.resolve(undefined),
             way: digestOf('scratch') as string as StepKey,
+            base: NO_BASE,
           },
     prepare: async (step) => ({
       action: { version: 1, kind: step.kind, definition: { name: step.info.name } },
@@ -154,10 +158,11 @@ function solverFor(graph: BuildGraph, work: Work = {}) {
       execute: async (on, signal) => {
         ran.push(step.info.name);
         const result = await work.run?.(step, signal);
-        return result === 'unchanged' ? undefined : store.frozen(on, step.info.name);
+        const seen = { kind: 'unknown' } as const;
+        return result === 'unchanged' ? { seen } : { seen, frozen: store.frozen(on, step.info.name) };
       },
     }),
-    explain: { hit: () => 'hit', miss: (why) => why.reason },
+    explain: { hit: () => 'hit', observed: () => 'observed', miss: (why) => why.reason },
     sourceDateEpoch: undefined,
     limiter: createLimiter(work.parallelism ?? 4),
     emit: (event) => events.push(event),
@@ -200,7 +205,7 @@ function stepOf(
 ): Step {
   const [name = '', from] = text.split(' from ');
   const { index, stage, noCache } = place;
-  const common = { stage, noCache, slot: `slot ${index}` };
+  const common = { stage, noCache, caching: DEFAULT_CACHING, slot: `slot ${index}` };
   const info = {
     index,
     kind: from === undefined ? ('RUN' as const) : ('COPY' as const),
@@ -419,6 +424,11 @@ test('a record that appears for another parent between two questions to the cach
   const racing: StepCache = {
     lookup: (query) => cache.lookup(query),
     record: (query, result) => cache.record(query, result),
+    lookupObserved: (query) => cache.lookupObserved(query),
+    observe: (key, query, seen) => cache.observe(key, query, seen),
+    reads: (key) => cache.reads(key),
+    previous: (slot) => cache.previous(slot),
+    earlier: (action, limit) => cache.earlier(action, limit),
     forget: (key) => cache.forget(key),
     exclusively: (key, work, signal) => cache.exclusively(key, work, signal),
     hold: (diffIds) => cache.hold(diffIds),

@@ -1,45 +1,28 @@
-import { type Lookup, type MissReason, type StepQuery, type StepRecord, stepKey } from '../cache/index.ts';
-import type {
-  BuildEvent,
-  CommittedSnapshot,
-  DiffId,
-  EventSink,
-  FrozenSnapshot,
-  StepKey,
-  StepOutcome,
-} from '../core/index.ts';
+import {
+  type MissReason,
+  type StepQuery,
+  type StepRecord,
+  type StepResult,
+  stepKey,
+} from '../cache/index.ts';
+import type { BuildEvent, CommittedSnapshot, EventSink, FrozenSnapshot } from '../core/index.ts';
 import type { PackedLayer } from '../image/index.ts';
+import { type Attempt, layerOf, queryOf, resultOf, type SolvedStep } from './attempt.ts';
 import type { BuilderParts } from './contract.ts';
 import type { BuildGraph, StagePlan, Step } from './graph.ts';
+import { Hits, type HitsOptions } from './hits.ts';
 import type { Limiter } from './limiter.ts';
+import { findSameResult } from './same-result.ts';
 import type { Standing } from './standing.ts';
-import type { PreparedStep } from './steps/prepared-step.ts';
+import type { Executed, PreparedStep } from './steps/prepared-step.ts';
 
-/** What a step came to. */
-export interface SolvedStep {
-  readonly step: Step;
-  readonly outcome: StepOutcome;
-  readonly reason: string;
-  readonly ms: number;
-  readonly key?: StepKey;
-  /** The layer that the step adds; absent where it changed nothing. */
-  readonly layer?: { readonly diffId: DiffId; readonly size: number };
-  /** When the layer came about, ms since 1970: the same as long as the record is used. */
-  readonly createdAtMs: number;
-}
-
-export interface SolverOptions {
+export interface SolverOptions extends HitsOptions {
   readonly graph: BuildGraph;
   readonly parts: Pick<BuilderParts, 'cache' | 'snapshotter' | 'packLayer' | 'layerTable' | 'now'>;
-  /** SOURCE_DATE_EPOCH, seconds: later time stamps in layers are set back to it. */
-  readonly sourceDateEpoch: number | undefined;
   /** Where a stage begins: its base made ready. */
   readonly standOn: (stage: StagePlan, solver: Solver) => Promise<Standing>;
   readonly prepare: (step: Step, solver: Solver) => Promise<PreparedStep>;
-  readonly explain: {
-    readonly hit: (lookup: Lookup & { kind: 'hit' }) => string;
-    readonly miss: (reason: MissReason) => string;
-  };
+  readonly explain: HitsOptions['explain'] & { readonly miss: (reason: MissReason) => string };
   readonly limiter: Limiter;
   readonly emit: (event: TimelessEvent) => void;
   readonly signal: AbortSignal;
@@ -58,10 +41,6 @@ export function timed(sink: EventSink, now: () => number): (event: TimelessEvent
   return (event) => sink({ ...event, at: now() - start });
 }
 
-type TryHit =
-  | { readonly kind: 'hit'; readonly standing: Standing; readonly solved: SolvedStep }
-  | { readonly kind: 'miss'; readonly why: MissReason };
-
 /**
  * Carries out a graph: stages side by side as far as they do not need each other, the steps of a stage in order.
  *
@@ -77,10 +56,12 @@ export class Solver implements AsyncDisposable {
   readonly #background = new Set<Promise<unknown>>();
   readonly #frozen = new AsyncDisposableStack();
   readonly #abort = new AbortController();
+  readonly #hits: Hits;
   readonly signal: AbortSignal;
 
   constructor(options: SolverOptions) {
     this.#options = options;
+    this.#hits = new Hits(options);
     this.signal = AbortSignal.any([options.signal, this.#abort.signal]);
   }
 
@@ -155,8 +136,10 @@ export class Solver implements AsyncDisposable {
   }
 
   async #look(step: Step, on: Standing, started: number): Promise<Standing> {
-    const prepared = this.#withEpoch(await this.#options.prepare(step, this));
-    const { action, inputs } = prepared;
+    const plain = await this.#options.prepare(step, this);
+    const { inputs } = plain;
+    const action = this.#hits.withEpoch(plain.action);
+    const prepared = { ...plain, action };
     const way = stepKey({
       action,
       inputs,
@@ -164,16 +147,8 @@ export class Solver implements AsyncDisposable {
       slot: step.slot,
     });
     const attempt = { step, on, prepared, way, started };
-    const found = await this.#tryHit(attempt);
+    const found = await this.#hits.find(attempt);
     return found.kind === 'hit' ? this.#finish(found.solved, found.standing) : this.#run(attempt, found.why);
-  }
-
-  /** Layers with other time stamps are other layers: the epoch is part of the action. */
-  #withEpoch(prepared: PreparedStep): PreparedStep {
-    const { sourceDateEpoch } = this.#options;
-    if (sourceDateEpoch === undefined) return prepared;
-    const { action } = prepared;
-    return { ...prepared, action: { ...action, definition: { ...action.definition, sourceDateEpoch } } };
   }
 
   async #pack(frozen: FrozenSnapshot): Promise<PackedLayer> {
@@ -184,38 +159,6 @@ export class Solver implements AsyncDisposable {
     return packed;
   }
 
-  async #tryHit(attempt: Attempt): Promise<TryHit> {
-    const { step, on, prepared, way, started } = attempt;
-    const { cache, snapshotter, now } = this.#options.parts;
-    if (step.noCache) return { kind: 'miss', why: { reason: 'no-cache' } };
-    // An action without any record differs from whatever was there before, on any parent: no need to wait for the parent's hash.
-    const known = cache.knows(prepared.action);
-    let parent = known ? await on.committed : undefined;
-    let lookup = await cache.lookup(queryOf(attempt, parent));
-    if (!known && lookup.kind === 'hit') {
-      // Another process has just recorded the action on `FROM scratch`, which need not be this step's parent.
-      parent = await on.committed;
-      lookup = await cache.lookup(queryOf(attempt, parent));
-    }
-    if (lookup.kind === 'miss') return { kind: 'miss', why: lookup.why };
-    const { record } = lookup;
-    const snapshot = record.diffId === undefined ? parent : await snapshotter.stack(parent, record.diffId);
-    if (record.diffId !== undefined && snapshot === undefined) {
-      cache.forget(record.key);
-      return { kind: 'miss', why: { reason: 'evicted' } };
-    }
-    const solved: SolvedStep = {
-      step,
-      outcome: 'exact',
-      reason: this.#options.explain.hit(lookup),
-      ms: now() - started,
-      key: record.key,
-      ...layerOf(record),
-      createdAtMs: record.createdAtMs,
-    };
-    return { kind: 'hit', solved, standing: { snapshot, committed: Promise.resolve(snapshot), way } };
-  }
-
   /** Runs a step that missed, unless another process has just done so. Resolves as soon as the next step can start. */
   #run(attempt: Attempt, why: MissReason): Promise<Standing> {
     const { on, way } = attempt;
@@ -224,14 +167,14 @@ export class Solver implements AsyncDisposable {
     const whole = cache.exclusively(
       way,
       async () => {
-        const found = await this.#tryHit(attempt);
+        const found = await this.#hits.find(attempt);
         if (found.kind === 'hit') return early.resolve(this.#finish(found.solved, found.standing));
-        const result = await this.#options.limiter.run(() => this.#execute(attempt));
-        if (result !== undefined) this.#frozen.use(result);
-        const frozen = result === undefined || result.changes.length === 0 ? undefined : result;
-        const committed = this.#commit(attempt, frozen, this.#options.explain.miss(why));
+        const run = { ...(await this.#execute(attempt)), reason: this.#options.explain.miss(why) };
+        const adopted = await this.#adopt(attempt, run);
+        if (adopted !== undefined) return early.resolve(adopted);
+        const committed = this.#commit(attempt, run);
         this.#watch(committed);
-        early.resolve({ snapshot: frozen ?? on.snapshot, committed, way });
+        early.resolve({ snapshot: changed(run.executed) ?? on.snapshot, committed, way, base: on.base });
         await committed;
       },
       this.signal,
@@ -242,11 +185,19 @@ export class Solver implements AsyncDisposable {
   }
 
   /** A failure is reported here, at its source: everybody else hears of it through the abort. */
-  async #execute(attempt: Attempt): Promise<FrozenSnapshot | undefined> {
+  #execute(attempt: Attempt): Promise<Omit<Run, 'reason'>> {
+    return this.#options.limiter.run(() => this.#carryOut(attempt));
+  }
+
+  async #carryOut(attempt: Attempt): Promise<Omit<Run, 'reason'>> {
     const { step, prepared, on, started } = attempt;
+    const { now } = this.#options.parts;
     this.signal.throwIfAborted();
     try {
-      return await prepared.execute(on, this.signal);
+      const fromMs = now();
+      const executed = await prepared.execute(on, this.signal);
+      if (executed.frozen !== undefined) this.#frozen.use(executed.frozen);
+      return { executed, ran: { fromMs, toMs: now() } };
     } catch (error) {
       if (!this.signal.aborted) this.#fail(step, error, started);
       // At once: the limiter is about to let the next step in.
@@ -255,26 +206,60 @@ export class Solver implements AsyncDisposable {
     }
   }
 
+  /**
+   * Early cutoff: where the run left what an earlier one of the same action had left, but for times of the run itself and
+   * noise, that earlier diff is taken. What follows is then a hit, and the image the same.
+   */
+  async #adopt(attempt: Attempt, run: Run): Promise<Standing | undefined> {
+    const { step, on, prepared, way, started } = attempt;
+    const { cache } = this.#options.parts;
+    if (step.noCache || step.caching.mode === 'exact') return undefined;
+    const same = await findSameResult({
+      candidates: cache.earlier(prepared.action, MOST_CANDIDATES),
+      frozen: changed(run.executed),
+      ran: run.ran,
+      noise: step.caching.noise,
+      parts: this.#options.parts,
+      signal: this.signal,
+    });
+    if (same === undefined) return undefined;
+    const parent = await on.committed;
+    const snapshot = await this.#hits.lay(same, parent);
+    if (snapshot === 'gone') return undefined;
+    const ms = run.ran.toMs - started;
+    const reason = `${run.reason}; it left the same files as before`;
+    const record = await this.#record(attempt, run, { ...resultOf(same, step), ranAtMs: run.ran.fromMs });
+    const solved = {
+      step,
+      outcome: 'ran',
+      reason,
+      ms,
+      key: record.key,
+      ...layerOf(record),
+      createdAtMs: record.createdAtMs,
+    } as const;
+    return this.#finish(solved, { snapshot, committed: Promise.resolve(snapshot), way, base: on.base });
+  }
+
   /** Hashes, commits and records what a step left, while the next step may already be on its way. */
-  async #commit(
-    attempt: Attempt,
-    frozen: FrozenSnapshot | undefined,
-    reason: string,
-  ): Promise<CommittedSnapshot | undefined> {
+  async #commit(attempt: Attempt, run: Run): Promise<CommittedSnapshot | undefined> {
     const { step, on, started } = attempt;
-    const { cache, now } = this.#options.parts;
-    const ms = now() - started;
+    const { cache } = this.#options.parts;
+    const { reason, ran } = run;
+    const frozen = changed(run.executed);
+    const ms = ran.toMs - started;
     this.#tell(step, { outcome: 'ran', reason, ms });
     const packing = frozen === undefined ? undefined : this.#pack(frozen);
     const [parent, packed] = await Promise.all([on.committed, packing]);
-    const query = queryOf(attempt, parent);
     let committed = parent;
     if (frozen !== undefined && packed !== undefined) {
       cache.hold([packed.diffId]);
       committed = await frozen.commit(packed.diffId);
     }
-    const record = await cache.record(query, {
-      durationMs: ms,
+    const record = await this.#record(attempt, run, {
+      durationMs: ran.toMs - ran.fromMs,
+      ranAtMs: ran.fromMs,
+      createdAtMs: ran.toMs,
       title: step.info.name,
       ...(packed === undefined ? {} : { layer: packed }),
     });
@@ -288,6 +273,20 @@ export class Solver implements AsyncDisposable {
       createdAtMs: record.createdAtMs,
     });
     return committed;
+  }
+
+  /** Records a result with all that it rests on. */
+  async #record(attempt: Attempt, run: Run, result: StepResult): Promise<StepRecord> {
+    const { cache } = this.#options.parts;
+    const { seen } = run.executed;
+    const parent = await attempt.on.committed;
+    const observed = seen.kind === 'observed' ? await this.#hits.observedQuery(attempt) : undefined;
+    const record = await cache.record(queryOf(attempt, parent), result);
+    if (observed !== undefined && seen.kind === 'observed') {
+      const { observations } = seen;
+      await cache.observe(record.key, observed, { observations, parentDiffs: parent?.diffIds ?? [] });
+    }
+    return record;
   }
 
   #finish(solved: SolvedStep, standing: Standing): Standing {
@@ -310,18 +309,21 @@ export class Solver implements AsyncDisposable {
   }
 }
 
-/** One step on its way from look-up to result. */
-interface Attempt {
-  readonly step: Step;
-  readonly on: Standing;
-  readonly prepared: PreparedStep;
-  readonly way: StepKey;
-  readonly started: number;
+/** A step that was carried out. */
+interface Run {
+  readonly executed: Executed;
+  /** From when to when, ms since 1970. */
+  readonly ran: { readonly fromMs: number; readonly toMs: number };
+  /** Why it was not reused, in words. */
+  readonly reason: string;
 }
 
-function layerOf(record: StepRecord): Pick<SolvedStep, 'layer'> {
-  const { diffId, layerBytes } = record;
-  return diffId === undefined || layerBytes === undefined ? {} : { layer: { diffId, size: layerBytes } };
+/** Earlier results that a new one is compared with. */
+const MOST_CANDIDATES = 4;
+
+/** The snapshot of a step that changed anything. */
+function changed({ frozen }: Executed): FrozenSnapshot | undefined {
+  return frozen === undefined || frozen.changes.length === 0 ? undefined : frozen;
 }
 
 /** The stages that must be done before a step can begin, beside its own. */
@@ -330,9 +332,4 @@ function stagesReadBy(step: Step): readonly number[] {
   return step.sources.flatMap((source) =>
     source.kind === 'path' && source.from.kind === 'stage' ? [source.from.index] : [],
   );
-}
-
-function queryOf(attempt: Attempt, parent: CommittedSnapshot | undefined): StepQuery {
-  const { prepared, step } = attempt;
-  return { action: prepared.action, inputs: prepared.inputs, parent: parent?.id, slot: step.slot };
 }

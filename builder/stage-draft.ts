@@ -1,4 +1,11 @@
-import type { ContainerConfig, ImagePath, NetworkMode, Platform, StepKind } from '../core/index.ts';
+import type {
+  ContainerConfig,
+  ImagePath,
+  NetworkMode,
+  Platform,
+  StepCaching,
+  StepKind,
+} from '../core/index.ts';
 import {
   expandBody,
   expandWord,
@@ -7,6 +14,7 @@ import {
   type Instruction,
   type Word,
 } from '../parser/index.ts';
+import { readCachingComments } from './caching.ts';
 import type { HistoryItem, StageBase, StagePlan, Step, TreeRef } from './graph.ts';
 import { stop } from './stop.ts';
 import { readEnvironment } from './variables.ts';
@@ -22,6 +30,8 @@ export interface PlanContext {
   /** Global ARGs with the platform arguments: what a bare `ARG name` in a stage takes its value from. */
   readonly globals: ReadonlyMap<string, string>;
   readonly network: NetworkMode;
+  /** What the cache may answer for steps that say nothing else. */
+  readonly caching: StepCaching;
   /** Prefix of every step's slot: names the Dockerfile and its context. */
   readonly slotPrefix: string;
   /** Finds what `COPY --from=<name>` means. */
@@ -39,7 +49,7 @@ export interface DraftBase {
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** The fields of a step that the draft fills in by itself. */
-type OwnStepFields = 'info' | 'stage' | 'noCache' | 'slot';
+type OwnStepFields = 'info' | 'stage' | 'noCache' | 'caching' | 'slot';
 type StepDetails = Step extends infer S ? (S extends Step ? Omit<S, OwnStepFields> : never) : never;
 
 /** One stage while its instructions are gone through, in order. Instructions change it; `finish` gives the plan. */
@@ -155,7 +165,10 @@ export class StageDraft {
       range: instruction.range,
     };
     const slot = `${this.context.slotPrefix}\n${this.#stage.name}\n${details.kind} ${nth}`;
-    this.#steps.push({ ...details, info, stage: this.#stage.index, noCache: this.#stage.noCache, slot });
+    const asked = readCachingComments(instruction, this.context.caching);
+    const noCache = this.#stage.noCache || asked === 'never';
+    const caching = asked === 'never' ? this.context.caching : asked;
+    this.#steps.push({ ...details, info, stage: this.#stage.index, noCache, caching, slot });
   }
 
   /** The plan; `firstStep` is the number of the stage's first step in the whole build. */

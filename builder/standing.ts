@@ -1,4 +1,4 @@
-import type { CommittedSnapshot, Snapshot, StepKey, Tree } from '../core/index.ts';
+import type { CommittedSnapshot, Snapshot, SnapshotId, StepKey, Tree } from '../core/index.ts';
 import { EMPTY_TREE } from './empty-tree.ts';
 
 /**
@@ -15,7 +15,18 @@ export interface Standing {
    * name for it, so that they can agree on who takes the next step.
    */
   readonly way: StepKey;
+  /** The image that all below stands on: it is known by its identity alone, only what lies above it is traced. */
+  readonly base: Base;
 }
+
+export interface Base {
+  /** Undefined: nothing (`FROM scratch`). */
+  readonly id: SnapshotId | undefined;
+  /** How many of the snapshot's lowest diffs it has. */
+  readonly depth: number;
+}
+
+export const NO_BASE: Base = { id: undefined, depth: 0 };
 
 export function treeOf(standing: Standing): Tree {
   return standing.snapshot?.tree() ?? EMPTY_TREE;

@@ -125,6 +125,7 @@ export function runningEngine(outcome: SandboxOutcome): FakeEngine & {
       if (outcome.kind !== 'cancelled') ended.resolve(outcome);
       return {
         outcome: ended.promise,
+        trace: Promise.resolve(undefined),
         signal: (signal) => void asked.signals.push(signal),
         resize: () => {},
       };

@@ -1,3 +1,4 @@
+export * from './age.ts';
 export * from './brand.ts';
 export * from './build.ts';
 export * from './digest.ts';

@@ -33,7 +33,7 @@ export function planCopy(instruction: CopyInstruction, stage: StageDraft): void 
   }
   const chown = flagValue(flags.get('chown'), stage);
   const chmod = modeOf(flags.get('chmod'), stage);
-  const details: Omit<CopyStep, 'info' | 'stage' | 'noCache' | 'slot'> = {
+  const details: Omit<CopyStep, 'info' | 'stage' | 'noCache' | 'caching' | 'slot'> = {
     kind: instruction.kind,
     sources,
     destination,

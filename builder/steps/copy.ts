@@ -1,4 +1,10 @@
-import { type Canonical, fingerprint, type Selection, type TreeInput } from '../../cache/index.ts';
+import {
+  type Action,
+  type Canonical,
+  fingerprint,
+  type Selection,
+  type TreeInput,
+} from '../../cache/index.ts';
 import {
   digestOf,
   type Entry,
@@ -15,12 +21,16 @@ import { ContextTree } from '../context.ts';
 import { type PlacedSource, type Placement, placeSources } from '../copy-placement.ts';
 import { missingSource, type SelectedRoot, selectSources } from '../copy-selection.ts';
 import type { CopyStep, TreeRef } from '../graph.ts';
+import { RecordingTree } from '../recording-tree.ts';
 import { type Standing, treeOf } from '../standing.ts';
 import { stop } from '../stop.ts';
 import { lookUpOwner } from '../users.ts';
-import type { PreparedStep } from './prepared-step.ts';
+import { ObservedOps } from './observed-ops.ts';
+import { type Executed, observingWholeTree, type PreparedStep } from './prepared-step.ts';
+import { StickyTimes } from './sticky-times.ts';
 
-const ACTION_VERSION = 1;
+/** 2: folders that no source gives a time have a fixed one. */
+const ACTION_VERSION = 2;
 const INLINE_MODE = 0o644;
 /** Heredoc files carry no time of their own: the epoch, so that the layer is the same wherever it is made. */
 const INLINE_TIME = { sec: 0, nsec: 0 };
@@ -28,6 +38,8 @@ const INLINE_TIME = { sec: 0, nsec: 0 };
 export interface CopyParts {
   readonly snapshotter: Snapshotter;
   readonly treeOps: TreeOps;
+  /** The diff that the step of this slot came to last, by itself; undefined where there is none. */
+  readonly previous: (slot: string) => Promise<Tree | undefined>;
   /** The files that a source's `from` means, and how to call them in messages. */
   readonly treeFor: (from: TreeRef) => Promise<{ readonly tree: Tree; readonly where: string }>;
 }
@@ -56,16 +68,36 @@ export async function prepareCopy(
     chmod: step.chmod,
     hardLinks: hardLinks(found),
   };
+  const action: Action = { version: ACTION_VERSION, kind: step.kind, definition };
   return {
-    action: { version: ACTION_VERSION, kind: step.kind, definition },
+    action,
     inputs,
-    async execute(on, executeSignal) {
-      const ops = await operations(step, found, on);
-      await using active = await parts.snapshotter.prepare(on.snapshot);
-      await parts.treeOps.apply(active.root, ops, executeSignal);
-      await refuseChangedSources(step, found);
-      return await active.freeze();
-    },
+    ...observingWholeTree(step, { action, inputs }, parts.snapshotter),
+    execute: (on, executeSignal) => copy({ step, found, on, parts }, executeSignal),
+  };
+}
+
+interface CopyWork {
+  readonly step: CopyStep;
+  readonly found: readonly FoundSource[];
+  readonly on: Standing;
+  readonly parts: CopyParts;
+}
+
+async function copy(work: CopyWork, signal: AbortSignal): Promise<Executed> {
+  const { step, found, on, parts } = work;
+  const parent = new RecordingTree(treeOf(on));
+  const previous = await parts.previous(step.slot);
+  const times = new StickyTimes(previous);
+  const ops = new ObservedOps(await operations(work, parent, times), parent);
+  await using active = await parts.snapshotter.prepare(on.snapshot);
+  await parts.treeOps.apply(active.root, ops, signal);
+  await refuseChangedSources(step, found);
+  return {
+    frozen: await active.freeze({ fixFolderTimes: true, digests: times.digests }),
+    seen: ops.isTraceable
+      ? { kind: 'observed', observations: parent.observations() }
+      : { kind: 'unknown', reason: 'it unpacked an archive through symlinks' },
   };
 }
 
@@ -120,11 +152,10 @@ async function fingerprintSources(
 }
 
 async function operations(
-  step: CopyStep,
-  found: readonly FoundSource[],
-  on: Standing,
+  { step, found }: CopyWork,
+  parent: Tree,
+  times: StickyTimes,
 ): Promise<AsyncIterable<TreeOp> | readonly TreeOp[]> {
-  const parent = treeOf(on);
   const owner = step.chown === undefined ? undefined : await lookUpOwner(parent, step.chown);
   if (owner?.ok === false) stop('unknown-user', owner.error, { range: step.info.range });
   const placement: Placement = {
@@ -137,7 +168,7 @@ async function operations(
   const placed: PlacedSource[] = [];
   for (const source of found) {
     const archive = step.kind === 'ADD' ? await archivePath(source) : undefined;
-    if (archive === undefined) placed.push(placedSource(source));
+    if (archive === undefined) placed.push(placedSource(source, times));
     else archives.push(archive);
   }
   const ops = await placeSources(parent, placed, placement);
@@ -160,11 +191,13 @@ async function archivePath(source: FoundSource): Promise<HostPath | undefined> {
   return (await isArchive(path)) ? path : undefined;
 }
 
-function placedSource(source: FoundSource): PlacedSource {
+function placedSource(source: FoundSource, times: StickyTimes): PlacedSource {
   if (source.kind === 'root') {
+    const { root, tree } = source;
     return {
-      root: source.root,
-      contentOf: async (path) => ({ kind: 'host', path: await source.tree.hostPath(path) }),
+      root,
+      contentOf: async (path) => ({ kind: 'host', path: await tree.hostPath(path) }),
+      timeOf: (entry, target) => times.timeOf({ entry, tree, target }),
     };
   }
   const bytes = Buffer.from(source.text);
@@ -181,6 +214,7 @@ function placedSource(source: FoundSource): PlacedSource {
   return {
     root: { path, resolved: path, entry, inside: [] },
     contentOf: async () => ({ kind: 'bytes', bytes }),
+    timeOf: async () => INLINE_TIME,
   };
 }
 

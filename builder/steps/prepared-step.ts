@@ -1,5 +1,6 @@
-import type { Action, TreeInput } from '../../cache/index.ts';
-import type { FrozenSnapshot } from '../../core/index.ts';
+import type { Action, ObservedQuery, TreeInput } from '../../cache/index.ts';
+import type { FrozenSnapshot, Observation, Snapshotter } from '../../core/index.ts';
+import type { Step } from '../graph.ts';
 import type { Standing } from '../standing.ts';
 
 /**
@@ -9,6 +10,32 @@ import type { Standing } from '../standing.ts';
 export interface PreparedStep {
   readonly action: Action;
   readonly inputs: readonly TreeInput[];
-  /** Carries the step out on `on`. @returns the frozen result; undefined where nothing had to change. */
-  execute(on: Standing, signal: AbortSignal): Promise<FrozenSnapshot | undefined>;
+  /** What the observed answer compares on `on`; absent where the exact answer alone counts. */
+  readonly observed?: (on: Standing) => Promise<ObservedQuery>;
+  /** Carries the step out on `on`. */
+  execute(on: Standing, signal: AbortSignal): Promise<Executed>;
+}
+
+/** What carrying a step out came to. */
+export interface Executed {
+  /** Absent where nothing had to change. */
+  readonly frozen?: FrozenSnapshot;
+  /** What it looked at, or why that is not known: then only the exact answer finds its result again. */
+  readonly seen:
+    | { readonly kind: 'observed'; readonly observations: readonly Observation[] }
+    | { readonly kind: 'unknown'; readonly reason?: string };
+}
+
+/**
+ * How varve's own steps are observed: what they look at in their parent is compared wherever it comes from, so that they
+ * outlive any other change below them, another base image included.
+ */
+export function observingWholeTree(
+  step: Step,
+  query: Pick<PreparedStep, 'action' | 'inputs'>,
+  snapshotter: Snapshotter,
+): Pick<PreparedStep, 'observed'> {
+  if (step.caching.mode === 'exact') return {};
+  const { action, inputs } = query;
+  return { observed: async (on) => ({ action, inputs, tree: await snapshotter.observed(on.snapshot, 0) }) };
 }

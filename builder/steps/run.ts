@@ -1,4 +1,5 @@
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import type { Action, ObservedQuery } from '../../cache/index.ts';
 import {
   type BuildFailure,
   DEFAULT_SHM_BYTES,
@@ -6,23 +7,27 @@ import {
   imagePath,
   joinHost,
   type Mount,
+  type Observation,
   type Platform,
+  ROOT_PATH,
   type Runner,
   type SandboxOutcome,
   type SandboxSpec,
   type Snapshotter,
+  type TraceReport,
+  USE,
   unreachable,
 } from '../../core/index.ts';
 import { formatPlatform } from '../../image/index.ts';
 import type { RunStep } from '../graph.ts';
-import { treeOf } from '../standing.ts';
+import { type Standing, treeOf } from '../standing.ts';
 import { BuildStop, stop } from '../stop.ts';
-import { lookUpUser } from '../users.ts';
+import { type ImageUser, lookUpUser } from '../users.ts';
 import { formatEnvironment } from '../variables.ts';
-import type { PreparedStep } from './prepared-step.ts';
+import type { Executed, PreparedStep } from './prepared-step.ts';
 
 /** Raised when the sandbox changes in a way that commands can see. */
-const ACTION_VERSION = 1;
+const ACTION_VERSION = 2;
 const HOSTNAME = 'buildkitsandbox';
 const SCRIPT_FOLDER = 'dev/pipes';
 
@@ -37,57 +42,105 @@ export interface RunParts {
 
 /** A RUN: its command in a sandbox on a writable layer. */
 export function prepareRun(step: RunStep, parts: RunParts): PreparedStep {
-  return {
-    action: {
-      version: ACTION_VERSION,
-      kind: 'RUN',
-      definition: {
-        command: step.args,
-        script: step.script === undefined ? undefined : { ...step.script },
-        environment: { ...step.environment },
-        user: step.user,
-        workdir: step.workdir,
-        network: step.network,
-        mounts: step.mounts.map((mount) => ({ ...mount })),
-        platform: formatPlatform(parts.platform),
-      },
-    },
-    inputs: [],
-    async execute(on, signal) {
-      const user = await lookUpUser(treeOf(on), step.user);
-      if (!user.ok) stop('unknown-user', user.error, { range: step.info.range });
-      await using script = await scriptMount(step, parts.temporary);
-      await using active = await parts.snapshotter.prepare(on.snapshot);
-      const environment = new Map([
-        ['HOME', user.value.home],
-        ...Object.entries(step.hiddenEnvironment),
-        ...Object.entries(step.environment),
-      ]);
-      const spec: SandboxSpec = {
-        root: active.root,
-        readonlyRoot: false,
-        mounts: [...step.mounts, ...script.mounts],
-        args: step.args,
-        env: formatEnvironment(environment),
-        cwd: step.workdir,
-        user: user.value,
-        hostname: HOSTNAME,
-        network: step.network === 'none' ? 'none' : 'host',
-        extraHosts: [],
-        limits: {},
-        shmSizeBytes: DEFAULT_SHM_BYTES,
-        security: 'default',
-        noNewPrivileges: false,
-        id: `build-${parts.buildId}-${step.info.index}`,
-      };
-      const child = await parts.runner.start(spec, { mode: 'pipe', onOutput: parts.onOutput }, { signal });
-      const outcome = await child.outcome;
-      signal.throwIfAborted();
-      const failure = failureOf(step, outcome);
-      if (failure !== undefined) throw new BuildStop(failure);
-      return await active.freeze();
+  const action: Action = {
+    version: ACTION_VERSION,
+    kind: 'RUN',
+    definition: {
+      command: step.args,
+      script: step.script === undefined ? undefined : { ...step.script },
+      environment: { ...step.environment },
+      user: step.user,
+      workdir: step.workdir,
+      network: step.network,
+      mounts: step.mounts.map((mount) => ({ ...mount })),
+      platform: formatPlatform(parts.platform),
     },
   };
+  return {
+    action,
+    inputs: [],
+    ...(step.caching.mode === 'exact'
+      ? {}
+      : { observed: (on) => observedQuery(step, action, { on, parts }) }),
+    execute: (on, signal) => run({ step, on, parts }, signal),
+  };
+}
+
+/**
+ * The observed question: the base image and what varve itself read of the tree (the ids and the home of the user) are named in the
+ * action; all else that the command read lies in the diffs above the base.
+ */
+async function observedQuery(
+  step: RunStep,
+  action: Action,
+  { on, parts }: { readonly on: Standing; readonly parts: RunParts },
+): Promise<ObservedQuery> {
+  const { uid, gid, additionalGids, home } = await userOf(step, on);
+  const base = on.base.id ?? null;
+  const ids = { uid, gid, additionalGids, home };
+  return {
+    action: { ...action, definition: { ...action.definition, base, ids } },
+    inputs: [],
+    tree: await parts.snapshotter.observed(on.snapshot, on.base.depth),
+  };
+}
+
+async function userOf(step: RunStep, on: Standing): Promise<ImageUser> {
+  const user = await lookUpUser(treeOf(on), step.user);
+  if (!user.ok) stop('unknown-user', user.error, { range: step.info.range });
+  return user.value;
+}
+
+async function run(
+  { step, on, parts }: { readonly step: RunStep; readonly on: Standing; readonly parts: RunParts },
+  signal: AbortSignal,
+): Promise<Executed> {
+  const { home, ...user } = await userOf(step, on);
+  await using script = await scriptMount(step, parts.temporary);
+  const tracing = step.caching.mode === 'exact' ? {} : { traceAbove: on.base.depth };
+  await using active = await parts.snapshotter.prepare(on.snapshot, tracing);
+  const environment = new Map([
+    ['HOME', home],
+    ...Object.entries(step.hiddenEnvironment),
+    ...Object.entries(step.environment),
+  ]);
+  const spec: SandboxSpec = {
+    root: active.root,
+    readonlyRoot: false,
+    mounts: [...step.mounts, ...script.mounts],
+    args: step.args,
+    env: formatEnvironment(environment),
+    cwd: step.workdir,
+    user,
+    hostname: HOSTNAME,
+    network: step.network === 'none' ? 'none' : 'host',
+    extraHosts: [],
+    limits: {},
+    shmSizeBytes: DEFAULT_SHM_BYTES,
+    security: 'default',
+    noNewPrivileges: false,
+    id: `build-${parts.buildId}-${step.info.index}`,
+  };
+  const child = await parts.runner.start(spec, { mode: 'pipe', onOutput: parts.onOutput }, { signal });
+  const outcome = await child.outcome;
+  signal.throwIfAborted();
+  const failure = failureOf(step, outcome);
+  if (failure !== undefined) throw new BuildStop(failure);
+  const seen = seenBy(await child.trace);
+  return { frozen: await active.freeze(), seen };
+}
+
+/** The root folder counts always: the upper folder is given its mode and owner before the command starts. */
+function seenBy(trace: TraceReport | undefined): Executed['seen'] {
+  if (trace === undefined) return { kind: 'unknown' };
+  if (trace.kind === 'untraced') return { kind: 'unknown', reason: trace.reason };
+  const [first] = trace.observations;
+  const root: Observation = {
+    path: ROOT_PATH,
+    uses: USE.METADATA | (first?.path === ROOT_PATH ? first.uses : 0),
+  };
+  const others = trace.observations.filter(({ path }) => path !== ROOT_PATH);
+  return { kind: 'observed', observations: [root, ...others] };
 }
 
 /** The failure of a command that did not succeed, in the words of `docker build`. */

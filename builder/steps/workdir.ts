@@ -1,4 +1,6 @@
+import type { Action } from '../../cache/index.ts';
 import {
+  FOLDER_TIME,
   imagePath,
   parentPath,
   resolvePath,
@@ -7,12 +9,14 @@ import {
   type TreeOps,
 } from '../../core/index.ts';
 import type { WorkdirStep } from '../graph.ts';
+import { RecordingTree } from '../recording-tree.ts';
 import { treeOf } from '../standing.ts';
 import { stop } from '../stop.ts';
 import { lookUpOwner } from '../users.ts';
-import type { PreparedStep } from './prepared-step.ts';
+import { observingWholeTree, type PreparedStep } from './prepared-step.ts';
 
-const ACTION_VERSION = 1;
+/** 2: folders have a fixed time. */
+const ACTION_VERSION = 2;
 const FOLDER_MODE = 0o755;
 
 /** Makes the work folder and what is missing above it, owned by the stage's user. */
@@ -20,17 +24,24 @@ export function prepareWorkdir(
   step: WorkdirStep,
   parts: { readonly snapshotter: Snapshotter; readonly treeOps: TreeOps },
 ): PreparedStep {
+  const action: Action = {
+    version: ACTION_VERSION,
+    kind: 'WORKDIR',
+    definition: { path: step.path, user: step.user },
+  };
   return {
-    action: { version: ACTION_VERSION, kind: 'WORKDIR', definition: { path: step.path, user: step.user } },
+    action,
     inputs: [],
+    ...observingWholeTree(step, { action, inputs: [] }, parts.snapshotter),
     async execute(on, signal) {
-      const tree = treeOf(on);
+      const tree = new RecordingTree(treeOf(on));
+      const seen = () => ({ kind: 'observed', observations: tree.observations() }) as const;
       const found = await resolvePath(tree, step.path, { followLast: true });
       if (found === undefined)
         stop('too-many-symlinks', `/${step.path}: too many levels of symbolic links`, {
           range: step.info.range,
         });
-      if (found.entry?.type === 'dir') return undefined;
+      if (found.entry?.type === 'dir') return { seen: seen() };
       if (found.entry !== undefined)
         stop('workdir-not-folder', `/${step.path} is no folder`, { range: step.info.range });
       const owner =
@@ -43,12 +54,13 @@ export function prepareWorkdir(
         ops.unshift({
           op: 'ensureDir',
           path: imagePath(at),
-          attributes: { mode: FOLDER_MODE, ...owner.value },
+          attributes: { mode: FOLDER_MODE, ...owner.value, mtime: FOLDER_TIME },
         });
       }
+      await tree.touch(found.path);
       await using active = await parts.snapshotter.prepare(on.snapshot);
       await parts.treeOps.apply(active.root, ops, signal);
-      return await active.freeze();
+      return { frozen: await active.freeze({ fixFolderTimes: true }), seen: seen() };
     },
   };
 }

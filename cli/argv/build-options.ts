@@ -6,7 +6,9 @@ import {
   type HostPath,
   type NetworkMode,
   type Output,
+  parseAge,
   parseReference,
+  type StepCaching,
   UsageError,
 } from '../../core/index.ts';
 import type { BUILD_SPEC } from './build-spec.ts';
@@ -69,6 +71,7 @@ export function toBuildRequest(options: BuildOptions, around: RequestSurrounding
     tags,
     noCache: flags['no-cache'],
     noCacheFilter: flags['no-cache-filter'].flatMap((text) => text.split(',')).filter((name) => name !== ''),
+    caching: cachingOf(flags),
     pull: flags.pull,
     ...(platform === undefined ? {} : { platform }),
     network: networkOf(flags.network),
@@ -116,6 +119,24 @@ function parallelismOf(given: number | undefined, fallback: number): number {
   if (given === undefined) return fallback;
   if (Number.isInteger(given) && given > 0) return given;
   throw new UsageError('--parallelism must be a whole number above 0');
+}
+
+function cachingOf(flags: BuildOptions['flags']): StepCaching {
+  const age = flags['cache-ttl'];
+  const ttlMs = age === undefined ? undefined : parseAge(age);
+  if (age !== undefined && ttlMs === undefined) {
+    throw new UsageError(
+      `--cache-ttl: ${JSON.stringify(age)} is no age`,
+      'Write a number with a unit: 90m, 12h, 7d.',
+    );
+  }
+  const noise = flags['cache-noise'];
+  const wrong = noise.find((pattern) => !pattern.startsWith('/'));
+  if (wrong !== undefined) {
+    throw new UsageError(`--cache-noise: ${JSON.stringify(wrong)} is no absolute path in the image`);
+  }
+  const mode = flags.cache === 'exact' ? 'exact' : 'observed';
+  return { mode, noise, ...(ttlMs === undefined ? {} : { ttlMs }) };
 }
 
 function networkOf(text: string | undefined): NetworkMode {

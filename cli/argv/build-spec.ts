@@ -19,6 +19,22 @@ export const BUILD_SPEC = defineSpec({
     'build-arg': { type: 'list', help: 'Set build-time variables' },
     'build-context': later('Additional build contexts (e.g., name=path)'),
     builder: later('Override the configured builder instance', 'string', ['', 'default']),
+    cache: {
+      type: 'string',
+      help: 'Reuse steps by what they read, or only on the very same parent',
+      choices: ['observed', 'exact'],
+      shownDefault: '"observed"',
+    },
+    'cache-noise': {
+      type: 'list',
+      placeholder: 'PATH',
+      help: 'Paths in the image that differ in every run, left out when results are compared (e.g., "/var/log/*.log")',
+    },
+    'cache-ttl': {
+      type: 'string',
+      placeholder: 'AGE',
+      help: 'Do not reuse results older than this (e.g., "12h", "7d")',
+    },
     'cache-from': later('External cache sources'),
     'cache-to': later('Cache export destinations'),
     call: later('Set method for evaluating build', 'string', ['build']),

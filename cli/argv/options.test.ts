@@ -33,6 +33,7 @@ describe('toBuildRequest', () => {
       tags: [],
       noCache: false,
       noCacheFilter: [],
+      caching: { mode: 'observed', noise: [] },
       pull: false,
       network: 'default',
       outputs: [{ type: 'image', push: false }],
@@ -109,6 +110,30 @@ describe('toBuildRequest', () => {
       { type: 'image', push: false },
     ]);
     expect(build(['-o', 'type=cacheonly', '.']).outputs).toEqual([]);
+  });
+
+  test('--cache, --cache-ttl and --cache-noise say what the cache may answer', () => {
+    const flags = [
+      '--cache=exact',
+      '--cache-ttl',
+      '1d',
+      '--cache-noise=/var/log/*.log',
+      '--cache-noise=/x',
+      '.',
+    ];
+    expect(build(flags).caching).toEqual({
+      mode: 'exact',
+      ttlMs: 86_400_000,
+      noise: ['/var/log/*.log', '/x'],
+    });
+  });
+
+  test.each([
+    ['--cache-ttl=soon', /--cache-ttl: "soon" is no age/],
+    ['--cache-noise=log', /--cache-noise: "log" is no absolute path/],
+    ['--cache=perhaps', /perhaps/],
+  ])('%s is refused', (flag, message) => {
+    expect(() => build([flag, '.'])).toThrow(message);
   });
 
   test('splits --no-cache-filter at commas', () => {

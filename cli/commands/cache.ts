@@ -1,4 +1,4 @@
-import { UsageError } from '../../core/index.ts';
+import { parseAge, UsageError } from '../../core/index.ts';
 import { defineSpec } from '../argv/spec.ts';
 import { type CommandContext, defineCommand, write } from '../command.ts';
 import { ask } from '../prompt.ts';
@@ -80,19 +80,14 @@ export const cachePrune = defineCommand(
   },
 );
 
-const UNIT_MS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-
 /** `until=24h`, `until=1h30m`: the last one counts. */
 function readFilters(filters: readonly string[]): number | undefined {
   let unusedForMs: number | undefined;
   for (const filter of filters) {
-    const duration = /^(?:until|unused-for)=((?:[0-9]+[smhd])+)$/.exec(filter)?.[1];
-    if (duration === undefined)
+    const age = /^(?:until|unused-for)=(.*)$/.exec(filter)?.[1];
+    unusedForMs = age === undefined ? undefined : parseAge(age);
+    if (unusedForMs === undefined)
       throw new UsageError(`--filter: ${JSON.stringify(filter)} is not supported`, 'Write until=24h.');
-    unusedForMs = 0;
-    for (const [, count, unit] of duration.matchAll(/([0-9]+)([smhd])/g)) {
-      unusedForMs += Number(count) * (UNIT_MS[unit ?? ''] ?? 0);
-    }
   }
   return unusedForMs;
 }

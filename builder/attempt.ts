@@ -1,0 +1,47 @@
+import type { StepQuery, StepRecord, StepResult } from '../cache/index.ts';
+import type { CommittedSnapshot, DiffId, StepKey, StepOutcome } from '../core/index.ts';
+import type { Step } from './graph.ts';
+import type { Standing } from './standing.ts';
+import type { PreparedStep } from './steps/prepared-step.ts';
+
+/** What a step came to. */
+export interface SolvedStep {
+  readonly step: Step;
+  readonly outcome: StepOutcome;
+  readonly reason: string;
+  readonly ms: number;
+  readonly key?: StepKey;
+  /** The layer that the step adds; absent where it changed nothing. */
+  readonly layer?: { readonly diffId: DiffId; readonly size: number };
+  /** When the layer came about, ms since 1970: the same as long as the record is used. */
+  readonly createdAtMs: number;
+}
+
+/** One step on its way from look-up to result. */
+export interface Attempt {
+  readonly step: Step;
+  readonly on: Standing;
+  readonly prepared: PreparedStep;
+  readonly way: StepKey;
+  readonly started: number;
+}
+
+/** What another record of the same result says. */
+export function resultOf(record: StepRecord, step: Step): StepResult {
+  const { diffId, layerBytes, durationMs, createdAtMs, ranAtMs } = record;
+  const layer =
+    diffId === undefined || layerBytes === undefined ? {} : { layer: { diffId, size: layerBytes } };
+  return { durationMs, createdAtMs, ranAtMs, title: step.info.name, ...layer };
+}
+
+/** The layer of a record, for what is told of its step. */
+export function layerOf(record: StepRecord): Pick<SolvedStep, 'layer'> {
+  const { diffId, layerBytes } = record;
+  return diffId === undefined || layerBytes === undefined ? {} : { layer: { diffId, size: layerBytes } };
+}
+
+/** What the exact answer compares. */
+export function queryOf(attempt: Attempt, parent: CommittedSnapshot | undefined): StepQuery {
+  const { prepared, step } = attempt;
+  return { action: prepared.action, inputs: prepared.inputs, parent: parent?.id, slot: step.slot };
+}

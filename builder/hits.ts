@@ -1,0 +1,141 @@
+import type { Action, MissReason, ObservedHitFacts, ObservedQuery, StepRecord } from '../cache/index.ts';
+import type { CommittedSnapshot } from '../core/index.ts';
+import { type Attempt, layerOf, queryOf, resultOf, type SolvedStep } from './attempt.ts';
+import type { BuilderParts } from './contract.ts';
+import type { Step } from './graph.ts';
+import type { Standing } from './standing.ts';
+
+export interface HitsOptions {
+  readonly parts: Pick<BuilderParts, 'cache' | 'snapshotter' | 'now'>;
+  /** SOURCE_DATE_EPOCH, seconds: later time stamps in layers are set back to it. */
+  readonly sourceDateEpoch: number | undefined;
+  readonly explain: {
+    /** In one sentence. */
+    readonly hit: (record: StepRecord) => string;
+    readonly observed: (record: StepRecord, seen: ObservedHitFacts) => string;
+  };
+}
+
+export type TryHit =
+  | { readonly kind: 'hit'; readonly standing: Standing; readonly solved: SolvedStep }
+  | { readonly kind: 'miss'; readonly why: MissReason };
+
+/** The first two of the three questions: is there an exact answer to a step, is there an observed one? */
+export class Hits {
+  readonly #options: HitsOptions;
+
+  constructor(options: HitsOptions) {
+    this.#options = options;
+  }
+
+  /** Layers with other time stamps are other layers: the epoch is part of the action. */
+  withEpoch(action: Action): Action {
+    const { sourceDateEpoch } = this.#options;
+    if (sourceDateEpoch === undefined) return action;
+    return { ...action, definition: { ...action.definition, sourceDateEpoch } };
+  }
+
+  /** Looks the step up, and where another process or build left something to reuse, tells where it leads. */
+  async find(attempt: Attempt): Promise<TryHit> {
+    const { step, on, prepared } = attempt;
+    const { cache } = this.#options.parts;
+    if (step.noCache) return { kind: 'miss', why: { reason: 'no-cache' } };
+    // An action without any record differs from whatever was there before, on any parent: no need to wait for the parent's hash.
+    const known = cache.knows(prepared.action);
+    let parent = known ? await on.committed : undefined;
+    let lookup = await cache.lookup(queryOf(attempt, parent));
+    if (!known && lookup.kind === 'hit') {
+      // Another process has just recorded the action on `FROM scratch`, which need not be this step's parent.
+      parent = await on.committed;
+      lookup = await cache.lookup(queryOf(attempt, parent));
+    }
+    if (lookup.kind === 'miss') return known ? this.#tryObserved(attempt, parent, lookup.why) : lookup;
+    const { record } = lookup;
+    const tooOld = this.#tooOld(step, record);
+    if (tooOld !== undefined) return { kind: 'miss', why: tooOld };
+    const snapshot = await this.lay(record, parent);
+    if (snapshot === 'gone') return { kind: 'miss', why: { reason: 'evicted' } };
+    return this.#hit(attempt, snapshot, {
+      outcome: 'exact',
+      reason: this.#options.explain.hit(record),
+      record,
+    });
+  }
+
+  /** Asks whether all that the action read when it ran before is the same on this parent; notes the answer as an exact one. */
+  async #tryObserved(
+    attempt: Attempt,
+    parent: CommittedSnapshot | undefined,
+    exactWhy: MissReason,
+  ): Promise<TryHit> {
+    const { step, on } = attempt;
+    const { cache, snapshotter } = this.#options.parts;
+    const observed = await this.observedQuery(attempt);
+    if (observed === undefined) return { kind: 'miss', why: exactWhy };
+    const found = await cache.lookupObserved(observed);
+    if (found.kind === 'miss') {
+      // What differs in the action itself says more than where it was observed.
+      const says = found.why !== undefined && exactWhy.reason === 'parent-changed';
+      return { kind: 'miss', why: says ? (found.why ?? exactWhy) : exactWhy };
+    }
+    const tooOld = this.#tooOld(step, found.record);
+    if (tooOld !== undefined) return { kind: 'miss', why: tooOld };
+    const snapshot = await this.lay(found.record, parent);
+    if (snapshot === 'gone') return { kind: 'miss', why: { reason: 'evicted' } };
+    const observations = cache.reads(found.record.key);
+    const record = await cache.record(queryOf(attempt, parent), resultOf(found.record, step));
+    if (observations !== undefined) {
+      await cache.observe(record.key, observed, { observations, parentDiffs: parent?.diffIds ?? [] });
+    }
+    const changed = await snapshotter.changedPaths(found.parentDiffs, on.snapshot, on.base.depth);
+    const reason = this.#options.explain.observed(found.record, {
+      paths: found.paths,
+      ...(changed === undefined ? {} : { changed }),
+    });
+    return this.#hit(attempt, snapshot, { outcome: 'observed', reason, record });
+  }
+
+  /** The observed question of a step that can be observed. */
+  async observedQuery({ prepared, on }: Attempt): Promise<ObservedQuery | undefined> {
+    const query = await prepared.observed?.(on);
+    return query === undefined ? undefined : { ...query, action: this.withEpoch(query.action) };
+  }
+
+  #tooOld(step: Step, record: StepRecord): MissReason | undefined {
+    const ageMs = this.#options.parts.now() - record.ranAtMs;
+    const { ttlMs = Number.POSITIVE_INFINITY } = step.caching;
+    return ageMs > ttlMs ? { reason: 'too-old', ageMs } : undefined;
+  }
+
+  /** The diff of `record` on `parent`. A record whose diff is gone is forgotten. */
+  async lay(
+    record: StepRecord,
+    parent: CommittedSnapshot | undefined,
+  ): Promise<CommittedSnapshot | undefined | 'gone'> {
+    if (record.diffId === undefined) return parent;
+    const snapshot = await this.#options.parts.snapshotter.stack(parent, record.diffId);
+    if (snapshot !== undefined) return snapshot;
+    this.#options.parts.cache.forget(record.key);
+    return 'gone';
+  }
+
+  #hit(
+    { step, on, way, started }: Attempt,
+    snapshot: CommittedSnapshot | undefined,
+    found: Pick<SolvedStep, 'outcome' | 'reason'> & { readonly record: StepRecord },
+  ): TryHit {
+    const { outcome, reason, record } = found;
+    const ms = this.#options.parts.now() - started;
+    const solved = {
+      step,
+      outcome,
+      reason,
+      ms,
+      key: record.key,
+      ...layerOf(record),
+      createdAtMs: record.createdAtMs,
+    };
+    const standing = { snapshot, committed: Promise.resolve(snapshot), way, base: on.base };
+    return { kind: 'hit', solved, standing };
+  }
+}

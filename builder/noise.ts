@@ -1,0 +1,36 @@
+import type { ImagePath } from '../core/index.ts';
+import { compileGoPattern } from './go-match.ts';
+
+/**
+ * Files that differ in every run of the programs that write them, whatever these did: logs with the time of day, caches
+ * that hold time stamps and inode numbers.
+ */
+export const USUAL_NOISE: readonly string[] = [
+  '/var/cache/ldconfig/aux-cache',
+  '/var/log/alternatives.log',
+  '/var/log/apt/eipp.log.xz',
+  '/var/log/apt/history.log',
+  '/var/log/apt/term.log',
+  '/var/log/bootstrap.log',
+  '/var/log/dpkg.log',
+  '/var/log/lastlog',
+  '/root/.npm/_logs',
+  '/root/.npm/_update-notifier-last-checked',
+  '/home/*/.npm/_logs',
+  '/home/*/.npm/_update-notifier-last-checked',
+];
+
+/** Tells of paths in the image whether they, or a folder above them, fit one of `patterns` or the usual noise. */
+export function noiseFilter(patterns: readonly string[]): (path: ImagePath) => boolean {
+  const compiled = [...USUAL_NOISE, ...patterns].flatMap((pattern) => {
+    const result = compileGoPattern(pattern.slice(1));
+    return result.ok ? [result.value] : [];
+  });
+  const fits = (path: string): boolean => compiled.some((pattern) => pattern.test(path));
+  return (path) => {
+    for (let end = path.length; end > 0; end = path.lastIndexOf('/', end - 1)) {
+      if (fits(path.slice(0, end))) return true;
+    }
+    return false;
+  };
+}

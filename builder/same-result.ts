@@ -1,0 +1,38 @@
+import type { StepRecord } from '../cache/index.ts';
+import type { FrozenSnapshot } from '../core/index.ts';
+import { firstDifference } from '../snapshotter/index.ts';
+import type { BuilderParts } from './contract.ts';
+import { noiseFilter } from './noise.ts';
+
+/** A result that a step has just left, and the earlier ones that it may be equal to. */
+export interface FreshResult {
+  readonly candidates: readonly StepRecord[];
+  /** Undefined: nothing was changed. */
+  readonly frozen: FrozenSnapshot | undefined;
+  /** When the step ran, ms since 1970: times of files within are no difference. */
+  readonly ran: { readonly fromMs: number; readonly toMs: number };
+  readonly noise: readonly string[];
+  readonly parts: Pick<BuilderParts, 'cache' | 'snapshotter'>;
+  readonly signal: AbortSignal;
+}
+
+/** The newest of the candidates that left the same; their diffs are held before they are read. */
+export async function findSameResult(fresh: FreshResult): Promise<StepRecord | undefined> {
+  const { frozen, parts, signal } = fresh;
+  const isNoise = noiseFilter(fresh.noise);
+  for (const record of fresh.candidates) {
+    if (record.diffId === undefined || frozen === undefined) {
+      if (record.diffId === undefined && frozen === undefined) return record;
+      continue;
+    }
+    parts.cache.hold([record.diffId]);
+    const stacked = await parts.snapshotter.stack(undefined, record.diffId);
+    if (stacked === undefined) continue;
+    const { createdAtMs, durationMs } = record;
+    const ran = { fromMs: createdAtMs - durationMs, toMs: createdAtMs };
+    const now = { changes: frozen.changes, folder: frozen.folder, ran: fresh.ran };
+    const difference = await firstDifference({ ...(await stacked.top()), ran }, now, { isNoise, signal });
+    if (difference === undefined) return record;
+  }
+  return undefined;
+}

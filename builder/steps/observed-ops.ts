@@ -1,0 +1,46 @@
+import { type ImagePath, imagePath, parentPath, ROOT_PATH, type TreeOp } from '../../core/index.ts';
+import type { RecordingTree } from '../recording-tree.ts';
+
+/** Operations on their way to a tree, which note what each of them meets there. */
+export class ObservedOps implements AsyncIterable<TreeOp> {
+  readonly #ops: AsyncIterable<TreeOp> | Iterable<TreeOp>;
+  readonly #parent: RecordingTree;
+  readonly #made = new Map<ImagePath, TreeOp['op']>();
+  #isTraceable = true;
+
+  constructor(ops: AsyncIterable<TreeOp> | Iterable<TreeOp>, parent: RecordingTree) {
+    this.#ops = ops;
+    this.#parent = parent;
+  }
+
+  /**
+   * Whether all that the operations met is noted. It is not where a path leads through a symlink: the operation then happens
+   * elsewhere than its path says.
+   */
+  get isTraceable(): boolean {
+    return this.#isTraceable;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<TreeOp> {
+    for await (const op of this.#ops) {
+      const path = imagePath(op.path);
+      await this.#note(path);
+      if (op.op === 'hardlink' && !this.#made.has(imagePath(op.target))) this.#isTraceable = false;
+      this.#made.set(path, op.op);
+      yield op;
+    }
+  }
+
+  async #note(path: ImagePath): Promise<void> {
+    if (!this.#isTraceable) return;
+    for (let at = parentPath(path); at !== ROOT_PATH; at = parentPath(at)) {
+      const made = this.#made.get(at);
+      const isLink =
+        made === undefined ? (await this.#parent.lstat(at))?.type === 'symlink' : made === 'symlink';
+      if (isLink) this.#isTraceable = false;
+      // A folder that an earlier operation went through was judged then.
+      if (made === 'dir' || made === 'ensureDir') break;
+    }
+    await this.#parent.touch(path);
+  }
+}
