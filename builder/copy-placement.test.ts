@@ -1,5 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { type Entry, imagePath, type SourceRange, type Tree, type TreeOp } from '../core/index.ts';
+import {
+  type Entry,
+  FOLDER_TIME,
+  imagePath,
+  type SourceRange,
+  type Tree,
+  type TreeOp,
+} from '../core/index.ts';
 import { type PlacedSource, type Placement, placeSources } from './copy-placement.ts';
 import { selectSources } from './copy-selection.ts';
 import { link, type MemoryFile, memoryTree } from './testing/memory-tree.ts';
@@ -202,7 +209,7 @@ describe('placeSources: attributes', () => {
     const attributes = Object.fromEntries(
       ops.map((op) => [op.path, 'attributes' in op ? op.attributes : undefined]),
     );
-    expect(attributes['new']).toEqual({ mode: 0o755, uid: 0, gid: 0 });
+    expect(attributes['new']).toEqual({ mode: 0o755, uid: 0, gid: 0, mtime: FOLDER_TIME });
     expect(attributes['new/x']).toEqual({ mode: 0o755, uid: 0, gid: 0 });
     expect(attributes['new/x/sub']).toEqual({ mode: 0o750, uid: 0, gid: 0, mtime: TIME });
     expect(attributes['new/x/file.txt']).toEqual({ mode: 0o640, uid: 7, gid: 8, mtime: TIME });

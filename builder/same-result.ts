@@ -1,5 +1,5 @@
 import type { StepRecord } from '../cache/index.ts';
-import type { FrozenSnapshot } from '../core/index.ts';
+import { changePath, type FrozenSnapshot, type ImagePath } from '../core/index.ts';
 import { firstDifference } from '../snapshotter/index.ts';
 import type { BuilderParts } from './contract.ts';
 import { noiseFilter } from './noise.ts';
@@ -16,13 +16,19 @@ export interface FreshResult {
   readonly signal: AbortSignal;
 }
 
+export interface SameResult {
+  readonly record: StepRecord;
+  /** What the fresh result holds of files that were left out of the comparison. */
+  readonly noise: readonly ImagePath[];
+}
+
 /** The newest of the candidates that left the same; their diffs are held before they are read. */
-export async function findSameResult(fresh: FreshResult): Promise<StepRecord | undefined> {
+export async function findSameResult(fresh: FreshResult): Promise<SameResult | undefined> {
   const { frozen, parts, signal } = fresh;
   const isNoise = noiseFilter(fresh.noise);
   for (const record of fresh.candidates) {
     if (record.diffId === undefined || frozen === undefined) {
-      if (record.diffId === undefined && frozen === undefined) return record;
+      if (record.diffId === undefined && frozen === undefined) return { record, noise: [] };
       continue;
     }
     parts.cache.hold([record.diffId]);
@@ -32,7 +38,7 @@ export async function findSameResult(fresh: FreshResult): Promise<StepRecord | u
     const ran = { fromMs: createdAtMs - durationMs, toMs: createdAtMs };
     const now = { changes: frozen.changes, folder: frozen.folder, ran: fresh.ran };
     const difference = await firstDifference({ ...(await stacked.top()), ran }, now, { isNoise, signal });
-    if (difference === undefined) return record;
+    if (difference === undefined) return { record, noise: frozen.changes.map(changePath).filter(isNoise) };
   }
   return undefined;
 }

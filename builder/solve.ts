@@ -5,7 +5,7 @@ import {
   type StepResult,
   stepKey,
 } from '../cache/index.ts';
-import type { BuildEvent, CommittedSnapshot, EventSink, FrozenSnapshot } from '../core/index.ts';
+import type { BuildEvent, CommittedSnapshot, EventSink, FrozenSnapshot, ImagePath } from '../core/index.ts';
 import type { PackedLayer } from '../image/index.ts';
 import { type Attempt, layerOf, queryOf, resultOf, type SolvedStep } from './attempt.ts';
 import type { BuilderParts } from './contract.ts';
@@ -169,7 +169,8 @@ export class Solver implements AsyncDisposable {
       async () => {
         const found = await this.#hits.find(attempt);
         if (found.kind === 'hit') return early.resolve(this.#finish(found.solved, found.standing));
-        const run = { ...(await this.#execute(attempt)), reason: this.#options.explain.miss(why) };
+        const executed = await this.#execute(attempt);
+        const run = { ...executed, reason: `${this.#options.explain.miss(why)}${unobserved(executed)}` };
         const adopted = await this.#adopt(attempt, run);
         if (adopted !== undefined) return early.resolve(adopted);
         const committed = this.#commit(attempt, run);
@@ -224,11 +225,12 @@ export class Solver implements AsyncDisposable {
     });
     if (same === undefined) return undefined;
     const parent = await on.committed;
-    const snapshot = await this.#hits.lay(same, parent);
+    const snapshot = await this.#hits.lay(same.record, parent);
     if (snapshot === 'gone') return undefined;
     const ms = run.ran.toMs - started;
-    const reason = `${run.reason}; it left the same files as before`;
-    const record = await this.#record(attempt, run, { ...resultOf(same, step), ranAtMs: run.ran.fromMs });
+    const reason = `${run.reason}; it left the same files as before${noiseAside(same.noise)}`;
+    const result = { ...resultOf(same.record, step), ranAtMs: run.ran.fromMs };
+    const record = await this.#record(attempt, run, result);
     const solved = {
       step,
       outcome: 'ran',
@@ -324,6 +326,19 @@ const MOST_CANDIDATES = 4;
 /** The snapshot of a step that changed anything. */
 function changed({ frozen }: Executed): FrozenSnapshot | undefined {
   return frozen === undefined || frozen.changes.length === 0 ? undefined : frozen;
+}
+
+/** Says of a step that should have been observed why it was not. */
+function unobserved({ executed: { seen } }: Omit<Run, 'reason'>): string {
+  return seen.kind === 'unknown' && seen.reason !== undefined ? `; not observed: ${seen.reason}` : '';
+}
+
+/** Names what was left out of a comparison. */
+function noiseAside(noise: readonly ImagePath[]): string {
+  const [first, ...others] = noise;
+  if (first === undefined) return '';
+  const more = others.length === 0 ? '' : ` and ${others.length} more`;
+  return `, but for /${first}${more}`;
 }
 
 /** The stages that must be done before a step can begin, beside its own. */

@@ -4,10 +4,12 @@ import type {
   BuildRequest,
   EventSink,
   Mount,
+  Observation,
   ResourceLimits,
   Result,
   SandboxIo,
   SandboxProcess,
+  StepKey,
 } from '../core/index.ts';
 import type { StoredImage, TransferProgress } from '../image/index.ts';
 
@@ -64,6 +66,8 @@ export interface Engine extends AsyncDisposable {
 
   /** The build with this id (or unique prefix), else the newest; undefined where there is none. */
   report(id?: string): Promise<BuildReport | undefined>;
+  /** What the step of a report's `key` looked at when it ran; undefined where that is not known. */
+  reads(key: StepKey): Promise<readonly Observation[] | undefined>;
   /** Newest first. */
   reports(limit: number): Promise<readonly BuildReport[]>;
   cacheRecords(): Promise<readonly CacheEntry[]>;

@@ -132,6 +132,7 @@ class ComposedEngine implements Engine {
   }
 
   report: Engine['report'] = async (id) => this.#parts.buildLog.load(id);
+  reads: Engine['reads'] = async (key) => this.#parts.cache.reads(key);
   reports: Engine['reports'] = async (limit) => this.#parts.buildLog.list(limit);
   cacheRecords: Engine['cacheRecords'] = () => this.#cache.records();
   diskUsage: Engine['diskUsage'] = () => this.#cache.diskUsage();

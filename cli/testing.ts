@@ -100,6 +100,7 @@ function completed(part: FakeEngine): Engine {
     save: missing('save'),
     load: missing('load'),
     report: missing('report'),
+    reads: missing('reads'),
     reports: missing('reports'),
     cacheRecords: missing('cacheRecords'),
     diskUsage: missing('diskUsage'),

@@ -1,8 +1,10 @@
+import type { StepReport } from '../../cache/index.ts';
 import { MachineError, UsageError } from '../../core/index.ts';
 import { defineSpec } from '../argv/spec.ts';
 import { defineCommand, write } from '../command.ts';
+import type { Engine } from '../engine-contract.ts';
 import { styleFor } from '../style.ts';
-import { findStep, renderBuilds, renderWhy } from '../views/why.ts';
+import { findStep, plainRead, renderBuilds, renderReads, renderWhy } from '../views/why.ts';
 
 const LISTED = 50;
 
@@ -16,6 +18,7 @@ export const why = defineCommand(
     flags: {
       build: { type: 'string', placeholder: 'ID', help: 'Tell of this build', shownDefault: 'the last one' },
       format: { type: 'string', help: 'Format output', choices: ['text', 'json'], shownDefault: '"text"' },
+      reads: { type: 'boolean', help: 'List what STEP looked at when it ran' },
       list: { type: 'boolean', help: 'List the builds that can be asked about' },
     },
   }),
@@ -38,6 +41,13 @@ export const why = defineCommand(
     if (words !== undefined && step === undefined) {
       throw new UsageError(`build ${report.id} has no step, or several steps, like ${JSON.stringify(words)}`);
     }
+    if (flags.reads) {
+      const asked = step === undefined ? undefined : report.steps[step - 1];
+      if (asked === undefined)
+        throw new UsageError('--reads needs a STEP', "Its number stands in 'varve why'.");
+      await write(stdout, await readsOf(asked, engine, json));
+      return 0;
+    }
     const options = {
       style: styleFor(stdout, context.env),
       now: context.now(),
@@ -48,3 +58,13 @@ export const why = defineCommand(
     return 0;
   },
 );
+
+async function readsOf(step: StepReport, engine: Engine, json: boolean): Promise<string> {
+  const observations = step.key === undefined ? undefined : await engine.reads(step.key);
+  if (observations === undefined) {
+    throw new MachineError('not-observed', `it is not known what ${step.info.name} looked at`, {
+      hint: 'Steps right on a base image, steps with cache=exact and steps that failed are not observed.',
+    });
+  }
+  return json ? `${JSON.stringify(observations.map(plainRead))}\n` : renderReads(observations);
+}

@@ -1,4 +1,5 @@
 import type { BuildReport, StepReport } from '../../cache/index.ts';
+import { type Observation, USE } from '../../core/index.ts';
 import { formatSeconds, safeLine } from '../progress/text.ts';
 import { outcomeColor, type Style } from '../style.ts';
 import { formatAge, formatTable } from './table.ts';
@@ -59,4 +60,34 @@ export function renderBuilds(reports: readonly BuildReport[], now: number): stri
     return [report.id, age, report.ok ? 'ok' : 'failed', safeLine(report.dockerfile), outcomes];
   });
   return formatTable(['BUILD', 'FINISHED', 'STATE', 'DOCKERFILE', 'STEPS'], rows);
+}
+
+const USE_WORDS = [
+  [USE.CONTENT, 'content'],
+  [USE.LISTING, 'listing'],
+  [USE.TARGET, 'target'],
+  [USE.ATTRIBUTES, 'stat'],
+] as const;
+
+/** One observed path with words for what was used of it; `seen`: only whether it is there, what it is, and who may use it. */
+export function plainRead({ path, uses, by }: Observation): {
+  readonly path: string;
+  readonly uses: readonly string[];
+  readonly by?: string;
+} {
+  const words = USE_WORDS.flatMap(([use, word]) => ((uses & use) === 0 ? [] : [word]));
+  return {
+    path: `/${path}`,
+    uses: words.length === 0 ? ['seen'] : words,
+    ...(by === undefined ? {} : { by }),
+  };
+}
+
+/** `varve why STEP --reads`: what a step looked at, in path order. */
+export function renderReads(observations: readonly Observation[]): string {
+  const rows = observations.map((observation) => {
+    const { path, uses, by = '' } = plainRead(observation);
+    return [uses.join(','), safeLine(by), safeLine(path)];
+  });
+  return formatTable(['USED', 'BY', 'PATH'], rows);
 }
