@@ -3,201 +3,199 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
-  type CommittedSnapshot,
-  comparePaths,
+  baseName,
   type Entry,
   type HostPath,
   type ImagePath,
   imagePath,
   joinPath,
   type ObservedTree,
-  type PathState,
-  parentPath,
   ROOT_PATH,
   type RootMount,
-  type Snapshotter,
   type Tree,
   type TreeOp,
 } from '../core/index.ts';
-import { LOOK } from './contract-steps.ts';
-import { NAMES, randomOp, randomPath } from './random-ops.ts';
-import { isRoot, layer, Rig, treeOps } from './test-rig.ts';
+import { MergedTree } from './merged-tree.ts';
+import { observeLayers } from './observed-tree.ts';
+import { type DrawnDiff, entryOp, PATHS, randomDiff, whiteoutOp } from './random-diffs.ts';
+import { emptyRoot } from './root-folder.ts';
+import { isRoot, layer, Rig, treeOps, walk } from './test-rig.ts';
 
-const link: fc.Arbitrary<TreeOp> = fc.record({
-  op: fc.constant('hardlink'),
-  path: randomPath,
-  target: randomPath,
-});
-
-/** A new diff, or an earlier one of the stack laid on it once more. */
-const step = fc.oneof(
-  {
-    weight: 5,
-    arbitrary: fc.array(fc.oneof({ weight: 5, arbitrary: randomOp }, { weight: 1, arbitrary: link }), {
-      minLength: 1,
-      maxLength: 6,
+/** A stack, topmost first, in which a diff may come again, and how many of its lowest are a base. */
+const randomStack = fc
+  .tuple(
+    fc.array(randomDiff, { minLength: 1, maxLength: 4 }),
+    fc.array(fc.nat(3), { minLength: 1, maxLength: 5 }),
+    fc.nat(4),
+  )
+  .map(([pool, picks, base]) => ({
+    diffs: picks.flatMap((pick): DrawnDiff[] => {
+      const diff = pool[pick % pool.length];
+      return diff === undefined ? [] : [diff];
     }),
-  },
-  { weight: 1, arbitrary: fc.nat(3) },
-);
+    base: base % (picks.length + 1),
+  }));
 
-/** Every path of up to four of the names. */
-const PATHS: readonly ImagePath[] = (() => {
-  let level: readonly ImagePath[] = [ROOT_PATH];
-  const all = [...level];
-  for (let depth = 0; depth < 4; depth++) {
-    level = level.flatMap((path) => NAMES.map((name) => joinPath(path, name)));
-    all.push(...level);
-  }
-  return all;
-})();
+interface Stack {
+  readonly diffs: readonly DrawnDiff[];
+  readonly base: number;
+}
+
+function merged(diffs: readonly DrawnDiff[]): MergedTree {
+  return new MergedTree(diffs, emptyRoot());
+}
+
+function split({ diffs, base }: Stack) {
+  return { above: diffs.slice(0, diffs.length - base), below: diffs.slice(diffs.length - base) };
+}
+
+function observe(layers: readonly DrawnDiff[], hasBase: boolean): Promise<ObservedTree> {
+  return observeLayers({ layers, root: emptyRoot(), hasBase });
+}
 
 /** What an overlay of `upper` over `base` shows at a path, by the meaning of the states alone. */
 async function unionAt(upper: ObservedTree, base: Tree, path: ImagePath): Promise<Entry | undefined> {
+  const parts = path.split('/');
   let through = true;
-  const parts = path === '' ? [] : path.split('/');
   for (let i = 1; i <= parts.length; i++) {
-    const at = imagePath(parts.slice(0, i).join('/'));
-    const state = upper.state(at);
+    const state = upper.state(imagePath(parts.slice(0, i).join('/')));
     if (state.kind === 'absent') return through ? base.lstat(path) : undefined;
     if (state.kind === 'whiteout') return undefined;
     if (i === parts.length) return state.entry;
     if (state.entry.type !== 'dir') return undefined;
     through &&= !state.opaque;
   }
-  return base.lstat(path);
+  return undefined;
 }
 
-/** Hard links come from one diff, so those of a base are told by the base alone. */
-function withoutLink(entry: Entry | undefined): Omit<Entry, 'hardlinkTo'> | undefined {
+/** Which names of a file of the base are left depends on what hides the others. */
+function alone(entry: Entry | undefined): Omit<Entry, 'hardlinkTo'> | undefined {
   if (entry === undefined) return undefined;
   const { hardlinkTo: _, ...rest } = entry;
   return rest;
 }
 
-/** Writes an observed tree down as one folder in OverlayFS form. */
-async function materialise(upper: ObservedTree, whole: Tree, folder: HostPath): Promise<void> {
-  const ops: TreeOp[] = [];
-  const add = async (path: ImagePath, state: PathState): Promise<void> => {
+/** Writes an observed tree down as one diff in OverlayFS form. */
+function writtenDown(upper: ObservedTree, folder: ImagePath = ROOT_PATH): TreeOp[] {
+  return upper.list(folder).flatMap(({ name, type }) => {
+    const path = joinPath(folder, name);
+    const state = upper.state(path);
     if (state.kind === 'absent') throw new Error(`listed and absent: ${path}`);
-    if (state.kind === 'whiteout') {
-      const attributes = { mode: 0, uid: 0, gid: 0 };
-      ops.push({ op: 'node', path, attributes, type: 'char', device: { major: 0, minor: 0 } });
-      return;
-    }
-    const { type, mode, uid, gid, mtime, linkTarget = '' } = state.entry;
-    const opaque = state.opaque ? { 'trusted.overlay.opaque': Buffer.from('y') } : {};
-    const attributes = { mode, uid, gid, mtime, xattrs: { ...opaque } };
-    if (type === 'symlink') ops.push({ op: 'symlink', path, attributes, target: linkTarget });
-    else if (type === 'file') {
-      const source = await whole.hostPath(path);
-      ops.push({ op: 'file', path, attributes, content: { kind: 'host', path: source } });
-    } else {
-      ops.push({ op: 'dir', path, attributes });
-      for (const { name } of upper.list(path)) {
-        const child = joinPath(path, name);
-        await add(child, upper.state(child));
-      }
-    }
-  };
-  await add(ROOT_PATH, upper.state(ROOT_PATH));
-  await treeOps.apply({ type: 'directory', path: folder, readonly: false }, ops);
-}
-
-async function makeStack(
-  snapshotter: Snapshotter,
-  steps: readonly (readonly TreeOp[] | number)[],
-): Promise<CommittedSnapshot | undefined> {
-  let top: CommittedSnapshot | undefined;
-  for (const [i, one] of steps.entries()) {
-    if (typeof one === 'number') {
-      const again = top?.diffIds[one % top.diffIds.length];
-      top = again === undefined ? top : await snapshotter.stack(top, again);
-      continue;
-    }
-    const write = async (root: RootMount) => {
-      // One that is refused leaves nothing half-done.
-      for (const op of one) await treeOps.apply(root, [op]).catch(() => undefined);
-    };
-    top = (await layer(snapshotter, top, { name: `${i}`, write })).committed;
-  }
-  return top;
-}
-
-async function checkAgainstWhole(upper: ObservedTree, whole: Tree): Promise<void> {
-  for (const path of PATHS) {
-    const state = upper.state(path);
-    const entry = await whole.lstat(path);
-    if (entry === undefined) expect([path, state]).toEqual([path, { kind: 'absent' }]);
-    else expect([path, state]).toMatchObject([path, { kind: 'present', entry, opaque: false }]);
-    const names = (await whole.list(path)).map(({ path: child, type }) => ({
-      name: child.slice(child.lastIndexOf('/') + 1),
-      type,
-    }));
-    expect(upper.list(path)).toEqual(names);
-    if (entry?.type === 'file') expect(await upper.digest(path)).toBe(await whole.digest(path));
-  }
-}
-
-function checkLinks(upper: ObservedTree): void {
-  const groups = new Map<ImagePath, number>();
-  const present = PATHS.flatMap((path) => {
-    const state = upper.state(path);
-    return state.kind === 'present' && state.entry.type !== 'dir' ? [state] : [];
+    if (state.kind === 'whiteout') return [whiteoutOp(path)];
+    expect(state.entry.type).toBe(type);
+    // A hard link keeps the content of its first name, which another diff may hide.
+    const { hardlinkTo: _, ...entry } = state.entry;
+    const op = entryOp(entry, state.opaque);
+    return [op, ...(type === 'dir' ? writtenDown(upper, path) : [])];
   });
-  for (const { entry } of present) {
-    const first = entry.hardlinkTo ?? entry.path;
-    groups.set(first, (groups.get(first) ?? 0) + 1);
-    expect(comparePaths(first, entry.path)).toBeLessThanOrEqual(0);
-  }
-  for (const { entry, links } of present) expect(links).toBe(groups.get(entry.hardlinkTo ?? entry.path));
 }
 
-describe.skipIf(!isRoot)('the observed tree of random stacks', () => {
-  test('is the merged tree without a base, and over a base shows what all diffs show', async () => {
-    const property = async (steps: readonly (readonly TreeOp[] | number)[]) => {
+const LIST = `set -o pipefail
+  find . -mindepth 1 \\( -type d -printf '%P d %m\\0' -o -printf '%P %y %m %s %l\\0' \\) | sort -z | tr '\\0' '\\n'`;
+
+async function listingOf(tree: Tree): Promise<string> {
+  const entries = (await walk(tree)).filter(({ path }) => path !== ROOT_PATH);
+  const lines = entries.map(({ path, type, mode, size, linkTarget = '' }) => {
+    if (type === 'dir') return `${path} d ${mode.toString(8)}\n`;
+    const length = type === 'file' ? size : linkTarget.length;
+    return `${path} ${type === 'file' ? 'f' : 'l'} ${mode.toString(8)} ${length} ${linkTarget}\n`;
+  });
+  return lines.sort().join('');
+}
+
+describe('the observed tree of any stack', () => {
+  test('is the merged tree where nothing lies below', async () => {
+    const property = async ({ diffs }: Stack) => {
+      const [upper, whole] = [await observe(diffs, false), merged(diffs)];
+      for (const path of PATHS) {
+        const [state, entry] = [upper.state(path), await whole.lstat(path)];
+        if (entry === undefined) expect([path, state]).toEqual([path, { kind: 'absent' }]);
+        else expect([path, state]).toMatchObject([path, { kind: 'present', entry, opaque: false }]);
+        const listed = (await whole.list(path)).map((one) => ({ name: baseName(one.path), type: one.type }));
+        expect([path, upper.list(path)]).toEqual([path, listed]);
+        if (entry?.type === 'file') expect(await upper.digest(path)).toBe(await whole.digest(path));
+      }
+    };
+    await fc.assert(fc.asyncProperty(randomStack, property), { numRuns: 300 });
+  }, 60_000);
+
+  test('over its base shows what all diffs show, and lists what it says anything of', async () => {
+    const property = async (stack: Stack) => {
+      const { above, below } = split(stack);
+      const [upper, base, whole] = [await observe(above, true), merged(below), merged(stack.diffs)];
+      for (const path of PATHS) {
+        const shown = alone(await unionAt(upper, base, path));
+        expect([path, shown]).toEqual([path, alone(await whole.lstat(path))]);
+        const folder = path.includes('/') ? path.slice(0, path.lastIndexOf('/')) : '';
+        const listed = upper.list(folder as ImagePath).find(({ name }) => name === baseName(path));
+        const state = upper.state(path);
+        const told = state.kind === 'present' ? state.entry.type : state.kind;
+        expect([path, listed?.type ?? 'absent']).toEqual([path, told]);
+      }
+    };
+    await fc.assert(fc.asyncProperty(randomStack, property), { numRuns: 500 });
+  }, 60_000);
+
+  test('counts the names of a file and tells the first', async () => {
+    const property = async ({ diffs }: Stack) => {
+      const upper = await observe(diffs, true);
+      const groups = new Map<ImagePath, ImagePath[]>();
+      const present = PATHS.flatMap((path) => {
+        const state = upper.state(path);
+        return state.kind === 'present' ? [state] : [];
+      });
+      for (const { entry } of present) {
+        const first = entry.hardlinkTo ?? entry.path;
+        groups.set(first, [...(groups.get(first) ?? []), entry.path]);
+      }
+      for (const { entry, links } of present) {
+        const group = groups.get(entry.hardlinkTo ?? entry.path) ?? [];
+        expect([entry.path, group[0], links]).toEqual([
+          entry.path,
+          entry.hardlinkTo ?? entry.path,
+          group.length,
+        ]);
+      }
+    };
+    await fc.assert(fc.asyncProperty(randomStack, property), { numRuns: 300 });
+  }, 60_000);
+});
+
+describe.skipIf(!isRoot)('the observed tree of any stack, written down', () => {
+  test('is to the kernel what its diffs are', async () => {
+    const property = async (stack: Stack) => {
       const rig = new Rig('overlay');
       try {
-        const snapshotter = rig.open();
-        const top = await makeStack(snapshotter, steps);
-        if (top === undefined) return;
-        await checkAgainstWhole(await snapshotter.observed(top, 0), top.tree());
-        await using all = await snapshotter.mountable(top);
-        const expected = rig.run(all.root, LOOK);
-        for (let base = 1; base <= top.diffIds.length; base++) {
-          const upper = await snapshotter.observed(top, base);
-          checkLinks(upper);
-          const below = await snapshotter.find(top.diffIds.slice(0, base));
-          if (below === undefined) throw new Error('the diffs are in the store');
-          for (const path of PATHS) {
-            const union = await unionAt(upper, below.tree(), path);
-            const whole = await top.tree().lstat(path);
-            if (path === ROOT_PATH) continue;
-            expect([path, withoutLink(union)]).toEqual([path, withoutLink(whole)]);
-            const state = upper.state(path);
-            const listed = upper
-              .list(parentPath(path))
-              .some(({ name }) => path.endsWith(`/${name}`) || path === name);
-            if (state.kind !== 'absent') expect([path, listed]).toEqual([path, true]);
-          }
-          const folder = join(mkdtempSync(join(rig.temp, 'm-')), 'fs') as HostPath;
-          mkdirSync(folder);
-          await materialise(upper, top.tree(), folder);
-          const root: RootMount = { type: 'overlay', lowers: [folder, ...below.lowers], userXattrs: false };
-          expect(rig.run(root, LOOK)).toBe(expected);
-        }
+        const write = async (ops: readonly TreeOp[]): Promise<HostPath> => {
+          const path = mkdtempSync(join(rig.temp, 'd')) as HostPath;
+          await treeOps.apply({ type: 'directory', path, readonly: false }, ops);
+          return path;
+        };
+        const folders = new Map<DrawnDiff, HostPath>();
+        for (const diff of new Set(stack.diffs)) folders.set(diff, await write(diff.ops()));
+        const empty = [join(rig.temp, 'e1'), join(rig.temp, 'e2')] as HostPath[];
+        for (const path of empty) mkdirSync(path);
+        const mount = (lowers: readonly HostPath[]): RootMount => {
+          return { type: 'overlay', lowers: [...new Set([...lowers, ...empty])], userXattrs: false };
+        };
+        const foldersOf = (diffs: readonly DrawnDiff[]) =>
+          diffs.map((diff) => folders.get(diff) ?? rig.oracle);
+        const show = (lowers: readonly HostPath[]) => rig.run(mount(lowers), LIST);
+        const expected = show(foldersOf(stack.diffs));
+        expect(expected).toBe(await listingOf(merged(stack.diffs)));
+        const { above, below } = split(stack);
+        const view = await write(writtenDown(await observe(above, true)));
+        expect(show([view, ...foldersOf(below)])).toBe(expected);
       } finally {
         await rig.dispose();
       }
     };
-    await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 2, maxLength: 5 }), property), {
-      numRuns: 15,
-    });
+    await fc.assert(fc.asyncProperty(randomStack, property), { numRuns: 25 });
   }, 180_000);
 });
 
-describe.skipIf(!isRoot)('an observed tree', () => {
-  const attributes = { mode: 0o644, uid: 0, gid: 0 };
+describe.skipIf(!isRoot)('the observed tree of a snapshot', () => {
+  const attributes = { mode: 0o755, uid: 0, gid: 0 };
 
   test('answers ten thousand look-ups in milliseconds', async () => {
     const rig = new Rig('overlay');
@@ -222,7 +220,7 @@ describe.skipIf(!isRoot)('an observed tree', () => {
     }
   });
 
-  test('of a snapshot that is frozen only tells of it, and of a base alone nothing', async () => {
+  test('that is frozen only tells of it, and of a base alone nothing', async () => {
     const rig = new Rig('overlay');
     try {
       const snapshotter = rig.open();
