@@ -210,7 +210,7 @@ describe('placeSources: attributes', () => {
       ops.map((op) => [op.path, 'attributes' in op ? op.attributes : undefined]),
     );
     expect(attributes['new']).toEqual({ mode: 0o755, uid: 0, gid: 0, mtime: FOLDER_TIME });
-    expect(attributes['new/x']).toEqual({ mode: 0o755, uid: 0, gid: 0 });
+    expect(attributes['new/x']).toEqual({ mode: 0o755, uid: 0, gid: 0, mtime: FOLDER_TIME });
     expect(attributes['new/x/sub']).toEqual({ mode: 0o750, uid: 0, gid: 0, mtime: TIME });
     expect(attributes['new/x/file.txt']).toEqual({ mode: 0o640, uid: 7, gid: 8, mtime: TIME });
     expect(attributes['new/x/link']).toEqual({ mode: 0o777, uid: 0, gid: 0, mtime: TIME });

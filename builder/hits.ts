@@ -17,7 +17,12 @@ export interface HitsOptions {
 }
 
 export type TryHit =
-  | { readonly kind: 'hit'; readonly standing: Standing; readonly solved: SolvedStep }
+  | {
+      readonly kind: 'hit';
+      readonly standing: Standing;
+      readonly solved: SolvedStep;
+      readonly record: StepRecord;
+    }
   | { readonly kind: 'miss'; readonly why: MissReason };
 
 /** The first two of the three questions: is there an exact answer to a step, is there an observed one? */
@@ -136,6 +141,6 @@ export class Hits {
       createdAtMs: record.createdAtMs,
     };
     const standing = { snapshot, committed: Promise.resolve(snapshot), way, base: on.base };
-    return { kind: 'hit', solved, standing };
+    return { kind: 'hit', solved, standing, record };
   }
 }

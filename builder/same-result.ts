@@ -1,6 +1,6 @@
 import type { StepRecord } from '../cache/index.ts';
 import { changePath, type FrozenSnapshot, type ImagePath } from '../core/index.ts';
-import { firstDifference } from '../snapshotter/index.ts';
+import { type DiffContent, firstDifference } from '../snapshotter/index.ts';
 import type { BuilderParts } from './contract.ts';
 import { noiseFilter } from './noise.ts';
 
@@ -31,14 +31,24 @@ export async function findSameResult(fresh: FreshResult): Promise<SameResult | u
       if (record.diffId === undefined && frozen === undefined) return { record, noise: [] };
       continue;
     }
-    parts.cache.hold([record.diffId]);
-    const stacked = await parts.snapshotter.stack(undefined, record.diffId);
-    if (stacked === undefined) continue;
-    const { createdAtMs, durationMs } = record;
-    const ran = { fromMs: createdAtMs - durationMs, toMs: createdAtMs };
+    const earlier = await contentOf(record, parts);
+    if (earlier === undefined) continue;
     const now = { changes: frozen.changes, folder: frozen.folder, ran: fresh.ran };
-    const difference = await firstDifference({ ...(await stacked.top()), ran }, now, { isNoise, signal });
+    const difference = await firstDifference(earlier, now, { isNoise, signal });
     if (difference === undefined) return { record, noise: frozen.changes.map(changePath).filter(isNoise) };
   }
   return undefined;
+}
+
+/** What a record's step left, held from now on; undefined where it changed nothing, or its diff is gone. */
+export async function contentOf(
+  record: StepRecord,
+  parts: Pick<BuilderParts, 'cache' | 'snapshotter'>,
+): Promise<DiffContent | undefined> {
+  const { diffId, createdAtMs, durationMs } = record;
+  if (diffId === undefined) return undefined;
+  parts.cache.hold([diffId]);
+  const stacked = await parts.snapshotter.stack(undefined, diffId);
+  if (stacked === undefined) return undefined;
+  return { ...(await stacked.top()), ran: { fromMs: createdAtMs - durationMs, toMs: createdAtMs } };
 }

@@ -1,20 +1,25 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { openStepCache, type StepCache } from '../cache/index.ts';
 import {
+  type Change,
   type CommittedSnapshot,
   chainId,
   DEFAULT_CACHING,
   type DiffId,
   digestOf,
+  type Entry,
   type FrozenSnapshot,
   type HostPath,
+  type ImagePath,
   imagePath,
+  type ObservedTree,
   type SnapshotId,
   type Snapshotter,
   type StepKey,
+  USE,
 } from '../core/index.ts';
 import { EMPTY_TREE } from './empty-tree.ts';
 import type { BuildGraph, StagePlan, Step, TreeRef } from './graph.ts';
@@ -60,6 +65,9 @@ async function openCache() {
 /** Diffs by id, as a snapshotter would keep them on disk. */
 class FakeStore {
   readonly diffs = new Set<DiffId>();
+  readonly #changes = new Map<DiffId, readonly Change[]>();
+  /** What lies in the tree below every step: sizes of files by path. */
+  readonly sizes = new Map<string, number>();
   readonly disposed: string[] = [];
 
   committed(parent: CommittedSnapshot | undefined, diffId: DiffId): CommittedSnapshot {
@@ -72,25 +80,40 @@ class FakeStore {
       diffIds,
       lowers: [],
       tree: () => EMPTY_TREE,
-      top: async () => ({ changes: [], folder: '/' as HostPath }),
+      top: async () => ({ changes: this.#changes.get(diffId) ?? [], folder: '/' as HostPath }),
     };
   }
 
   frozen(on: Standing, name: string): FrozenSnapshot {
     let committed = false;
+    const changes: readonly Change[] = [{ kind: 'whiteout', path: imagePath(name) }];
     return {
       parent: on.snapshot,
       lowers: [],
       tree: () => EMPTY_TREE,
-      changes: [{ kind: 'whiteout', path: imagePath(name) }],
+      changes,
       folder: '/' as HostPath,
       commit: async (diffId) => {
         committed = true;
+        this.#changes.set(diffId, changes);
         return this.committed(await on.committed, diffId);
       },
       [Symbol.asyncDispose]: async () => {
         this.disposed.push(`${name}${committed ? '' : ' uncommitted'}`);
       },
+    };
+  }
+
+  #tree(): ObservedTree {
+    return {
+      state: (path) => {
+        const size = this.sizes.get(path);
+        return size === undefined
+          ? { kind: 'absent' }
+          : { kind: 'present', entry: fileOf(path, size), links: 1, opaque: false };
+      },
+      list: () => [],
+      digest: async (path) => digestOf(`${path} ${this.sizes.get(path)}`),
     };
   }
 
@@ -100,8 +123,8 @@ class FakeStore {
     };
     return {
       driver: 'copy',
-      observed: unused,
-      changedPaths: unused,
+      observed: async () => this.#tree(),
+      changedPaths: async () => 3,
       stack: async (parent, diffId) => (this.diffs.has(diffId) ? this.committed(parent, diffId) : undefined),
       prepare: unused,
       find: unused,
@@ -114,7 +137,16 @@ class FakeStore {
   }
 }
 
+function fileOf(path: ImagePath, size: number): Entry {
+  return { path, type: 'file', mode: 0o644, uid: 0, gid: 0, size, mtime: { sec: 1, nsec: 0 } };
+}
+
 interface Work {
+  /** What steps look at, by name; others are not observed. */
+  readonly looksAt?: Readonly<Record<string, string>>;
+  /** What a step leaves, where that is not named like it. */
+  readonly leaves?: Readonly<Record<string, string>>;
+  readonly now?: () => number;
   /** Carries a step out; throws to fail. It leaves one change unless it comes to `'unchanged'`. */
   readonly run?: (step: Step, signal: AbortSignal) => Promise<unknown>;
   readonly pack?: (name: string, signal: AbortSignal | undefined) => Promise<void>;
@@ -141,7 +173,7 @@ function solverFor(graph: BuildGraph, work: Work = {}) {
         return { diffId: digestOf(`diff of ${name}`) as DiffId, size: name.length };
       },
       layerTable: { get: async () => ({}), note: async () => {} },
-      now: () => 1000,
+      now: work.now ?? (() => 1000),
     },
     standOn: async (stage, solver) =>
       stage.base.kind === 'stage'
@@ -152,16 +184,38 @@ function solverFor(graph: BuildGraph, work: Work = {}) {
             way: digestOf('scratch') as string as StepKey,
             base: NO_BASE,
           },
-    prepare: async (step) => ({
-      action: { version: 1, kind: step.kind, definition: { name: step.info.name } },
-      inputs: [],
-      execute: async (on, signal) => {
-        ran.push(step.info.name);
-        const result = await work.run?.(step, signal);
-        const seen = { kind: 'unknown' } as const;
-        return result === 'unchanged' ? { seen } : { seen, frozen: store.frozen(on, step.info.name) };
-      },
-    }),
+    prepare: async (step) => {
+      const { name } = step.info;
+      const action = { version: 1, kind: step.kind, definition: { name } };
+      const path = work.looksAt?.[name];
+      return {
+        action,
+        inputs: [],
+        ...(path === undefined || step.caching.mode === 'exact'
+          ? {}
+          : {
+              observed: async (on) => ({
+                action,
+                inputs: [],
+                tree: await store.snapshotter().observed(on.snapshot, on.base.depth),
+              }),
+            }),
+        execute: async (on, signal) => {
+          ran.push(name);
+          const result = await work.run?.(step, signal);
+          const seen =
+            path === undefined
+              ? ({ kind: 'unknown' } as const)
+              : ({
+                  kind: 'observed',
+                  observations: [{ path: imagePath(path), uses: USE.ATTRIBUTES }],
+                } as const);
+          return result === 'unchanged'
+            ? { seen }
+            : { seen, frozen: store.frozen(on, work.leaves?.[name] ?? name) };
+        },
+      };
+    },
     explain: { hit: () => 'hit', observed: () => 'observed', miss: (why) => why.reason },
     sourceDateEpoch: undefined,
     limiter: createLimiter(work.parallelism ?? 4),
@@ -440,4 +494,114 @@ test('a record that appears for another parent between two questions to the cach
   const { solver, ran } = solverFor(graphOf({ app: ['one', 'two'] }), { store, cache: racing });
   expect((await solver.solve())?.diffIds).toEqual([digestOf('diff of one'), digestOf('diff of two')]);
   expect(ran).toEqual(['one', 'two']);
+});
+
+describe('Solver: the observed answer', () => {
+  const looksAt = { second: 'x' };
+
+  async function built(first: string, store: FakeStore, work: Work = {}) {
+    const solver = solverFor(graphOf({ app: [first, 'second'] }), { store, looksAt, ...work });
+    await solver.solver.solve();
+    return solver;
+  }
+
+  test('a step is reused on another parent where all it looked at is the same', async () => {
+    const store = new FakeStore();
+    await built('first', store);
+    const again = await built('other', store);
+    expect(again.ran).toEqual(['other']);
+    expect(again.finished()).toEqual(['0 ran field-changed', '1 observed observed']);
+  });
+
+  test('the next time the answer is an exact one', async () => {
+    const store = new FakeStore();
+    await built('first', store);
+    await built('other', store);
+    expect((await built('other', store)).finished()).toEqual(['0 exact hit', '1 exact hit']);
+  });
+
+  test('a step runs again where what it looked at is another', async () => {
+    const store = new FakeStore();
+    store.sizes.set('x', 1);
+    await built('first', store);
+    store.sizes.set('x', 2);
+    const again = await built('other', store, { leaves: { second: 'else' } });
+    expect(again.ran).toEqual(['other', 'second']);
+    expect(again.finished()[1]).toBe('1 ran observed-changed');
+  });
+
+  test('both observations are kept: what comes back hits again', async () => {
+    const store = new FakeStore();
+    store.sizes.set('x', 1);
+    await built('first', store);
+    store.sizes.set('x', 2);
+    await built('other', store, { leaves: { second: 'else' } });
+    store.sizes.set('x', 1);
+    const again = await built('third', store);
+    expect(again.ran).toEqual(['third']);
+  });
+
+  test('a step that was not observed runs on another parent', async () => {
+    const store = new FakeStore();
+    await built('first', store, { looksAt: {} });
+    expect((await built('other', store)).ran).toEqual(['other', 'second']);
+  });
+
+  test('a result is not reused when it is older than the ttl, exact or observed', async () => {
+    const store = new FakeStore();
+    let nowMs = 1000;
+    const now = () => nowMs;
+    const young = (first: string) => {
+      const graph = graphOf({ app: [first, 'second'] });
+      const stages = graph.stages.map((stage) => ({
+        ...stage,
+        steps: stage.steps.map((step) => ({ ...step, caching: { ...DEFAULT_CACHING, ttlMs: 60_000 } })),
+      }));
+      return solverFor({ ...graph, stages }, { store, looksAt, now });
+    };
+    await young('first').solver.solve();
+    nowMs += 61_000;
+    const exact = young('first');
+    await exact.solver.solve();
+    expect(exact.ran).toEqual(['first', 'second']);
+    expect(exact.finished()[1]).toMatch(/^1 ran too-old/);
+    nowMs += 61_000;
+    const observed = young('other');
+    await observed.solver.solve();
+    expect(observed.ran).toEqual(['other', 'second']);
+    nowMs += 59_000;
+    const fresh = young('other');
+    await fresh.solver.solve();
+    expect(fresh.ran).toEqual([]);
+  });
+});
+
+describe('Solver: early cutoff', () => {
+  test('the record of the adopted result keeps the time at which the layer came about', async () => {
+    const store = new FakeStore();
+    let nowMs = 1000;
+    const now = () => nowMs;
+    await solverFor(graphOf({ app: ['base', 'step'] }), { store, now }).solver.solve();
+    nowMs = 5000;
+    const again = solverFor(graphOf({ app: ['other', 'step'] }), { store, now });
+    await again.solver.solve();
+    expect(again.finished()[1]).toMatch(/^1 ran .*; it left the same files as before$/);
+    expect(again.solver.solved.get(1)?.createdAtMs).toBe(1000);
+    expect(again.solver.solved.get(1)?.outcome).toBe('ran');
+  });
+
+  test('nothing is adopted where the step may only be answered exactly', async () => {
+    const store = new FakeStore();
+    const exact = (graph: BuildGraph): BuildGraph => ({
+      ...graph,
+      stages: graph.stages.map((stage) => ({
+        ...stage,
+        steps: stage.steps.map((step) => ({ ...step, caching: { ...DEFAULT_CACHING, mode: 'exact' } })),
+      })),
+    });
+    await solverFor(exact(graphOf({ app: ['base', 'step'] })), { store }).solver.solve();
+    const again = solverFor(exact(graphOf({ app: ['other', 'step'] })), { store });
+    await again.solver.solve();
+    expect(again.finished()[1]).toBe('1 ran parent-changed');
+  });
 });

@@ -10,11 +10,12 @@ import type { PackedLayer } from '../image/index.ts';
 import { type Attempt, layerOf, queryOf, resultOf, type SolvedStep } from './attempt.ts';
 import type { BuilderParts } from './contract.ts';
 import type { BuildGraph, StagePlan, Step } from './graph.ts';
-import { Hits, type HitsOptions } from './hits.ts';
+import { Hits, type HitsOptions, type TryHit } from './hits.ts';
 import type { Limiter } from './limiter.ts';
-import { findSameResult } from './same-result.ts';
+import { contentOf, findSameResult } from './same-result.ts';
 import type { Standing } from './standing.ts';
 import type { Executed, PreparedStep } from './steps/prepared-step.ts';
+import type { ReusedStep } from './verify.ts';
 
 export interface SolverOptions extends HitsOptions {
   readonly graph: BuildGraph;
@@ -57,6 +58,7 @@ export class Solver implements AsyncDisposable {
   readonly #frozen = new AsyncDisposableStack();
   readonly #abort = new AbortController();
   readonly #hits: Hits;
+  readonly #reused: { readonly attempt: Attempt; readonly record: StepRecord }[] = [];
   readonly signal: AbortSignal;
 
   constructor(options: SolverOptions) {
@@ -148,7 +150,7 @@ export class Solver implements AsyncDisposable {
     });
     const attempt = { step, on, prepared, way, started };
     const found = await this.#hits.find(attempt);
-    return found.kind === 'hit' ? this.#finish(found.solved, found.standing) : this.#run(attempt, found.why);
+    return found.kind === 'hit' ? this.#reuse(attempt, found) : this.#run(attempt, found.why);
   }
 
   async #pack(frozen: FrozenSnapshot): Promise<PackedLayer> {
@@ -168,7 +170,7 @@ export class Solver implements AsyncDisposable {
       way,
       async () => {
         const found = await this.#hits.find(attempt);
-        if (found.kind === 'hit') return early.resolve(this.#finish(found.solved, found.standing));
+        if (found.kind === 'hit') return early.resolve(this.#reuse(attempt, found));
         const executed = await this.#execute(attempt);
         const run = { ...executed, reason: `${this.#options.explain.miss(why)}${unobserved(executed)}` };
         const adopted = await this.#adopt(attempt, run);
@@ -289,6 +291,26 @@ export class Solver implements AsyncDisposable {
       await cache.observe(record.key, observed, { observations, parentDiffs: parent?.diffIds ?? [] });
     }
     return record;
+  }
+
+  #reuse(attempt: Attempt, found: Extract<TryHit, { kind: 'hit' }>): Standing {
+    const { record, standing, solved } = found;
+    this.#reused.push({ attempt, record });
+    return this.#finish(solved, standing);
+  }
+
+  /** The steps that were reused, to be checked: call it after `solve`. */
+  reused(): Promise<readonly ReusedStep[]> {
+    return Promise.all(
+      this.#reused.map(async ({ attempt: { step, prepared, on }, record }) => ({
+        name: step.info.name,
+        key: record.key,
+        prepared,
+        on,
+        reused: await contentOf(record, this.#options.parts),
+        noise: step.caching.noise,
+      })),
+    );
   }
 
   #finish(solved: SolvedStep, standing: Standing): Standing {
