@@ -39,6 +39,7 @@ import { prepareWorkdir } from './steps/workdir.ts';
 import { BuildStop, stop } from './stop.ts';
 import { beginTransfer } from './transfer-phase.ts';
 import { parsePlatform, SOURCE_DATE_EPOCH } from './variables.ts';
+import { type VerifiedStep, verifyReused } from './verify-reused.ts';
 
 export interface BuildOptions {
   readonly onEvent: EventSink;
@@ -71,6 +72,7 @@ class BuildRun {
   readonly #startedAtMs: number;
   #dockerfile: LoadedDockerfile | undefined;
   #contextName = '';
+  #isVerifying = false;
   #solver: Solver | undefined;
   #graph: BuildGraph | undefined;
   #context: { readonly tree: Tree; readonly index?: FileIndex } = { tree: EMPTY_TREE };
@@ -147,7 +149,24 @@ class BuildRun {
       signal: this.#options.signal,
       writeStdout: this.#options.writeStdout,
     });
-    return { ...(exported === undefined ? {} : { image: exported }), steps: this.#summaries() };
+    const verified = this.#request.verifyCache === true ? { verified: await this.#verify(solver) } : {};
+    return { ...(exported === undefined ? {} : { image: exported }), steps: this.#summaries(), ...verified };
+  }
+
+  /** Runs the reused steps again, silently. The image is out by then: a wrong hit is told, not undone. */
+  async #verify(solver: Solver): Promise<readonly VerifiedStep[]> {
+    const steps = await solver.reused();
+    const phase = 'verify the reused steps';
+    this.#isVerifying = true;
+    this.#emit({ type: 'phase.started', phase, name: phase });
+    const verified = await verifyReused(steps, this.#parts, {
+      signal: this.#options.signal,
+      onStep: (current) =>
+        this.#emit({ type: 'phase.progress', phase, current, total: steps.length, unit: 'steps' }),
+    });
+    const same = verified.filter(({ verdict }) => verdict.kind === 'same').length;
+    this.#emit({ type: 'phase.finished', phase, detail: `${same} of ${steps.length} left the same again` });
+    return verified;
   }
 
   /** Makes the context's folder ready. @returns it; undefined for an empty context. */
@@ -338,6 +357,7 @@ class BuildRun {
   #logger(step: Step): (stream: 'stdout' | 'stderr', chunk: Uint8Array) => void {
     const decoders = { stdout: new TextDecoder(), stderr: new TextDecoder() };
     return (stream, chunk) => {
+      if (this.#isVerifying) return;
       const text = decoders[stream].decode(chunk, { stream: true });
       if (text !== '') this.#emit({ type: 'step.log', step: step.info.index, stream, text });
     };

@@ -18,6 +18,8 @@ import type {
   PackOptions,
   Registry,
 } from '../image/index.ts';
+import type { HitReport } from './verify-report.ts';
+import type { VerifiedStep } from './verify-reused.ts';
 
 /** What the builder stands on: one object, put together where the program starts. */
 export interface BuilderParts {
@@ -40,6 +42,8 @@ export interface BuilderParts {
   readonly platform: Platform;
   /** Milliseconds since 1970. */
   readonly now: () => number;
+  /** Writes what is needed to reproduce a wrong hit. @returns the file's path. */
+  readonly writeReport: (report: HitReport) => Promise<string>;
 }
 
 /** What came of a build that succeeded. */
@@ -47,6 +51,8 @@ export interface BuildSuccess {
   /** Absent where no image was asked for (`--output type=local` alone). */
   readonly image?: BuiltImage;
   readonly steps: readonly StepSummary[];
+  /** What running the reused steps again showed, where that was asked for. */
+  readonly verified?: readonly VerifiedStep[];
 }
 
 /** What came of one that did not. */

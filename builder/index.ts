@@ -4,3 +4,5 @@ export { type ContainerImage, type ContainerRequest, startContainer } from './co
 export type { BuilderParts, BuildSuccess, FailedBuild } from './contract.ts';
 export { beginTransfer, type TransferPhase } from './transfer-phase.ts';
 export { parsePlatform } from './variables.ts';
+export { writeHitReport } from './verify-report.ts';
+export type { VerifiedStep } from './verify-reused.ts';

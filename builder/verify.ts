@@ -4,7 +4,6 @@ import type { BuilderParts } from './contract.ts';
 import { noiseFilter } from './noise.ts';
 import type { Standing } from './standing.ts';
 import type { Executed, PreparedStep } from './steps/prepared-step.ts';
-import type { HitReport } from './verify-report.ts';
 
 /** A reuse to be checked by carrying the step out again. */
 export interface ReusedStep {
@@ -28,10 +27,7 @@ export type Verdict =
   /** It could not be carried out. */
   | { readonly kind: 'failed'; readonly message: string };
 
-export interface VerifyParts extends Pick<BuilderParts, 'cache' | 'now'> {
-  /** Writes what is needed to reproduce a wrong hit. @returns the file's path. */
-  readonly writeReport: (report: HitReport) => Promise<string>;
-}
+export type VerifyParts = Pick<BuilderParts, 'cache' | 'now' | 'writeReport'>;
 
 /**
  * Runs a reused step again on the same parent and compares what it leaves with what was reused. Times set during a run and noise

@@ -1,4 +1,4 @@
-import type { BuildSuccess, FailedBuild } from '../builder/index.ts';
+import type { BuildSuccess, FailedBuild, VerifiedStep } from '../builder/index.ts';
 import type { BuildReport, RecordUsage } from '../cache/index.ts';
 import type {
   BuildRequest,
@@ -83,7 +83,7 @@ export interface BuildCallOptions {
   readonly writeStdout: (chunk: Uint8Array) => Promise<void>;
 }
 
-export type { BuildSuccess, FailedBuild };
+export type { BuildSuccess, FailedBuild, VerifiedStep };
 
 /** What `varve run` asks for: plain data. What is absent comes from the image's configuration. */
 export interface RunRequest {

@@ -125,6 +125,14 @@ export async function openParts(
     owner: { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
     platform: thisPlatform(),
     now,
+    writeReport: async (report) => {
+      // Hardly ever needed: not worth its time at every start.
+      const { writeHitReport } = await import('../builder/index.ts');
+      return await writeHitReport(joinHost(root, 'reports'), report, {
+        nowMs: now(),
+        version: readVersion(),
+      });
+    },
   };
 }
 

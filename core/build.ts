@@ -19,6 +19,8 @@ export interface BuildRequest {
   readonly noCacheFilter: readonly string[];
   /** What the cache may answer where a step says nothing else; absent: {@link DEFAULT_CACHING}. */
   readonly caching?: StepCaching;
+  /** Run every step that was reused again, after the image is out, and compare. */
+  readonly verifyCache?: boolean;
   /** Ask the registry for base images even when the local store has them. */
   readonly pull: boolean;
   /** OCI platform, `linux/amd64`; absent: this machine's. */
@@ -105,10 +107,10 @@ export type BuildEvent =
       readonly type: 'phase.progress';
       readonly at: number;
       readonly phase: string;
-      /** Bytes or files, as `unit` says; `total` is absent while unknown. */
+      /** Bytes, files or steps, as `unit` says; `total` is absent while unknown. */
       readonly current: number;
       readonly total?: number;
-      readonly unit: 'bytes' | 'files';
+      readonly unit: 'bytes' | 'files' | 'steps';
     }
   | { readonly type: 'phase.finished'; readonly at: number; readonly phase: string; readonly detail?: string }
   | { readonly type: 'step.started'; readonly at: number; readonly step: number }

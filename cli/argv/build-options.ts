@@ -72,6 +72,7 @@ export function toBuildRequest(options: BuildOptions, around: RequestSurrounding
     noCache: flags['no-cache'],
     noCacheFilter: flags['no-cache-filter'].flatMap((text) => text.split(',')).filter((name) => name !== ''),
     caching: cachingOf(flags),
+    ...(flags['verify-cache'] ? { verifyCache: true } : {}),
     pull: flags.pull,
     ...(platform === undefined ? {} : { platform }),
     network: networkOf(flags.network),

@@ -87,6 +87,7 @@ export const BUILD_SPEC = defineSpec({
     tag: { type: 'list', short: 't', help: 'Image identifier (format: "[registry/]repository[:tag]")' },
     target: { type: 'string', help: 'Set the target build stage to build' },
     ulimit: later('Ulimit options'),
+    'verify-cache': { type: 'boolean', help: 'Run what was reused again after the build, and compare' },
     'cpu-period': later('Limit the CPU CFS period', 'string'),
     'cpu-quota': later('Limit the CPU CFS quota', 'string'),
     'cpu-shares': { ...later('CPU shares (relative weight)', 'string'), short: 'c' },

@@ -13,6 +13,7 @@ import { safeText } from '../progress/text.ts';
 import { renderBuildFailure } from '../render-failure.ts';
 import { metadataContent, writeAtomically } from '../result-files.ts';
 import { type Style, styleFor } from '../style.ts';
+import { isAnyWrong, renderVerified } from '../views/verify.ts';
 
 export const build = defineCommand(BUILD_SPEC, async ({ flags, positionals }, context) => {
   const options: BuildOptions = { flags, context: positionals[0] ?? '' };
@@ -63,7 +64,10 @@ async function performBuild(
   if (mode === 'plain' || mode === 'tty') streams.stderr.write(warningLines(warnings, style));
   if (!result.ok) return await reportFailure(result.error, context, style);
   await reportSuccess(result.value, flags, context);
-  return 0;
+  const { verified } = result.value;
+  if (verified === undefined) return 0;
+  streams.stderr.write(renderVerified(verified, style));
+  return isAnyWrong(verified) ? 1 : 0;
 }
 
 async function reportSuccess(

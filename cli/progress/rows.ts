@@ -71,7 +71,7 @@ function phaseRow(phase: PhaseView, at: number, style: Style): Row {
 function progressText(phase: PhaseView, style: Style): string {
   if (phase.progress === undefined) return '';
   const { current, total, unit } = phase.progress;
-  const text = (value: number): string => (unit === 'bytes' ? formatSize(value) : `${value} files`);
+  const text = (value: number): string => (unit === 'bytes' ? formatSize(value) : `${value} ${unit}`);
   return `  ${style.dim(total === undefined ? text(current) : `${text(current)} / ${text(total)}`)}`;
 }
 

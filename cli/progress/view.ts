@@ -42,7 +42,11 @@ export interface PhaseView {
   readonly name: string;
   readonly number: number;
   readonly since: number;
-  readonly progress?: { readonly current: number; readonly total?: number; readonly unit: 'bytes' | 'files' };
+  readonly progress?: {
+    readonly current: number;
+    readonly total?: number;
+    readonly unit: 'bytes' | 'files' | 'steps';
+  };
   readonly finished?: { readonly at: number; readonly detail?: string };
 }
 
