@@ -4,8 +4,9 @@ import { constants, type SignalConstants } from 'node:os';
 import { Readable, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { getSystemErrorMap } from 'node:util';
-import { decodePath, MachineError, type SandboxIo } from '../core/index.ts';
+import { decodePath, MachineError, type SandboxIo, type TraceReport } from '../core/index.ts';
 import { WireReader, WireWriter } from './native-wire.ts';
+import { readTrace } from './trace-wire.ts';
 
 /** How the program ended, as the supervisor saw it. */
 export type NativeEnding =
@@ -19,6 +20,8 @@ export interface NativeSandbox {
   readonly started: Promise<void>;
   /** Settles when nothing of the sandbox is left and all output has been delivered. */
   readonly ended: Promise<NativeEnding>;
+  /** Settles with `ended`; undefined where the root has no traced diffs. */
+  readonly trace: Promise<TraceReport | undefined>;
   signal(signal: NodeJS.Signals): void;
   resize(columns: number, rows: number): void;
   kill(): void;
@@ -58,6 +61,7 @@ export function startNativeSandbox(program: string, orders: Buffer, io: SandboxI
   return {
     started: story.started,
     ended: story.ended,
+    trace: story.trace,
     kill,
     signal: (name) =>
       send((out) => {
@@ -108,15 +112,20 @@ class Story {
   readonly started: Promise<void>;
   readonly ended: Promise<NativeEnding>;
   readonly #start = Promise.withResolvers<void>();
+  readonly trace: Promise<TraceReport | undefined>;
   readonly #end = Promise.withResolvers<NativeEnding>();
-  #bytes: Buffer = Buffer.alloc(0);
+  readonly #trace = Promise.withResolvers<TraceReport | undefined>();
+  readonly #chunks: Buffer[] = [];
   #failure: { readonly error: unknown } | undefined;
+  #report: TraceReport | undefined;
 
   constructor(child: ChildProcess) {
     this.started = this.#start.promise;
     this.ended = this.#end.promise;
-    // Whoever awaits `started` hears of a failure there; nobody need await both.
+    this.trace = this.#trace.promise;
+    // Whoever awaits `started` hears of a failure there; nobody need await all of them.
     this.ended.catch(() => undefined);
+    this.trace.catch(() => undefined);
     this.started.catch(() => undefined);
     child.once('error', (cause) => {
       this.fail(new MachineError('sandbox-setup', `cannot start varve's native program`, { cause }));
@@ -129,10 +138,10 @@ class Story {
     // ECONNRESET: the supervisor died; its `close` event follows.
     control.on('error', () => undefined);
     control.on('data', (chunk: Buffer) => {
-      this.#bytes = Buffer.concat([this.#bytes, chunk]);
-      if (this.#bytes.at(0) !== 'R'.charCodeAt(0)) return;
-      this.#bytes = this.#bytes.subarray(1);
-      this.#start.resolve();
+      const started = this.#chunks.length === 0 && chunk.at(0) === 'R'.charCodeAt(0);
+      if (started) this.#start.resolve();
+      const rest = started ? chunk.subarray(1) : chunk;
+      if (rest.length > 0) this.#chunks.push(rest);
     });
   }
 
@@ -144,17 +153,23 @@ class Story {
   #settle(ending: NativeEnding | undefined): void {
     if (this.#failure === undefined && ending !== undefined) {
       this.#start.resolve();
+      this.#trace.resolve(this.#report);
       this.#end.resolve(ending);
       return;
     }
     const { error } = this.#failure ?? { error: new Error('a sandbox without an end') };
     this.#start.reject(error);
+    this.#trace.reject(error);
     this.#end.reject(error);
   }
 
   #readEnd(killer: NodeJS.Signals | null): NativeEnding | undefined {
-    const reader = new WireReader(this.#bytes);
-    const type = reader.ended ? '' : reader.tag();
+    const reader = new WireReader(Buffer.concat(this.#chunks));
+    let type = reader.ended ? '' : reader.tag();
+    if (type === 'O' || type === 'U') {
+      this.#report = readTrace(type, reader);
+      type = reader.ended ? '' : reader.tag();
+    }
     if (type === 'E') return readWaitStatus(reader.u32());
     if (type === 'N') {
       const code = reader.u32() === 127 ? 127 : 126;
@@ -193,6 +208,7 @@ function signalName(number: number): NodeJS.Signals {
 
 const HINTS: Readonly<Record<string, string>> = {
   'no-sandbox': 'run varve as root',
+  'trace-lost': 'run the build again; without /dev/fuse it reads its layers another way',
   'disk-full': 'free some space, or let `varve cache prune` do it',
   'mount-failed': 'mounting needs root, or a kernel that lets users mount overlays (Linux 5.11)',
 };

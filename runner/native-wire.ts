@@ -72,6 +72,7 @@ export function writeRootMount(out: WireWriter, root: RootMount): void {
   }
   out.tag('O');
   out.texts(root.lowers);
+  out.texts(root.traced ?? []);
   out.flag(root.writable !== undefined);
   if (root.writable !== undefined) {
     out.text(root.writable.upper);

@@ -158,7 +158,7 @@ function mountCommand(root: RootMount, path: string): string {
   const escaped = (text: string) => text.replace(/[\\:,]/g, (char) => `\\${char}`);
   const writable = root.writable;
   const options = [
-    `lowerdir=${root.lowers.map(escaped).join(':')}`,
+    `lowerdir=${lowersOf(root).map(escaped).join(':')}`,
     ...(writable === undefined
       ? []
       : [`upperdir=${escaped(writable.upper)}`, `workdir=${escaped(writable.work)}`]),
@@ -167,13 +167,18 @@ function mountCommand(root: RootMount, path: string): string {
   if (options.length > LONGEST_OPTIONS) {
     throw new MachineError(
       'no-sandbox',
-      `${root.lowers.length} layers are too many to mount without varve's native program`,
+      `${lowersOf(root).length} layers are too many to mount without varve's native program`,
       {
         hint: GET_NATIVE,
       },
     );
   }
   return `mount -t overlay overlay -o ${quote(options)} ${quote(path)}`;
+}
+
+/** Folders of all diffs, topmost first: nothing is traced here. */
+function lowersOf(root: Extract<RootMount, { readonly type: 'overlay' }>): readonly string[] {
+  return [...(root.traced ?? []).map((home) => join(home, 'fs')), ...root.lowers];
 }
 
 function quote(text: string): string {
@@ -261,7 +266,7 @@ function layersOf(
   root: RootMount,
 ): { readonly upper: string; readonly lowers: readonly string[] } | undefined {
   if (root.type === 'directory') return root.readonly ? undefined : { upper: root.path, lowers: [] };
-  return root.writable === undefined ? undefined : { upper: root.writable.upper, lowers: root.lowers };
+  return root.writable === undefined ? undefined : { upper: root.writable.upper, lowers: lowersOf(root) };
 }
 
 function statusOf(path: string) {

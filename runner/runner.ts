@@ -9,6 +9,7 @@ import {
   type SandboxOutcome,
   type SandboxProcess,
   type SandboxSpec,
+  type TraceReport,
 } from '../core/index.ts';
 import { type Cgroups, createCgroups, type SandboxCgroup } from './cgroup.ts';
 import { type EtcFiles, writeEtcFiles } from './etc-files.ts';
@@ -36,7 +37,7 @@ export function createRunner(options: RunnerOptions): Runner {
   let engine: Engine | undefined;
   return {
     async start(spec, io, startOptions = {}) {
-      if (startOptions.signal?.aborted) return finished({ kind: 'cancelled' });
+      if (startOptions.signal?.aborted) return finished({ kind: 'cancelled' }, spec);
       engine ??= findEngine(options);
       if (engine.kind === 'oci') return startOci(engine.runtime, options, { spec, io, startOptions });
       const host = await prepareHost(spec, options, cgroups);
@@ -101,7 +102,9 @@ async function startOci(runtime: string, options: RunnerOptions, start: Start): 
         release();
         etc.remove();
       });
-    return { outcome, signal: sandbox.signal, resize: () => undefined };
+    const trace = untraced(outcome, spec, `${runtime} runs it, and only varve's native program can trace`);
+    trace.catch(() => undefined);
+    return { outcome, trace, signal: sandbox.signal, resize: () => undefined };
   } catch (error) {
     etc.remove();
     throw error;
@@ -129,8 +132,21 @@ function watchForStop(kill: () => void, { signal, timeoutMs }: StartOptions) {
   return { stopped: () => why, release };
 }
 
-function finished(outcome: SandboxOutcome): SandboxProcess {
-  return { outcome: Promise.resolve(outcome), signal: () => undefined, resize: () => undefined };
+function finished(ending: SandboxOutcome, spec: SandboxSpec): SandboxProcess {
+  const outcome = Promise.resolve(ending);
+  const trace = untraced(outcome, spec, 'the step was not started');
+  return { outcome, trace, signal: () => undefined, resize: () => undefined };
+}
+
+/** What is told of a root that only the native program could have traced; settles with `outcome`. */
+async function untraced(
+  outcome: Promise<SandboxOutcome>,
+  { root }: SandboxSpec,
+  reason: string,
+): Promise<TraceReport | undefined> {
+  await outcome;
+  const wanted = root.type === 'overlay' && root.traced !== undefined && root.traced.length > 0;
+  return wanted ? { kind: 'untraced', reason } : undefined;
 }
 
 interface Start {
@@ -194,7 +210,14 @@ async function startNative(program: string, host: Host, start: Start): Promise<S
   // A set-up that fails is told by `start`; nobody then has the outcome to await.
   outcome.catch(() => undefined);
   await sandbox.started;
-  return { outcome, signal: sandbox.signal, resize: (size) => sandbox.resize(size.columns, size.rows) };
+  const trace = outcome.then(() => sandbox.trace);
+  trace.catch(() => undefined);
+  return {
+    outcome,
+    trace,
+    signal: sandbox.signal,
+    resize: (size) => sandbox.resize(size.columns, size.rows),
+  };
 }
 
 /**

@@ -19,6 +19,20 @@
 /* Options of mount(2) fit into one page. */
 #define LONGEST_OPTIONS 4095
 
+/* Puts the folders of the traced diffs on top of the lowers. */
+static void add_traced(struct root_mount *root) {
+  if (root->traced_count == 0) return;
+  size_t count = (size_t)root->traced_count + root->lower_count;
+  char **all = wire_allocate((count + 1) * sizeof *all);
+  for (uint32_t i = 0; i < root->traced_count; i++) {
+    if (asprintf(&all[i], "%s/fs", root->traced[i]) < 0) fail(ENOMEM, "out-of-memory", NULL, "cannot name a folder");
+  }
+  memcpy(all + root->traced_count, root->lowers, root->lower_count * sizeof *all);
+  free(root->lowers);
+  root->lowers = all;
+  root->lower_count = (uint32_t)count;
+}
+
 struct root_mount root_mount_read(struct wire_in *in) {
   struct root_mount root = {.type = ROOT_DIRECTORY};
   uint8_t type = wire_u8(in);
@@ -30,6 +44,8 @@ struct root_mount root_mount_read(struct wire_in *in) {
   if (type != 'O') fail(0, "protocol", NULL, "root mount of unknown type %u", type);
   root.type = ROOT_OVERLAY;
   root.lowers = wire_texts(in, &root.lower_count);
+  root.traced = wire_texts(in, &root.traced_count);
+  add_traced(&root);
   if (wire_u8(in) != 0) {
     root.upper = wire_text(in);
     root.work = wire_text(in);
@@ -94,9 +110,23 @@ static void read_log(int context) {
   }
 }
 
+/* No mount in the place of the traced diffs: they are lower folders like the others. */
+#define NO_TOP (-1)
+
+/*
+ * The topmost lower is a mount of another file system. With xino a file has the same device and inode number as if all were one file
+ * system, before and after it is copied up: `du -x` and `tar` go by them.
+ */
+static int set_top(int context, int top) {
+  char link[64];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", top);
+  return set_text(context, "lowerdir+", link) < 0 ? -1 : set_text(context, "xino", "on");
+}
+
 /* Sets all parameters and creates the file system. Returns the path or the word to blame, or NULL. */
-static const char *configure(int context, const struct root_mount *root) {
-  for (uint32_t i = 0; i < root->lower_count; i++) {
+static const char *configure(int context, const struct root_mount *root, int top) {
+  if (top != NO_TOP && set_top(context, top) < 0) return "the file server";
+  for (uint32_t i = top == NO_TOP ? 0 : root->traced_count; i < root->lower_count; i++) {
     if (set_folder(context, "lowerdir+", root->lowers[i]) < 0) return root->lowers[i];
   }
   if (root->upper != NULL) {
@@ -113,18 +143,19 @@ static const char *configure(int context, const struct root_mount *root) {
  * The new mount API with one `lowerdir+` per folder (Linux 6.7). Returns -1 where the kernel may not know that: it then
  * says EINVAL, at the parameter or, where the overlay still takes options as one string (before Linux 6.5), at the end.
  */
-static int open_with_context(const struct root_mount *root) {
+static int open_with_context(const struct root_mount *root, int top) {
   int context = fsopen("overlay", FSOPEN_CLOEXEC);
   if (context < 0) {
-    if (errno == ENOSYS) return -1;
+    if (errno == ENOSYS || top != NO_TOP) return -1;
     fail(errno, "mount-failed", NULL, "cannot use the overlay file system");
   }
-  const char *blamed = configure(context, root);
+  const char *blamed = configure(context, root, top);
   int error = errno;
   if (blamed != NULL) {
     read_log(context);
-    if (error != EINVAL) fail(error, "mount-failed", blamed, "cannot mount the overlay%s", context_log);
+    if (error != EINVAL && top == NO_TOP) fail(error, "mount-failed", blamed, "cannot mount the overlay%s", context_log);
     close(context);
+    errno = error;
     return -1;
   }
   int mount_fd = fsmount(context, FSMOUNT_CLOEXEC, root->readonly ? MOUNT_ATTR_RDONLY : 0);
@@ -213,9 +244,11 @@ static int open_directory(const struct root_mount *root) {
 
 int root_mount_open(const struct root_mount *root) {
   if (root->type == ROOT_DIRECTORY) return open_directory(root);
-  int mount_fd = open_with_context(root);
+  int mount_fd = open_with_context(root, NO_TOP);
   return mount_fd >= 0 ? mount_fd : open_with_options(root);
 }
+
+int root_mount_open_on(const struct root_mount *root, int top) { return open_with_context(root, top); }
 
 int root_mount_open_tree(const struct root_mount *root) {
   if (root->type == ROOT_OVERLAY) return root_mount_open(root);

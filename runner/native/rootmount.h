@@ -2,7 +2,8 @@
  * How the root of a sandbox, or a tree to be changed, comes about: RootMount of core/mount.ts.
  *
  * On the wire: u8 'D', text path, u8 readonly;
- *          or: u8 'O', texts lowers (topmost first), u8 writable, where writable text upper and text work, u8 userxattrs.
+ *          or: u8 'O', texts lowers (topmost first), texts traced (above the lowers, topmost first), u8 writable,
+ *              where writable text upper and text work, u8 userxattrs.
  */
 #ifndef VARVE_ROOTMOUNT_H
 #define VARVE_ROOTMOUNT_H
@@ -16,8 +17,12 @@ struct root_mount {
   enum { ROOT_DIRECTORY, ROOT_OVERLAY } type;
   char *directory;
   bool readonly;
+  /* All that are mounted, those of the traced diffs first. */
   char **lowers;
   uint32_t lower_count;
+  /* Data folders of the traced diffs: so many of the first lowers are `fs` in these. */
+  char **traced;
+  uint32_t traced_count;
   char *upper, *work; /* NULL where the tree is read-only */
   bool user_xattrs;
 };
@@ -33,6 +38,12 @@ struct root_mount root_mount_read(struct wire_in *in);
  * process dies, so nothing has to survive a power cut until it is committed.
  */
 int root_mount_open(const struct root_mount *root);
+
+/*
+ * As root_mount_open for an overlay, with the mount `top` (attached nowhere) in the place of its traced diffs; `top` stays open. -1 with
+ * errno where the kernel refuses.
+ */
+int root_mount_open_on(const struct root_mount *root, int top);
 
 /* As root_mount_open, but a plain directory is opened as it is: works without privileges. For reading and changing trees. */
 int root_mount_open_tree(const struct root_mount *root);

@@ -6,8 +6,9 @@
  * Descriptors 0, 1 and 2 are the caller's ends of the program's standard streams; with inherited streams they are the streams.
  * Orders after the spec: 'S' u32 signal for the program; 'W' u16 columns, u16 rows; 'K' kill everything. The end of the stream
  * means that varve is dead: everything is killed, and what it left on the host is removed.
- * Records: those of sandbox_init.h but 'T'. The one that ends the story ('E', 'F', 'N') is sent when nothing of the
- * sandbox is left: no process, no mount, no stub.
+ * Records: those of sandbox_init.h but 'T'; before the last one, where the root has traced diffs, what was read of them: 'O' or 'U'
+ * of trace_mount.h. The one that ends the story ('E', 'F', 'N') is sent when nothing of the sandbox is left: no process, no
+ * mount, no stub. A file server (trace_server.h) that ends before the sandbox does takes it with it: 'F' with code `trace-lost`.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -35,6 +36,7 @@
 #include "sandbox_plan.h"
 #include "sandbox_relay.h"
 #include "sandbox_target.h"
+#include "trace_mount.h"
 
 #define CODE "sandbox-setup"
 
@@ -46,8 +48,9 @@ struct supervisor {
   struct sandbox_spec spec;
   struct wire_in orders;
   struct opened opened;
+  struct trace trace;
   int cgroup;    /* of version 2, or -1 */
-  int root_copy; /* for the stubs: outlives the sandbox's own mount of the root */
+  int root_copy; /* for the stubs: outlives the sandbox's own mount of the root, and with it the file server */
   struct stub_list stubs;
   pid_t init;
   int status;  /* our end of init's status socket */
@@ -92,7 +95,7 @@ static void adjust_mount(int fd, bool readonly, const char *path) {
 
 /* Opens everything that lies on the host, while paths still mean the host's files. */
 static void open_sources(struct supervisor *self) {
-  self->opened.root = root_mount_open(&self->spec.root);
+  self->opened.root = trace_open_root(&self->trace, &self->spec.root);
   if (self->spec.nodev) {
     struct mount_attr nodev = {.attr_set = MOUNT_ATTR_NODEV};
     if (mount_setattr(self->opened.root, "", AT_EMPTY_PATH, &nodev, sizeof nodev) < 0) fail(errno, CODE, "/", "cannot set nodev");
@@ -135,10 +138,11 @@ static bool is_covered(const struct sandbox_spec *spec, uint32_t number, const c
 /* Makes the places for mounts which the root lacks, and remembers them, so that they do not stay in its diff. */
 static void make_stubs(struct supervisor *self) {
   self->stubs.upper = self->spec.root.type == ROOT_OVERLAY ? self->spec.root.upper : NULL;
-  if (self->spec.root.readonly) return;
+  if (self->spec.root.readonly && self->trace.server == 0) return;
   self->root_copy = open_tree(self->opened.root, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
   /* Before Linux 6.15 a mount that is attached nowhere cannot be copied; the one mount then serves both. */
   if (self->root_copy < 0) self->root_copy = fcntl(self->opened.root, F_DUPFD_CLOEXEC, 0);
+  if (self->spec.root.readonly) return;
   static const char *const OWN[] = {"proc", "sys", "dev"};
   for (size_t i = 0; i < 3; i++) {
     int fd = target_open_plain(self->root_copy, OWN[i], &self->stubs);
@@ -199,6 +203,7 @@ static void start_init(struct supervisor *self) {
     close(CONTROL);
     if (self->cgroup >= 0) close(self->cgroup);
     if (self->root_copy >= 0) close(self->root_copy);
+    if (self->trace.report >= 0) close(self->trace.report);
     for (struct stub *stub = self->stubs.newest; stub != NULL; stub = stub->next) close(stub->parent);
     sandbox_init(&self->spec, &plan, io, status[1]);
   }
@@ -215,9 +220,12 @@ static void start_init(struct supervisor *self) {
   if (self->spec.has_stdin) relay_start(&self->in, 0, in[1]);
 }
 
-static void kill_all(const struct supervisor *self) {
+static void kill_all(struct supervisor *self) {
+  if (self->ended) return;
   /* Process 1 takes the whole pid namespace with it, whatever sessions and signal handlers there are. */
-  if (!self->ended) kill(self->init, SIGKILL);
+  kill(self->init, SIGKILL);
+  /* Afterwards, so that nobody lives to see files fail. A process that waits for a hanging server dies only with that. */
+  trace_stop(&self->trace);
 }
 
 static void take_order(struct supervisor *self) {
@@ -283,6 +291,8 @@ static void take_signal(struct supervisor *self) {
   struct signalfd_siginfo info;
   if (read(self->signals, &info, sizeof info) < 0) return;
   if (waitpid(self->init, &self->init_status, WNOHANG) == self->init) self->ended = true;
+  /* What the sandbox does without its files is worth nothing, and may look like success. */
+  if (trace_reap(&self->trace) && !self->ended) kill(self->init, SIGKILL);
 }
 
 static void watch(struct supervisor *self) {
@@ -369,6 +379,7 @@ int sandbox_main(int argc, char **argv) {
 
   struct supervisor *self = wire_allocate(sizeof *self);
   self->cgroup = -1;
+  self->trace.report = -1;
   self->root_copy = -1;
   self->master = -1;
   self->in.from = self->in.to = self->out.from = self->out.to = self->err.from = self->err.to = -1;
@@ -381,10 +392,14 @@ int sandbox_main(int argc, char **argv) {
   start_init(self);
   watch(self);
   drain(self);
+  trace_unblock(&self->trace);
   stubs_remove(&self->stubs);
   if (self->root_copy >= 0) close(self->root_copy);
   stubs_drop_copies(&self->stubs);
   if (self->orphaned) remove_leftovers(self);
+  if (!trace_tell(&self->trace, CONTROL, self->signals)) {
+    fail(0, "trace-lost", NULL, "the file server that shows the traced layers has ended too early");
+  }
   tell_end(self);
   return 0;
 }

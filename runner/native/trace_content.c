@@ -1,0 +1,73 @@
+#define _GNU_SOURCE
+#include "trace_content.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/openat2.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "wire.h"
+
+bool trace_content_init(struct trace_content *content, char *const *diffs, uint32_t count) {
+  memset(content, 0, sizeof *content);
+  content->folders = wire_allocate(count * sizeof *content->folders);
+  for (uint32_t i = 0; i < count; i++) {
+    int home = open(diffs[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (home < 0) return false;
+    content->folders[i] = openat(home, "fs", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    close(home);
+    if (content->folders[i] < 0) return false;
+  }
+  return true;
+}
+
+/* Symlinks are the image's: none is followed, wherever it lies. */
+static int open_node(const struct trace_content *content, const struct trace_node *node) {
+  static char buffer[PATH_MAX];
+  const char *path = trace_node_path(node, buffer, sizeof buffer);
+  if (path == NULL) {
+    errno = ENAMETOOLONG;
+    return -1;
+  }
+  struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOATIME,
+                         .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
+  return (int)syscall(SYS_openat2, content->folders[node->diff], path, &how, sizeof how);
+}
+
+/* The descriptor of the node's file: open already, or in the place of the one that was not read for longest. */
+static int descriptor_of(struct trace_content *content, struct trace_node *node) {
+  if (node->slot == 0) {
+    size_t oldest = 0;
+    for (size_t i = 1; i < OPEN_CONTENTS && content->slots[oldest].node != NULL; i++) {
+      if (content->slots[i].used < content->slots[oldest].used) oldest = i;
+    }
+    int fd = open_node(content, node);
+    if (fd < 0) return -1;
+    if (content->slots[oldest].node != NULL) {
+      content->slots[oldest].node->slot = 0;
+      close(content->slots[oldest].fd);
+    }
+    content->slots[oldest].node = node;
+    content->slots[oldest].fd = fd;
+    node->slot = (int16_t)(oldest + 1);
+  }
+  content->slots[node->slot - 1].used = ++content->clock;
+  return content->slots[node->slot - 1].fd;
+}
+
+ssize_t trace_content_read(struct trace_content *content, struct trace_node *node, void *buffer, size_t size, off_t offset) {
+  int fd = descriptor_of(content, node);
+  if (fd < 0) return -1;
+  size_t done = 0;
+  while (done < size) {
+    ssize_t got = pread(fd, (char *)buffer + done, size - done, offset + (off_t)done);
+    if (got == 0) break;
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return -1;
+    done += (size_t)got;
+  }
+  return (ssize_t)done;
+}

@@ -1,0 +1,27 @@
+/* The bytes of files of traced diffs: opened when first read, the most recently read ones kept open. */
+#ifndef VARVE_TRACE_CONTENT_H
+#define VARVE_TRACE_CONTENT_H
+
+#include <sys/types.h>
+
+#include "trace_tree.h"
+
+#define OPEN_CONTENTS 256
+
+struct trace_content {
+  int *folders; /* `fs` of each diff */
+  struct {
+    struct trace_node *node;
+    uint64_t used;
+    int fd;
+  } slots[OPEN_CONTENTS];
+  uint64_t clock;
+};
+
+/* Opens the folders of `diffs`. False, with errno, where one cannot be opened. */
+bool trace_content_init(struct trace_content *content, char *const *diffs, uint32_t count);
+
+/* As pread(2) on the node's file. */
+ssize_t trace_content_read(struct trace_content *content, struct trace_node *node, void *buffer, size_t size, off_t offset);
+
+#endif

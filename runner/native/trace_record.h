@@ -1,0 +1,56 @@
+/* What was looked at in a traced tree, and by whom. */
+#ifndef VARVE_TRACE_RECORD_H
+#define VARVE_TRACE_RECORD_H
+
+#include "trace_tree.h"
+
+/* USE of core/observation.ts. */
+enum trace_use {
+  USE_METADATA = 1,
+  USE_ATTRIBUTES = 2,
+  USE_CONTENT = 4,
+  USE_LISTING = 8,
+  USE_TARGET = 16,
+};
+
+#define TRACE_LOOKED_UP (USE_METADATA | USE_ATTRIBUTES)
+
+/* More names that do not exist are not kept in memory: the trace is given up. */
+#define MOST_ABSENT_NAMES 500000
+
+#define PROGRAM_NAME 16 /* TASK_COMM_LEN of the kernel, with a NUL */
+#define KNOWN_PROCESSES 64
+
+struct trace_process {
+  uint32_t pid;
+  int comm; /* descriptor, or -1 */
+  uint16_t program;
+  /* Names that were listed for it, and how many of these it looked up afterwards. */
+  uint32_t listed, looked_up;
+};
+
+struct trace_record {
+  struct trace_node *observed; /* newest first */
+  uint32_t count, absent_count;
+  const char *lost; /* why the trace is worth nothing, or NULL */
+  struct trace_process processes[KNOWN_PROCESSES];
+  char (*programs)[PROGRAM_NAME];
+  uint32_t program_count;
+};
+
+void trace_record_init(struct trace_record *record);
+
+/* What is known of the process (thread) `pid`; of a recent one with the same place in the table, nothing is kept. */
+struct trace_process *trace_process(struct trace_record *record, uint32_t pid);
+
+/* Notes `uses` of the node by `pid`. */
+void trace_observe(struct trace_record *record, struct trace_node *node, uint8_t uses, uint32_t pid);
+
+/*
+ * Writes the record of sandbox.c to `fd`, an empty file: 'O', u32 size of what follows; u32 number of programs, a text each;
+ * u32 number of paths; of each text path, u8 uses, u16 program that looked first (from 1 on; 0: unknown), in the order of the
+ * first look. Or, where the trace was given up: 'U', text reason.
+ */
+void trace_record_write(const struct trace_record *record, int fd);
+
+#endif
