@@ -169,6 +169,8 @@ describe('a difference', () => {
     expect(await compare(make({}), make({}))).toBeUndefined();
     const late = { f050: `${long.slice(0, -1)}y`, f051: '?  ', f099: '!  ' };
     expect(await compare(make({}), make(late))).toEqual({ path: 'f050', what: 'content' });
+    const early = { f049: '!  ', f050: `y${long.slice(1)}` };
+    expect(await compare(make({}), make(early))).toEqual({ path: 'f049', what: 'content' });
     expect(await compare(make({}), make({ f099: '!  ' }))).toEqual({ path: 'f099', what: 'content' });
   });
 
@@ -217,6 +219,8 @@ describe('noise', () => {
     expect(await compare(left, right)).toEqual({ path: 'log', what: 'mode' });
     expect(await compare(left, right, ['log'])).toBeUndefined();
     expect(await compare(diff([folder('x')]), left, ['log'])).toBeUndefined();
+    // The root folder is never noise.
+    expect(await compare(diff([folder('x')]), diff([]), [''])).toEqual({ path: 'x', what: 'removed' });
     // A path that only begins with the same letters is none of it.
     expect(await compare(diff([entry('log2')]), diff([]), ['log'])).toEqual({
       path: 'log2',

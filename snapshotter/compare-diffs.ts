@@ -79,9 +79,7 @@ export async function firstDifference(
   const files: Entry[] = [];
   for (const [was, is] of pairs(ours, theirs)) {
     const path = was?.path ?? is?.path ?? ROOT_PATH;
-    const what = differenceOf(was, is, (one, other) => {
-      return isFresh(one, other) || (was?.entry?.type === 'dir' && noise.liesIn(path));
-    });
+    const what = differenceOf(was, is, (one, other) => isFresh(one, other) || noise.liesIn(path));
     if (what !== undefined) return { path, what };
     const entry = was?.entry;
     if (entry?.type === 'file' && entry.hardlinkTo === undefined && entry.size > 0) files.push(entry);
@@ -105,7 +103,7 @@ interface Item {
   readonly opaque: boolean;
 }
 
-/** Remembers which folders are noise, and in which folders noise was found. */
+/** Remembers what is noise, and in which folders noise was found. The root folder is none, whatever the rules say. */
 class Noise {
   readonly #isNoise: (path: ImagePath) => boolean;
   readonly #known = new Map<ImagePath, boolean>();
