@@ -174,6 +174,12 @@ describe('a difference', () => {
     expect(await compare(make({}), make({ f099: '!  ' }))).toEqual({ path: 'f099', what: 'content' });
   });
 
+  test('of content is taken for granted where a path is too long to be opened', async () => {
+    const path = Array.from({ length: 21 }, () => 'n'.repeat(200)).join('/');
+    const make = () => diff([entry(path, { bytes: 'x' })]);
+    expect(await compare(make(), make())).toEqual({ path, what: 'content' });
+  });
+
   test('of content is found where a file is shorter than its entry says', async () => {
     const changes = [entry('f', { bytes: 'long' })];
     expect(await compare(diff(changes, { f: 'long' }), diff(changes, { f: 'lo' }))).toEqual({

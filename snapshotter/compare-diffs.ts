@@ -5,6 +5,7 @@ import {
   changePath,
   comparePaths,
   type Entry,
+  errnoOf,
   fsPath,
   type HostPath,
   type ImagePath,
@@ -219,7 +220,7 @@ async function firstOtherContent(
         signal?.throwIfAborted();
         return at < first;
       };
-      if (!(await hasSameBytes({ file, folders, buffers, goOn }))) first = Math.min(first, at);
+      if (!(await hasSameBytes({ file, folders, buffers, goOn }).catch(tooLong))) first = Math.min(first, at);
     }
   };
   const stopAll = (error: unknown): never => {
@@ -249,6 +250,12 @@ async function hasSameBytes({ file, folders, buffers, goOn }: FilePair): Promise
     if (!one.equals(other)) return false;
   }
   return true;
+}
+
+/** What cannot be opened by one path counts as different. */
+function tooLong(error: unknown): false {
+  if (errnoOf(error) === 'ENAMETOOLONG') return false;
+  throw error;
 }
 
 function openFile(path: HostPath): Promise<FileHandle> {

@@ -151,6 +151,18 @@ export function describeTracedContract(driver: 'overlay' | 'copy', userXattrs = 
       expect(again.changes).toEqual(frozen.changes);
     });
 
+    test('sets the time of folders whose path is too long for one call', async () => {
+      const deep = "n=$(printf 'n%.0s' {1..200}); for i in {1..21}; do mkdir -p $n; cd $n; done";
+      const base = await make(undefined, 'base', deep);
+      const active = await snapshotter.prepare(base);
+      rig.run(active.root, `${deep}; echo x > f`);
+      const frozen = await active.freeze({ fixFolderTimes: true });
+      const told = Object.values(times(frozen.changes));
+      expect(told).toHaveLength(22);
+      expect(told.slice(0, -1).every((time) => time === FOLDER_TIME)).toBe(true);
+      expect((await treeOps.scanDiff(frozen.folder, { userXattrs })).slice(1)).toEqual(frozen.changes);
+    });
+
     test('sets the time of a root folder that changed, and of nothing where it is not asked to', async () => {
       const base = await make(undefined, 'base', 'mkdir d');
       const change = async (fixFolderTimes: boolean) => {

@@ -322,12 +322,12 @@ class Frozen extends Layered implements FrozenSnapshot {
     const { store } = this.#context;
     const diff = await onStore('commit a snapshot', () => store.commit(this.#made, diffId, bound));
     this.#committed = new Committed(this.#context, parent, { diff, diffId });
-    if (diff !== this.#made) await this.#context.holds.doom(this.#made);
     return this.#committed;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#disposed || this.#committed !== undefined) return;
+    // Where the store had the diff already, trees that were read from this one's folder may still be in use until now.
+    if (this.#disposed || this.#committed?.diff === this.#made) return;
     this.#disposed = true;
     await this.#context.holds.doom(this.#made);
   }
