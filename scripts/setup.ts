@@ -1,10 +1,10 @@
-// Brings to this checkout what the demo and the tests need: `node scripts/setup.ts demo|test`. A second run finds
-// everything in place and does nothing.
+// Brings to this checkout what the demo, the tests and the benchmarks need: `node scripts/setup.ts demo|test|bench`. A
+// second run finds everything in place and does nothing.
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
-export type SetupPurpose = 'demo' | 'test';
+export type SetupPurpose = 'demo' | 'test' | 'bench';
 
 /** The machine lacks something that this script cannot bring. The message says what, and which command brings it. */
 export class SetupError extends Error {
@@ -37,6 +37,14 @@ const PACKAGES: Readonly<Record<SetupPurpose, readonly string[]>> = {
     'libc6-dev-arm64-cross',
     'runc', // stand in for the native program where there is no compiler
     'crun',
+  ],
+  bench: [
+    'gcc',
+    'libc6-dev',
+    'mmdebstrap',
+    'skopeo',
+    'buildah', // measured beside varve
+    'docker.io', // likewise; its daemon is started by the benchmark alone
   ],
 };
 
@@ -153,7 +161,9 @@ function runScript(script: string): void {
 
 if (import.meta.main) {
   const purpose = process.argv[2] ?? 'test';
-  if (purpose !== 'demo' && purpose !== 'test') throw new Error('usage: setup.ts demo|test');
+  if (purpose !== 'demo' && purpose !== 'test' && purpose !== 'bench') {
+    throw new Error('usage: setup.ts demo|test|bench');
+  }
   try {
     setUp(purpose);
   } catch (error) {

@@ -1,0 +1,98 @@
+// `npm run bench [-- [--quick] [--seed N] [WORKLOAD…]]`: measures, and writes results/*.json and the tables of README.md.
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { SetupError, setUp } from '../scripts/setup.ts';
+import { type Bench, openBench } from './bench.ts';
+import { describeMachine } from './machine.ts';
+import { isWithinLimit, type Result, type StoredResult } from './result.ts';
+import { renderResults, withResults } from './table.ts';
+import { measureObservations } from './workloads/observations.ts';
+import { measureRebuild } from './workloads/rebuild.ts';
+import { measureTracing, TRACED } from './workloads/tracing.ts';
+
+const RESULTS = join(import.meta.dirname, 'results');
+const PAGE = join(import.meta.dirname, 'README.md');
+
+/** By name, in the order in which they run and stand in the tables. */
+const WORKLOADS: ReadonlyMap<string, (bench: Bench) => Promise<Result>> = new Map([
+  ...TRACED.map(
+    (workload) =>
+      [workload.name, (bench: Bench): Promise<Result> => measureTracing(bench, workload)] as const,
+  ),
+  ['rebuild', measureRebuild] as const,
+  ['observations', measureObservations] as const,
+]);
+
+interface Arguments {
+  readonly quick: boolean;
+  readonly seed: number;
+  readonly names: readonly string[];
+}
+
+/** @throws Error for words that are no workload. */
+function readArguments(args: readonly string[]): Arguments {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    allowPositionals: true,
+    options: { quick: { type: 'boolean', default: false }, seed: { type: 'string', default: '1' } },
+  });
+  const unknown = positionals.filter((name) => !WORKLOADS.has(name));
+  if (unknown.length > 0) {
+    throw new Error(`no workload: ${unknown.join(' ')}; there are ${[...WORKLOADS.keys()].join(', ')}`);
+  }
+  const names = positionals.length === 0 ? [...WORKLOADS.keys()] : positionals;
+  return { quick: values.quick, seed: Number(values.seed), names };
+}
+
+async function measure(args: Arguments): Promise<readonly StoredResult[]> {
+  const folder = await mkdtemp(join(tmpdir(), 'varve-bench-'));
+  const machine = await describeMachine();
+  const stored: StoredResult[] = [];
+  try {
+    const bench = await openBench({ folder, quick: args.quick, seed: args.seed, say: console.log });
+    for (const name of args.names) {
+      console.log(`${name}`);
+      const result = await WORKLOADS.get(name)?.(bench);
+      if (result === undefined) continue;
+      stored.push({ measuredAt: new Date().toISOString(), machine, result });
+    }
+  } finally {
+    await rm(folder, { recursive: true, force: true, maxRetries: 3 });
+  }
+  return stored;
+}
+
+/** Puts results into `results/`, and all that lie there into the page. */
+async function publish(fresh: readonly StoredResult[]): Promise<void> {
+  await mkdir(RESULTS, { recursive: true });
+  for (const stored of fresh) {
+    const path = join(RESULTS, `${stored.result.workload}.json`);
+    await writeFile(path, `${JSON.stringify(stored, undefined, 2)}\n`);
+  }
+  const files = await readdir(RESULTS);
+  const all: StoredResult[] = [];
+  for (const name of WORKLOADS.keys()) {
+    if (files.includes(`${name}.json`))
+      all.push(JSON.parse(await readFile(join(RESULTS, `${name}.json`), 'utf8')));
+  }
+  await writeFile(PAGE, withResults(await readFile(PAGE, 'utf8'), all));
+}
+
+try {
+  const args = readArguments(process.argv.slice(2));
+  setUp('bench');
+  const results = await measure(args);
+  // The figures of a quick run say nothing and are not kept.
+  if (!args.quick) await publish(results);
+  console.log(`\n${renderResults(results)}`);
+  const missed = results.filter(({ result }) => !isWithinLimit(result));
+  if (!args.quick && missed.length > 0) {
+    console.log(`limits missed: ${missed.map(({ result }) => result.workload).join(', ')}`);
+    process.exitCode = 1;
+  }
+} catch (error) {
+  console.error(error instanceof SetupError ? `setup: ${error.message}` : error);
+  process.exitCode = 1;
+}

@@ -1,0 +1,66 @@
+import { readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { StepSummary } from '../core/index.ts';
+import { type BaseName, baseImage, exec } from '../fixtures/index.ts';
+
+const VARVE = join(import.meta.dirname, '../bin/varve');
+
+export interface TimedBuild {
+  readonly wallMs: number;
+  readonly steps: readonly StepSummary[];
+}
+
+/** `bin/varve` on a state folder of its own. */
+export class Store {
+  readonly root: string;
+  readonly #folder: string;
+  readonly #loaded = new Map<BaseName, Promise<void>>();
+
+  /** `folder` exists, and is this store's alone. */
+  constructor(folder: string) {
+    this.#folder = folder;
+    this.root = join(folder, 'root');
+  }
+
+  /** Makes `FROM localhost/NAME` work. */
+  base(name: BaseName): Promise<void> {
+    const loaded = this.#loaded.get(name) ?? this.#load(name);
+    this.#loaded.set(name, loaded);
+    return loaded;
+  }
+
+  async #load(name: BaseName): Promise<void> {
+    const archive = join(this.#folder, `${name}.tar`);
+    await writeArchive(name, archive);
+    await this.varve(['load', '--input', archive]);
+    await rm(archive);
+  }
+
+  /** Runs varve and returns its standard output. @throws Error where the exit code is not 0. */
+  async varve(args: readonly string[], stdin?: string): Promise<string> {
+    const env = { VARVE_ROOT: this.root, VARVE_CONFIG: undefined, XDG_CONFIG_HOME: this.#folder };
+    const { stdout } = await exec([VARVE, ...args], { env, ...(stdin === undefined ? {} : { stdin }) });
+    return stdout;
+  }
+
+  /** One build, timed from outside; `flags` end with the context. `dockerfile` is text, or absent for the context's own. */
+  async build(flags: readonly string[], dockerfile?: string): Promise<TimedBuild> {
+    const metadata = join(this.#folder, 'metadata.json');
+    const file = dockerfile === undefined ? [] : ['-f', '-'];
+    const args = ['build', '--quiet', '--metadata-file', metadata, ...file, ...flags];
+    const began = performance.now();
+    await this.varve(args, dockerfile);
+    const wallMs = performance.now() - began;
+    const parsed: { readonly 'varve.steps': readonly StepSummary[] } = JSON.parse(
+      await readFile(metadata, 'utf8'),
+    );
+    return { wallMs, steps: parsed['varve.steps'] };
+  }
+}
+
+/** A base image as an archive that builders load under `localhost/NAME:latest`. */
+export async function writeArchive(name: BaseName, path: string): Promise<void> {
+  const { transport } = await baseImage(name);
+  const archive = `docker-archive:${path}:localhost/${name}:latest`;
+  await exec(['skopeo', 'copy', '--quiet', transport, archive]);
+}

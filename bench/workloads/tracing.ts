@@ -1,0 +1,202 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type BaseName, exec } from '../../fixtures/index.ts';
+import type { Bench } from '../bench.ts';
+import { copyNodeService, downloadPackages, writeManyFiles, writeSources } from '../contexts.ts';
+import type { StepTime, TracingResult } from '../result.ts';
+import { seededRandom, shuffled, summarise } from '../statistics.ts';
+
+/** A step whose cost is measured, and what it stands on. */
+export interface TracedWorkload {
+  readonly name: string;
+  readonly title: string;
+  readonly base: BaseName;
+  /** Pairs of builds in a full run. */
+  readonly pairs: number;
+  /** The highest accepted median ratio of wall times. */
+  readonly limit: number;
+  readonly context: (bench: Bench) => Promise<string>;
+  /** Instructions between `FROM` and the step. */
+  readonly before: readonly string[];
+  /** The step without `RUN`. */
+  readonly run: string;
+}
+
+const ORDINARY = 1.05;
+const READS_EVERYTHING = 1.5;
+
+const TOOLS = [
+  'git',
+  'curl',
+  'python3',
+  'vim-tiny',
+  'less',
+  'file',
+  'jq',
+  'rsync',
+  'unzip',
+  'openssh-client',
+];
+const COMPILER = ['gcc', 'libc6-dev', 'make'];
+
+/** Every workload with what it runs; all of it lies above a `COPY`, so that there is something to trace. */
+export const TRACED: readonly TracedWorkload[] = [
+  {
+    name: 'npm',
+    title: '`npm ci`, 340 packages, from npm’s cache',
+    base: 'node',
+    pairs: 9,
+    limit: ORDINARY,
+    context: (bench) => bench.context('node', copyNodeService),
+    before: ['WORKDIR /app', 'COPY . .'],
+    run: '--mount=type=cache,target=/root/.npm npm ci --prefer-offline',
+  },
+  {
+    name: 'apt',
+    title: '`apt-get install` of ten packages with what they need, from a copied folder',
+    base: 'debian',
+    pairs: 9,
+    limit: ORDINARY,
+    context: (bench) =>
+      bench.context('tools', (folder) =>
+        downloadPackages(bench.store, bench.quick ? ['jq', 'file'] : TOOLS, folder),
+      ),
+    before: ['COPY . /debs'],
+    run: 'apt-get install -y --no-install-recommends /debs/*.deb',
+  },
+  {
+    name: 'gcc',
+    title: '`make -j2` of 300 C sources with 40 headers',
+    base: 'toolchain',
+    pairs: 9,
+    limit: ORDINARY,
+    context: sourcesContext,
+    before: ['COPY . /src'],
+    run: 'make -C /src -j2',
+  },
+  {
+    name: 'gcc-layered',
+    title: 'the same, the compiler installed by an earlier step',
+    base: 'debian',
+    pairs: 5,
+    limit: ORDINARY,
+    context: async (bench) => {
+      const debs = await bench.context('compiler', (folder) =>
+        downloadPackages(bench.store, COMPILER, folder),
+      );
+      return bench.context('layered', async (folder) => {
+        await exec(['cp', '-a', debs, join(folder, 'debs')]);
+        await exec(['cp', '-a', await sourcesContext(bench), join(folder, 'src')]);
+      });
+    },
+    before: [
+      'COPY debs /debs',
+      'RUN apt-get install -y --no-install-recommends /debs/*.deb',
+      'COPY src /src',
+    ],
+    run: 'make -C /src -j2',
+  },
+  {
+    name: 'processes',
+    title: '2,000 short processes',
+    base: 'debian',
+    pairs: 9,
+    limit: ORDINARY,
+    context: (bench) =>
+      bench.context('loop', async (folder) => {
+        const count = bench.quick ? 200 : 2000;
+        const loop = `i=0\nwhile [ $i -lt ${count} ]; do /bin/true; i=$((i+1)); done\n`;
+        await writeFile(join(folder, 'loop.sh'), loop);
+      }),
+    before: ['COPY loop.sh /'],
+    run: 'sh /loop.sh',
+  },
+  {
+    name: 'tar',
+    title: '`tar` of a copied tree of 50,000 files',
+    base: 'debian',
+    pairs: 7,
+    limit: READS_EVERYTHING,
+    context: treeContext,
+    before: ['COPY . /tree'],
+    // GNU tar reads no content when it writes to /dev/null itself.
+    run: 'tar -cf - /tree | cat > /dev/null',
+  },
+  {
+    name: 'find',
+    title: '`find` over a copied tree of 50,000 files',
+    base: 'debian',
+    pairs: 7,
+    limit: READS_EVERYTHING,
+    context: treeContext,
+    before: ['COPY . /tree'],
+    run: "find /tree -printf '%p %s %T@\\n' > /dev/null",
+  },
+];
+
+function sourcesContext(bench: Bench): Promise<string> {
+  return bench.context('sources', (folder) => writeSources(folder, bench.quick ? 30 : 300, 40));
+}
+
+function treeContext(bench: Bench): Promise<string> {
+  return bench.context('tree', async (folder) => {
+    await mkdir(folder, { recursive: true });
+    await writeManyFiles(folder, bench.quick ? 2000 : 50_000);
+  });
+}
+
+/** The Dockerfile; where `ROUND` is asked for, a build argument of this name makes the step run again. */
+export function dockerfileOf(workload: TracedWorkload, options: { readonly rounds: boolean }): string {
+  const rounds = options.rounds ? ['ARG ROUND'] : [];
+  return [`FROM localhost/${workload.base}`, ...workload.before, ...rounds, `RUN ${workload.run}`, ''].join(
+    '\n',
+  );
+}
+
+const MODES = ['traced', 'untraced'] as const;
+type Mode = (typeof MODES)[number];
+
+/** Builds in pairs, traced and untraced, each pair in an order drawn anew. What lies below the step is reused. */
+export async function measureTracing(bench: Bench, workload: TracedWorkload): Promise<TracingResult> {
+  const { store, seed } = bench;
+  await store.base(workload.base);
+  const context = await workload.context(bench);
+  const dockerfile = dockerfileOf(workload, { rounds: true });
+  const random = seededRandom(seed);
+  const build = async (mode: Mode, round: number): Promise<StepTime> => {
+    const cache = mode === 'traced' ? 'observed' : 'exact';
+    // What the build before left to be written must not be this one's cost.
+    await exec(['sync']);
+    const flags = [`--cache=${cache}`, '--build-arg', `ROUND=${round}-${mode}`, context];
+    const { wallMs, steps } = await store.build(flags, dockerfile);
+    const step = steps.at(-1);
+    if (step?.outcome !== 'ran') throw new Error(`${workload.name}: the step came to be ${step?.outcome}`);
+    return { wallMs: rounded(wallMs), stepMs: rounded(step.ms) };
+  };
+  for (const mode of MODES) await build(mode, 0);
+  const pairs: TracingResult['pairs'][number][] = [];
+  const count = bench.quick ? 2 : workload.pairs;
+  for (let round = 1; round <= count; round += 1) {
+    const times: Partial<Record<Mode, StepTime>> = {};
+    for (const mode of shuffled(MODES, random)) times[mode] = await build(mode, round);
+    const { traced, untraced } = times;
+    if (traced === undefined || untraced === undefined) throw new Error('a pair has two builds');
+    pairs.push({ traced, untraced });
+    bench.say(`  ${round}/${count}: traced ${traced.wallMs} ms, untraced ${untraced.wallMs} ms`);
+  }
+  return {
+    kind: 'tracing',
+    workload: workload.name,
+    title: workload.title,
+    seed,
+    pairs,
+    wall: summarise(pairs.map(({ traced, untraced }) => traced.wallMs / untraced.wallMs)),
+    step: summarise(pairs.map(({ traced, untraced }) => traced.stepMs / untraced.stepMs)),
+    limit: workload.limit,
+  };
+}
+
+/** Milliseconds with one decimal: the next ones say nothing. */
+function rounded(ms: number): number {
+  return Math.round(ms * 10) / 10;
+}
