@@ -1,7 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { digestOf, type SnapshotId } from '../core/index.ts';
-import { actionDigest, encodeCanonical, keyPreimage, stepKey } from './canonical.ts';
+import {
+  actionDigest,
+  encodeCanonical,
+  keyPreimage,
+  observedKey,
+  observedPreimage,
+  stepKey,
+} from './canonical.ts';
 import type { Canonical, StepQuery } from './contract.ts';
 
 const QUERY: StepQuery = {
@@ -121,6 +128,36 @@ describe('stepKey', () => {
       { ...QUERY, inputs: both.toReversed() },
     ].map(stepKey);
     expect(new Set(keys).size).toBe(keys.length);
+  });
+});
+
+describe('observedKey', () => {
+  it('is pinned for a sample query', () => {
+    expect(observedPreimage(QUERY)).toBe(
+      `{"action":{"definition":{"command":["/bin/sh","-c","npm ci"],"environment":{"NODE_ENV":"production","PATH":"/usr/bin"},"network":"default","user":"0:0","workdir":"/app"},"kind":"RUN","version":1},"inputs":[{"digest":"${digestOf('input')}","name":"context"}],"version":1}`,
+    );
+    expect(observedKey(QUERY)).toBe(
+      'sha256:6a6cbbe39d2068de99213d26e67113bf5ac69de6defb7feb0f84770f11a980e9',
+    );
+  });
+
+  it('changes with the version, kind, each field, and the name, digest and order of inputs, and is no key of a step', () => {
+    const { action } = QUERY;
+    const other = { name: 'stage build', digest: digestOf('other'), facts: [] };
+    const both = [...QUERY.inputs, other];
+    const keys = [
+      QUERY,
+      { ...QUERY, action: { ...action, version: 2 } },
+      { ...QUERY, action: { ...action, kind: 'COPY' as const } },
+      { ...QUERY, action: { ...action, definition: { ...action.definition, user: '1:1' } } },
+      { ...QUERY, inputs: [] },
+      { ...QUERY, inputs: [{ ...other, name: 'context' }] },
+      { ...QUERY, inputs: both },
+      { ...QUERY, inputs: both.toReversed() },
+    ].map(observedKey);
+    expect(new Set([...keys, stepKey(QUERY), stepKey({ ...QUERY, parent: undefined })]).size).toBe(
+      keys.length + 2,
+    );
   });
 });
 

@@ -2,7 +2,14 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type Digest, digestOf, type ImagePath, type SnapshotId, type StepKey } from '../core/index.ts';
 import type { FileFact, MissReason, StepQuery, TreeInput } from './contract.ts';
-import { explainHit, explainMiss, fileDifference, firstDifference, type PastQuery } from './explain.ts';
+import {
+  explainHit,
+  explainMiss,
+  explainObserved,
+  fileDifference,
+  firstDifference,
+  type PastQuery,
+} from './explain.ts';
 import { factsDigest } from './fingerprint.ts';
 
 function fact(path: string, more: Partial<FileFact> = {}): FileFact {
@@ -250,6 +257,68 @@ describe('explainHit', () => {
     );
     expect(explainHit({ ...record, durationMs: 5 }, 0)).toBe(
       'same action, parent and inputs as a moment ago',
+    );
+  });
+});
+
+describe('explainMiss of observations', () => {
+  const path = 'app/src' as ImagePath;
+
+  it('tells the path as the step saw it, what happened to it, who depended on that, and how many more differ', () => {
+    const changes = {
+      content: '/app/src changed (read by npm)',
+      listing: 'a name in /app/src came or went (listed by npm)',
+      added: '/app/src appeared (looked up by npm)',
+      removed: '/app/src is gone (looked up by npm)',
+      metadata: 'mode, owner or attributes of /app/src changed (looked up by npm)',
+      attributes: 'size or time of /app/src changed (looked up by npm)',
+      'link-target': '/app/src leads elsewhere (followed by npm)',
+      type: '/app/src is of another type (looked up by npm)',
+    } as const;
+    for (const [change, sentence] of Object.entries(changes)) {
+      const why = { reason: 'observed-changed', path, by: 'npm', others: 0 } as const;
+      expect(explainMiss({ ...why, change: change as keyof typeof changes })).toBe(sentence);
+    }
+  });
+
+  it('counts other paths, leaves out an unknown program, names the root, and escapes what is not for a terminal', () => {
+    const why = { reason: 'observed-changed', path, change: 'content' } as const;
+    expect(explainMiss({ ...why, others: 1 })).toBe('/app/src changed, 1 more path differs');
+    expect(explainMiss({ ...why, by: 'sh', others: 7 })).toBe(
+      '/app/src changed (read by sh), 7 more paths differ',
+    );
+    expect(explainMiss({ ...why, path: '' as ImagePath, change: 'listing', others: 0 })).toBe(
+      'a name in / came or went',
+    );
+    const hostile = explainMiss({ ...why, path: 'a\x1b[2J' as ImagePath, by: 'b\nc', others: 0 });
+    expect(hostile).not.toContain('\x1b');
+    expect(hostile).not.toContain('\n');
+  });
+
+  it('tells how old a result is that is older than its ttl', () => {
+    expect(explainMiss({ reason: 'too-old', ageMs: 3 * 86_400_000 + 5 })).toBe(
+      'its result is 3 days old, older than its ttl',
+    );
+    expect(explainMiss({ reason: 'too-old', ageMs: 0 })).toBe(
+      'its result is a moment old, older than its ttl',
+    );
+  });
+});
+
+describe('explainObserved', () => {
+  it('tells how much changed below that the step had not looked at', () => {
+    const record = { key: 'k' as StepKey, createdAtMs: 5, ranAtMs: 1_000_000, durationMs: 12_000 };
+    const tell = (paths: number, changed?: number): string =>
+      explainObserved({ paths, changed }, record, 1_000_000);
+    expect(tell(412, 3)).toBe(
+      '3 files changed below, none of the 412 observed paths among them, saved 12.0s',
+    );
+    expect(tell(1, 1)).toBe('1 file changed below, not the 1 observed path, saved 12.0s');
+    expect(tell(2)).toBe('files changed below, none of the 2 observed paths among them, saved 12.0s');
+    expect(tell(0, 2)).toBe('2 files changed below, the step looked at none, saved 12.0s');
+    expect(tell(2, 0)).toMatch(/^no files changed below/);
+    expect(explainObserved({ paths: 2 }, { ...record, durationMs: 5 }, 1_000_000 + 2 * 86_400_000)).toBe(
+      'files changed below, none of the 2 observed paths among them, ran 2 days ago',
     );
   });
 });

@@ -44,6 +44,8 @@ const OPAQUE_FIELDS: readonly string[] = [...VARIABLE_FIELDS, 'inline', 'script'
 /** Inputs that need no name in a sentence. */
 const CONTEXTS: readonly string[] = ['context', 'the build context'];
 
+const DAY_MS = 86_400_000;
+
 /** Longest value that a sentence quotes. */
 const QUOTED = 60;
 
@@ -269,18 +271,23 @@ export interface ObservedHitFacts {
   /** How many paths had been observed. */
   readonly paths: number;
   /** How many files changed in what the step stands on; absent: unknown, some. */
-  readonly changed?: number;
+  readonly changed?: number | undefined;
 }
 
-/** One short sentence for a person who asks why a step was reused though what it stands on changed. */
+/**
+ * One short sentence for a person who asks why a step was reused though what it stands on changed. `nowMs` is the time of asking: of
+ * a result that is older than a day it is told when it came about.
+ */
 export function explainObserved(
   { paths, changed }: ObservedHitFacts,
   record: StepRecord,
-  _nowMs: number,
+  nowMs: number,
 ): string {
   const files = changed === undefined ? 'files' : changed === 1 ? '1 file' : `${changed || 'no'} files`;
   const set = paths === 1 ? 'not the 1 observed path' : `none of the ${paths} observed paths among them`;
-  return `${files} changed below, ${paths === 0 ? 'none was looked at' : set}${saved(record)}`;
+  const ageMs = nowMs - record.ranAtMs;
+  const past = ageMs < DAY_MS ? '' : `, ran ${span(ageMs)} ago`;
+  return `${files} changed below, ${paths === 0 ? 'the step looked at none' : set}${past}${saved(record)}`;
 }
 
 /** One short sentence for a person who asks why a step was reused. `nowMs` is the time of asking. */
@@ -296,7 +303,7 @@ function saved({ durationMs }: StepRecord): string {
 /** Whole units of the largest one that fits; undefined for less than a second. */
 function span(ms: number): string | undefined {
   const units = [
-    ['day', 86_400_000],
+    ['day', DAY_MS],
     ['hour', 3_600_000],
     ['minute', 60_000],
     ['second', 1000],

@@ -3,9 +3,9 @@ import { type Digest, type ImagePath, type ObservedTree, USE } from '../core/ind
 import type { MissReason } from './contract.ts';
 import {
   attributesFact,
-  isFile,
   listingFact,
   metadataFact,
+  type Outline,
   type PresentState,
   stateLetter,
   targetFact,
@@ -41,11 +41,11 @@ const DIRECTORY = 'd'.charCodeAt(0);
 const SYMLINK = 'l'.charCodeAt(0);
 const ROW_BYTES = 1 + 3 * 4;
 
-/** Marks of what `set` says in `tree`; of content as far as `contents` holds digests of it. */
+/** Marks of what `set` says in `tree`; without digests none of content. */
 export async function marksOf(
   set: PathSet,
   tree: ObservedTree,
-  contents: ReadonlyMap<number, Digest>,
+  { outline, contents }: { readonly outline: Outline; readonly contents?: readonly Digest[] | undefined },
 ): Promise<ObservedMarks> {
   const hash = await xxhash();
   const count = set.paths.length;
@@ -63,7 +63,10 @@ export async function marksOf(
     if ((uses & USE.METADATA) !== 0) marks.metadata[at] = markOf(hash, metadataFact(state));
     const attributes = (uses & USE.ATTRIBUTES) !== 0 && state.entry.type !== 'dir';
     if (attributes) marks.attributes[at] = markOf(hash, attributesFact(state));
-    marks.payload[at] = markOf(hash, payloadFact(tree, { path, uses, state }) ?? contents.get(at));
+    marks.payload[at] = markOf(hash, payloadFact(tree, { path, uses, state }));
+  }
+  for (const [place, digest] of (contents ?? []).entries()) {
+    marks.payload[outline.files[place] ?? -1] = markOf(hash, digest);
   }
   return marks;
 }
@@ -127,7 +130,12 @@ export async function firstChangeRead(
   const first = firstChange(before, now);
   if (first === undefined || now.payload[first.at] !== 0 || before.payload[first.at] === 0) return first;
   const path = set.paths[first.at];
-  if (path === undefined || !isFile(tree.state(path)) || before.letters[first.at] !== now.letters[first.at]) {
+  if (
+    path === undefined ||
+    first.change === 'added' ||
+    first.change === 'removed' ||
+    first.change === 'type'
+  ) {
     return first;
   }
   const mark = markOf(await xxhash(), await tree.digest(path));

@@ -3,7 +3,7 @@ import { type DiffId, type Digest, isDigest, type Observation, type StepKey } fr
 import { observedKey } from './canonical.ts';
 import { MOST_PATH_SETS, type ObservedLookup, type ObservedQuery, type StepRecord } from './contract.ts';
 import { bytesOf, DamagedRow, type Database, digestOfRow, jsonOf, numberOf, type Row } from './database.ts';
-import { contentsOf, fingerprintOf, outlineOf } from './observation.ts';
+import { contentsOf, fingerprintOf, type Outline, outlineOf } from './observation.ts';
 import { decodeMarks, encodeMarks, firstChangeRead, marksOf, type ObservedMarks } from './observed-marks.ts';
 import {
   decodePathSet,
@@ -40,9 +40,10 @@ interface StoredSet {
   readonly set: PathSet;
 }
 
-/** What was found of a path set's content, where it had to be read. */
+/** What a path set says today; its content only where it had to be read. */
 interface Compared extends StoredSet {
-  readonly contents: ReadonlyMap<number, Digest>;
+  readonly outline: Outline;
+  readonly contents: readonly Digest[] | undefined;
 }
 
 /**
@@ -72,11 +73,12 @@ export class Observations {
       const stored = this.#database.reading(() => this.#storedSet(numberOf(row, 'id')));
       if (stored === undefined) continue;
       const outline = outlineOf(stored.set, query.tree);
-      const known = this.#knowsOutline(stored, outline);
       // Files are read only where all the rest is as it was for some observation.
-      const contents = known ? await contentsOf(stored.set, query.tree) : new Map<number, Digest>();
-      last ??= { ...stored, contents };
-      const hit = known ? this.#hit(stored, fingerprintOf(outline, contents), use) : undefined;
+      const known = this.#knowsOutline(stored, outline.digest);
+      const contents = known ? await contentsOf(stored.set, query.tree, outline) : undefined;
+      last ??= { ...stored, outline, contents };
+      if (contents === undefined) continue;
+      const hit = this.#hit(stored, fingerprintOf(outline, contents), use);
       if (hit !== undefined) return hit;
     }
     return last === undefined ? { kind: 'miss' } : this.#miss(last, query);
@@ -116,7 +118,7 @@ export class Observations {
     database.run('UPDATE path_sets SET used_at = ? WHERE id = ?', nowMs, id);
   }
 
-  async #miss({ id, set, contents }: Compared, { tree }: ObservedQuery): Promise<ObservedMiss> {
+  async #miss({ id, set, ...today }: Compared, { tree }: ObservedQuery): Promise<ObservedMiss> {
     const row = this.#database.get(
       `SELECT marks, programs FROM observations JOIN path_sets ON path_sets.id = observations.path_set
          WHERE path_set = ? ORDER BY observations.used_at DESC, observations.rowid DESC LIMIT 1`,
@@ -125,7 +127,7 @@ export class Observations {
     const kept = row === undefined ? undefined : this.#database.reading(() => keptOf(row, set));
     if (kept === undefined) return { kind: 'miss' };
     const { before, programs } = kept;
-    const now = await marksOf(set, tree, contents);
+    const now = await marksOf(set, tree, today);
     const first = await firstChangeRead(set, tree, { before, now });
     const path = first === undefined ? undefined : set.paths[first.at];
     if (first === undefined || path === undefined) return { kind: 'miss' };
@@ -147,12 +149,12 @@ export class Observations {
   ): Promise<void> {
     const { set, bytes, programs } = pathSetOf(sortObservations(seen.observations));
     const outline = outlineOf(set, query.tree);
-    const contents = await contentsOf(set, query.tree);
+    const contents = await contentsOf(set, query.tree, outline);
     const fingerprint = fingerprintOf(outline, contents);
     const [paths, names, marks] = await Promise.all([
       pack(bytes),
       pack(encodePrograms(programs)),
-      pack(encodeMarks(await marksOf(set, query.tree, contents))),
+      pack(encodeMarks(await marksOf(set, query.tree, { outline, contents }))),
     ]);
     const database = this.#database;
     const diffs = JSON.stringify(seen.parentDiffs);
@@ -165,7 +167,7 @@ export class Observations {
         `INSERT INTO observations (record, path_set, outline, fingerprint, parent_diffs, marks, used_at)
            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
            ON CONFLICT DO UPDATE SET outline = ?3, fingerprint = ?4, parent_diffs = ?5, marks = ?6, used_at = ?7`,
-        ...[key, id, outline, fingerprint, diffs, marks, seen.nowMs],
+        ...[key, id, outline.digest, fingerprint, diffs, marks, seen.nowMs],
       );
       this.#trim(owner, id);
     });
