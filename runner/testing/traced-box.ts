@@ -101,6 +101,12 @@ export class TracedBox {
     return { root: overlay(active.root), [Symbol.asyncDispose]: () => active[Symbol.asyncDispose]() };
   }
 
+  /** Data folders of the layers above the base, topmost first. */
+  async tracedFolders(): Promise<readonly HostPath[]> {
+    await using active = await this.prepare();
+    return active.root.traced ?? [];
+  }
+
   async run(args: readonly string[], options: RunOptions = {}): Promise<TracedRun> {
     await using active = await this.prepare(options.traced);
     const chunks: Uint8Array[] = [];
