@@ -88,7 +88,10 @@ export interface ActiveSnapshot extends AsyncDisposable {
   freeze(options?: FreezeOptions): Promise<FrozenSnapshot>;
 }
 
-/** Disposing of a frozen snapshot that was not committed throws it away; after the commit disposal does nothing. */
+/**
+ * Disposing of a frozen snapshot throws away what was not committed, and what was found to be in the store already; trees that
+ * were taken from it can be read until then.
+ */
 export interface FrozenSnapshot extends Snapshot, AsyncDisposable {
   /** What this snapshot changes in its parent, in path order. */
   readonly changes: readonly Change[];

@@ -1,4 +1,5 @@
 import { existsSync, lstatSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import {
@@ -299,7 +300,20 @@ export function describeContract(driver: 'overlay' | 'copy', userXattrs = false)
       await treeOps.apply(child.root, [file('b', '2')]);
       const both = await (await child.freeze()).commit(diffIdOf('b'));
       expect((await walk(both.tree())).map((entry) => entry.path)).toEqual(['', 'a', 'b']);
+      await frozen[Symbol.asyncDispose]();
       expect(leftovers()).toEqual({ active: [], data: 2, trash: [] });
+    });
+
+    test('a tree taken before the commit can be read where the diff was there already', async () => {
+      const other = rig.open('two');
+      await layer(other, undefined, ops('a', [file('a', '1')]));
+      await using active = await snapshotter.prepare(undefined);
+      await treeOps.apply(active.root, [file('a', '1')]);
+      await using frozen = await active.freeze();
+      const tree = frozen.tree();
+      await frozen.commit(diffIdOf('a'));
+      expect(await readFile(await tree.hostPath(imagePath('a')), 'utf8')).toBe('1');
+      expect((await walk(tree)).map((entry) => entry.path)).toEqual(['', 'a']);
     });
 
     test('what is not committed is gone when disposed of', async () => {
@@ -319,6 +333,7 @@ export function describeContract(driver: 'overlay' | 'copy', userXattrs = false)
       const many = Array.from({ length: 6 }, (_, i) => rig.open(`s${i}`));
       const made = await Promise.all(many.map((one) => layer(one, undefined, ops('same', [file('a', '1')]))));
       expect(new Set(made.map(({ committed }) => committed.lowers[0])).size).toBe(1);
+      for (const { frozen } of made) await frozen[Symbol.asyncDispose]();
       expect(leftovers()).toEqual({ active: [], data: 1, trash: [] });
     });
 

@@ -19,7 +19,7 @@ const snapshotter = createSnapshotter({
 for (let i = 0; i < Number(count); i++) {
   const attributes = { mode: 0o644, uid: 0, gid: 0 };
   const bytes = Buffer.from(`content of ${i}`);
-  await layer(snapshotter, undefined, {
+  const { frozen } = await layer(snapshotter, undefined, {
     name: `diff ${i}`,
     write: (tree) =>
       treeOps.apply(tree, [
@@ -32,5 +32,6 @@ for (let i = 0; i < Number(count); i++) {
         },
       ]),
   });
+  await frozen[Symbol.asyncDispose]();
   process.stdout.write(`${diffIdOf(`diff ${i}`)}\n`);
 }
