@@ -150,6 +150,52 @@ describe('knows and forget', () => {
   });
 });
 
+describe('times, earlier and previous', () => {
+  const layer = { diffId: diff('a'), size: 1024 };
+
+  it('keeps when a layer came about and when its step ran, as they were given', async () => {
+    const cache = open();
+    const given = { layer, durationMs: 12.5, createdAtMs: 1000.25, ranAtMs: 2000.75 };
+    const record = await cache.record(query(), given);
+    expect(record).toMatchObject({ createdAtMs: 1000, ranAtMs: 2001, durationMs: 12.5 });
+    expect(await open().lookup(query())).toEqual({ kind: 'hit', record });
+    nowMs = 1_800_000_000_000;
+    expect(await cache.record(query(), { durationMs: 1000.5 })).toMatchObject({
+      createdAtMs: 1_800_000_000_000,
+      ranAtMs: 1_800_000_000_000 - 1000,
+    });
+  });
+
+  it('gives the earlier records of an action, on any parent and with any inputs, by when they ran', async () => {
+    const cache = open();
+    expect(cache.earlier(query().action, 5)).toEqual([]);
+    const made = [];
+    for (const [at, ranAtMs] of [30, 10, 20, 30].entries()) {
+      const parent = digestOf(`${at}`) as string as SnapshotId;
+      made.push(await cache.record(query({ parent, inputs: [] }), { layer, durationMs: 1, ranAtMs }));
+    }
+    await cache.record(query({}, { user: '1' }), { durationMs: 1 });
+    const [first, second, third, last] = made;
+    expect(cache.earlier(query().action, 9)).toEqual([last, first, third, second]);
+    expect(open().earlier(query().action, 2)).toEqual([last, first]);
+    expect(cache.earlier(query().action, 0)).toEqual([]);
+  });
+
+  it('gives the record that a slot came to last, until it is gone', async () => {
+    const cache = open();
+    expect(cache.previous('Dockerfile#1')).toBeUndefined();
+    const first = await cache.record(query(), { layer, durationMs: 1 });
+    const parent = digestOf('other') as string as SnapshotId;
+    const second = await cache.record(query({ parent }), { durationMs: 1 });
+    expect(cache.previous('Dockerfile#1')).toEqual(second);
+    await cache.lookup(query());
+    expect(open().previous('Dockerfile#1')).toEqual(first);
+    expect(cache.previous('Dockerfile#2')).toBeUndefined();
+    cache.forget(first.key);
+    expect(cache.previous('Dockerfile#1')).toBeUndefined();
+  });
+});
+
 describe('the reason of a miss', () => {
   it('is the first file that differs from the last time that the step worked', async () => {
     const cache = open();
