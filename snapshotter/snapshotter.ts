@@ -245,7 +245,7 @@ class Active implements ActiveSnapshot {
     const fix = { tree, userXattrs, folder, parent: stack.tree };
     const changes = fixFolderTimes ? await setFolderTimes(fix, listed) : listed;
     const fixedRoot = { ...first.entry, ...(fixFolderTimes ? { mtime: FOLDER_TIME } : {}) };
-    const root = changed ? first.entry : stack.root;
+    const root = changed ? fixedRoot : stack.root;
     if (!changed) await giveAttributes(tree, folder, root);
     const diff = await this.#context.store.adopt(home, { root, changes, digests });
     this.#ended = true;
