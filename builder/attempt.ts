@@ -1,4 +1,4 @@
-import type { StepQuery, StepRecord, StepResult } from '../cache/index.ts';
+import type { StandsOn, StepQuery, StepRecord, StepResult } from '../cache/index.ts';
 import type { CommittedSnapshot, DiffId, StepKey, StepOutcome } from '../core/index.ts';
 import type { Step } from './graph.ts';
 import type { Standing } from './standing.ts';
@@ -44,4 +44,12 @@ export function layerOf(record: StepRecord): Pick<SolvedStep, 'layer'> {
 export function queryOf(attempt: Attempt, parent: CommittedSnapshot | undefined): StepQuery {
   const { prepared, step } = attempt;
   return { action: prepared.action, inputs: prepared.inputs, parent: parent?.id, slot: step.slot };
+}
+
+/** What a step stands on, as its record keeps it. */
+export function standsOn(
+  { on }: Attempt,
+  parent: CommittedSnapshot | undefined,
+): { readonly standsOn: StandsOn } {
+  return { standsOn: { diffs: parent?.diffIds ?? [], base: on.base.depth } };
 }

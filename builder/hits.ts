@@ -1,6 +1,6 @@
 import type { Action, MissReason, ObservedHitFacts, ObservedQuery, StepRecord } from '../cache/index.ts';
 import type { CommittedSnapshot } from '../core/index.ts';
-import { type Attempt, layerOf, queryOf, resultOf, type SolvedStep } from './attempt.ts';
+import { type Attempt, layerOf, queryOf, resultOf, type SolvedStep, standsOn } from './attempt.ts';
 import type { BuilderParts } from './contract.ts';
 import type { Step } from './graph.ts';
 import type { Standing } from './standing.ts';
@@ -88,7 +88,8 @@ export class Hits {
     const snapshot = await this.lay(found.record, parent);
     if (snapshot === 'gone') return { kind: 'miss', why: { reason: 'evicted' } };
     const observations = cache.reads(found.record.key);
-    const record = await cache.record(queryOf(attempt, parent), resultOf(found.record, step));
+    const result = { ...resultOf(found.record, step), ...standsOn(attempt, parent) };
+    const record = await cache.record(queryOf(attempt, parent), result);
     if (observations !== undefined) {
       await cache.observe(record.key, observed, { observations, parentDiffs: parent?.diffIds ?? [] });
     }

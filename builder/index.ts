@@ -4,5 +4,6 @@ export { type ContainerImage, type ContainerRequest, startContainer } from './co
 export type { BuilderParts, BuildSuccess, FailedBuild } from './contract.ts';
 export { beginTransfer, type TransferPhase } from './transfer-phase.ts';
 export { parsePlatform } from './variables.ts';
+export { type VerifyRecordsOptions, verifyRecords } from './verify-records.ts';
 export { writeHitReport } from './verify-report.ts';
 export type { VerifiedStep } from './verify-reused.ts';

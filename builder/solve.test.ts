@@ -481,6 +481,7 @@ test('a record that appears for another parent between two questions to the cach
     lookupObserved: (query) => cache.lookupObserved(query),
     observe: (key, query, seen) => cache.observe(key, query, seen),
     reads: (key) => cache.reads(key),
+    repeatable: (key) => cache.repeatable(key),
     previous: (slot) => cache.previous(slot),
     earlier: (action, limit) => cache.earlier(action, limit),
     forget: (key) => cache.forget(key),

@@ -7,7 +7,7 @@ import {
 } from '../cache/index.ts';
 import type { BuildEvent, CommittedSnapshot, EventSink, FrozenSnapshot, ImagePath } from '../core/index.ts';
 import type { PackedLayer } from '../image/index.ts';
-import { type Attempt, layerOf, queryOf, resultOf, type SolvedStep } from './attempt.ts';
+import { type Attempt, layerOf, queryOf, resultOf, type SolvedStep, standsOn } from './attempt.ts';
 import type { BuilderParts } from './contract.ts';
 import type { BuildGraph, StagePlan, Step } from './graph.ts';
 import { Hits, type HitsOptions, type TryHit } from './hits.ts';
@@ -285,7 +285,7 @@ export class Solver implements AsyncDisposable {
     const { seen } = run.executed;
     const parent = await attempt.on.committed;
     const observed = seen.kind === 'observed' ? await this.#hits.observedQuery(attempt) : undefined;
-    const record = await cache.record(queryOf(attempt, parent), result);
+    const record = await cache.record(queryOf(attempt, parent), { ...result, ...standsOn(attempt, parent) });
     if (observed !== undefined && seen.kind === 'observed') {
       const { observations } = seen;
       await cache.observe(record.key, observed, { observations, parentDiffs: parent?.diffIds ?? [] });

@@ -88,6 +88,22 @@ export interface StepRecord {
   readonly durationMs: number;
 }
 
+/** The parent of a step as diffs. */
+export interface StandsOn {
+  /** Lowest first. */
+  readonly diffs: readonly DiffId[];
+  /** How many of the lowest are the base image's. */
+  readonly base: number;
+}
+
+/** A record with what its step was, so that it can be run again. */
+export interface RepeatableStep {
+  readonly record: StepRecord;
+  readonly title: string;
+  readonly action: Action;
+  readonly standsOn: StandsOn;
+}
+
 /** What a step that ran left behind. */
 export interface StepResult {
   /** Absent: the step changed nothing. */
@@ -101,6 +117,8 @@ export interface StepResult {
   readonly ranAtMs?: number;
   /** Of a layer that is older than this record; absent: now. */
   readonly createdAtMs?: number;
+  /** What the step stood on, so that it can be run again; absent: unknown. */
+  readonly standsOn?: StandsOn;
   /** One line that says what the step does (`RUN npm ci`); absent: made from the definition. */
   readonly title?: string;
 }
@@ -221,6 +239,8 @@ export interface StepCache {
   earlier(action: Action, limit: number): readonly StepRecord[];
   /** Is there any record of this action, on any parent? If not, a miss is certain before the parent is hashed. */
   knows(action: Action): boolean;
+  /** The step of record `key`; undefined where there is no such record, or what it stood on is not known. */
+  repeatable(key: StepKey): RepeatableStep | undefined;
   /** Drops a record that turned out to be unusable (its diff is gone). */
   forget(key: StepKey): void;
   /**

@@ -1,6 +1,6 @@
-import type { DiffId, SnapshotId, StepKey, StepKind } from '../core/index.ts';
-import type { Action, Canonical, RecordUsage, StepRecord } from './contract.ts';
-import { digestOfRow, numberOf, optionalTextOf, type Row, textOf } from './database.ts';
+import { type DiffId, isDigest, type SnapshotId, type StepKey, type StepKind } from '../core/index.ts';
+import type { Action, Canonical, RecordUsage, RepeatableStep, StandsOn, StepRecord } from './contract.ts';
+import { DamagedRow, digestOfRow, jsonOf, numberOf, optionalTextOf, type Row, textOf } from './database.ts';
 
 /** The record in a row of `records`. @throws DamagedRow */
 export function recordOf(row: Row): StepRecord {
@@ -24,6 +24,18 @@ export function usageOf(row: Row): RecordUsage {
     lastUsedAtMs: numberOf(row, 'last_used_at'),
     uses: numberOf(row, 'uses'),
   };
+}
+
+/** The step of a row; undefined where it is not known what it stood on. @throws DamagedRow */
+export function repeatableOf(row: Row): RepeatableStep | undefined {
+  if (row['stands_on'] === null) return undefined;
+  const standsOn = jsonOf<StandsOn>(row, 'stands_on');
+  const { diffs, base } = standsOn;
+  if (!Array.isArray(diffs) || !diffs.every(isDigest) || !Number.isSafeInteger(base)) {
+    throw new DamagedRow('no list of diffs');
+  }
+  const { action } = jsonOf<{ readonly action: Action }>(row, 'preimage');
+  return { record: recordOf(row), title: textOf(row, 'title'), action, standsOn };
 }
 
 function diffIdOf(row: Row): DiffId | undefined {

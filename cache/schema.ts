@@ -63,6 +63,8 @@ export const MIGRATIONS: readonly string[] = [
   -- When the step ran last with this result; older records do not know, and came about when they were written.
   ALTER TABLE records ADD COLUMN ran_at INTEGER NOT NULL DEFAULT 0;
   UPDATE records SET ran_at = created_at;
+  -- What the step stood on, as JSON, to run it again; older records do not know.
+  ALTER TABLE records ADD COLUMN stands_on TEXT;
   DROP INDEX records_action;
   CREATE INDEX records_action ON records (action, ran_at);
 

@@ -20,6 +20,7 @@ import type {
   PruneRequest,
   PruneResult,
   RecordUsage,
+  RepeatableStep,
   StepQuery,
   StepRecord,
   StepResult,
@@ -28,7 +29,7 @@ import { Database, digestOfRow, textOf } from './database.ts';
 import { selectVictims, type Victim } from './evict.ts';
 import { isLocked, type KernelLock, NamedLocks, tryLock, waitForLockBlocking } from './locks.ts';
 import { Observations } from './observed.ts';
-import { recordOf, titleOf, usageOf } from './record-row.ts';
+import { recordOf, repeatableOf, titleOf, usageOf } from './record-row.ts';
 import { MIGRATIONS } from './schema.ts';
 import { Slots } from './slots.ts';
 import { DISK_FULL_HINT, isDiskFull } from './store-error.ts';
@@ -149,12 +150,13 @@ class SqliteStepCache implements PrunableCache {
       if (layer !== undefined) this.#insertHold(this.#database, layer.diffId);
       this.#database.run(
         `INSERT OR REPLACE INTO records
-           (key, action, preimage, parent, diff_id, layer_bytes, kind, title, created_at, ran_at, last_used_at, uses, duration_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)`,
+           (key, action, preimage, parent, diff_id, layer_bytes, kind, title, created_at, ran_at, last_used_at, uses, duration_ms, stands_on)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)`,
         ...[key, actionDigest(query.action), preimage, query.parent ?? null],
         ...[layer?.diffId ?? null, layer?.size ?? null],
         ...[query.action.kind, title.slice(0, LONGEST_TITLE).toWellFormed()],
         ...[createdAtMs, ranAtMs, nowMs, durationMs],
+        result.standsOn === undefined ? null : JSON.stringify(result.standsOn),
       );
       this.#slots.write(query, listings, { key, ms: nowMs });
     });
@@ -202,6 +204,14 @@ class SqliteStepCache implements PrunableCache {
     return (
       this.#database.get('SELECT 1 FROM records WHERE action = ? LIMIT 1', actionDigest(action)) !== undefined
     );
+  }
+
+  repeatable(key: StepKey): RepeatableStep | undefined {
+    this.#mustBeOpen();
+    return this.#database.reading(() => {
+      const row = this.#database.get('SELECT * FROM records WHERE key = ?', key);
+      return row === undefined ? undefined : repeatableOf(row);
+    });
   }
 
   forget(key: StepKey): void {

@@ -72,6 +72,11 @@ export interface Engine extends AsyncDisposable {
   reports(limit: number): Promise<readonly BuildReport[]>;
   cacheRecords(): Promise<readonly CacheEntry[]>;
   diskUsage(): Promise<DiskUsage>;
+  /**
+   * Runs recorded `RUN` steps again, each on the parent that it was recorded on, and compares. A record that turns out to be
+   * wrong is dropped.
+   */
+  verify(options: VerifyOptions): Promise<readonly VerifiedStep[]>;
   /** Removes least-used records until `keepBytes` are left (0: all that nothing needs). */
   prune(options: PruneOptions): Promise<PruneResult>;
 }
@@ -153,6 +158,14 @@ export interface DiskUsageRow {
   readonly count: number;
   readonly bytes: number;
   readonly reclaimableBytes: number;
+}
+
+export interface VerifyOptions {
+  /** So many records, chosen at random; absent: all. */
+  readonly sample?: number;
+  /** Called before each step with how many are done. */
+  readonly onStep: (done: number) => void;
+  readonly signal: AbortSignal;
 }
 
 export interface PruneOptions {

@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
-import { build, startContainer } from '../builder/index.ts';
+import { build, startContainer, verifyRecords } from '../builder/index.ts';
 import {
   type BuildRequest,
   errnoOf,
@@ -136,9 +136,23 @@ class ComposedEngine implements Engine {
   reports: Engine['reports'] = async (limit) => this.#parts.buildLog.list(limit);
   cacheRecords: Engine['cacheRecords'] = () => this.#cache.records();
   diskUsage: Engine['diskUsage'] = () => this.#cache.diskUsage();
+  verify: Engine['verify'] = async ({ sample, onStep, signal }) => {
+    this.#checkMachine('running steps');
+    const keys = this.#parts.cache.usage().flatMap(({ kind, key }) => (kind === 'RUN' ? [key] : []));
+    const id = randomBytes(6).toString('hex');
+    return verifyRecords(chosen(keys, sample), this.#parts, { id, noise: [], onStep, signal });
+  };
   prune: Engine['prune'] = (options) => this.#cache.prune(options);
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#cleanup.disposeAsync();
   }
+}
+
+/** `count` of `items` at random, in random order; all of them where nothing is said. */
+function chosen<T>(items: readonly T[], count = items.length): readonly T[] {
+  const rest = [...items];
+  const picked: T[] = [];
+  while (picked.length < count && rest.length > 0) picked.push(...rest.splice(randomInt(rest.length), 1));
+  return picked;
 }

@@ -21,6 +21,7 @@ export const COMMANDS = {
   'cache ls': async () => (await import('./commands/cache.ts')).cacheLs,
   'cache du': async () => (await import('./commands/cache.ts')).cacheDu,
   'cache prune': async () => (await import('./commands/cache.ts')).cachePrune,
+  'cache verify': async () => (await import('./commands/cache.ts')).cacheVerify,
   version: async () => (await import('./commands/version.ts')).version,
   help: async () => (await import('./commands/help.ts')).help,
 } as const satisfies Readonly<Record<string, Load>>;

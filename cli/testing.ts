@@ -101,6 +101,7 @@ function completed(part: FakeEngine): Engine {
     load: missing('load'),
     report: missing('report'),
     reads: missing('reads'),
+    verify: missing('verify'),
     reports: missing('reports'),
     cacheRecords: missing('cacheRecords'),
     diskUsage: missing('diskUsage'),

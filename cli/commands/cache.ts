@@ -2,7 +2,9 @@ import { parseAge, UsageError } from '../../core/index.ts';
 import { defineSpec } from '../argv/spec.ts';
 import { type CommandContext, defineCommand, write } from '../command.ts';
 import { ask } from '../prompt.ts';
+import { styleFor } from '../style.ts';
 import { renderCacheList, renderDiskUsage, renderPrune } from '../views/cache.ts';
+import { isAnyWrong, renderVerified } from '../views/verify.ts';
 
 export const cacheLs = defineCommand(
   defineSpec({
@@ -77,6 +79,46 @@ export const cachePrune = defineCommand(
     });
     await write(context.streams.stdout, renderPrune(result));
     return 0;
+  },
+);
+
+export const cacheVerify = defineCommand(
+  defineSpec({
+    name: 'cache verify',
+    summary: 'Run recorded steps again and compare what they leave',
+    usage: '[OPTIONS]',
+    details:
+      'RUN steps are run on the layers that they were recorded on. COPY, ADD and WORKDIR need their context: build with --verify-cache.',
+    positionals: { min: 0, max: 0 },
+    flags: {
+      sample: {
+        type: 'number',
+        placeholder: 'N',
+        help: 'Verify N steps, chosen at random',
+        shownDefault: 'all',
+      },
+      format: { type: 'string', help: 'Format output', choices: ['text', 'json'], shownDefault: '"text"' },
+    },
+  }),
+  async ({ flags }, context) => {
+    const { stdout, stderr } = context.streams;
+    const { sample } = flags;
+    if (sample !== undefined && !(Number.isInteger(sample) && sample > 0)) {
+      throw new UsageError('--sample must be a whole number above 0');
+    }
+    await using engine = await context.openEngine();
+    const verified = await engine.verify({
+      ...(sample === undefined ? {} : { sample }),
+      signal: context.interrupt.signal,
+      onStep: (done) => {
+        if (stderr.isTTY === true) stderr.write(`\rverified ${done} steps`);
+      },
+    });
+    if (stderr.isTTY === true) stderr.write('\r\x1b[K');
+    const json = flags.format === 'json';
+    const style = styleFor(stdout, context.env);
+    await write(stdout, json ? `${JSON.stringify(verified)}\n` : renderVerified(verified, style));
+    return isAnyWrong(verified) ? 1 : 0;
   },
 );
 

@@ -11,7 +11,7 @@ const GROUPS: readonly { readonly title: string; readonly names: readonly (keyof
     names: ['build', 'run', 'why', 'images', 'pull', 'push', 'login', 'logout', 'version'],
   },
   { title: 'Image Commands', names: ['history', 'inspect', 'load', 'rmi', 'save', 'tag'] },
-  { title: 'Cache Commands', names: ['cache ls', 'cache du', 'cache prune'] },
+  { title: 'Cache Commands', names: ['cache ls', 'cache du', 'cache prune', 'cache verify'] },
 ];
 
 export const help = defineCommand(
@@ -33,7 +33,7 @@ export const help = defineCommand(
     }
     const found = resolveCommand(positionals);
     if (positionals[0] === 'cache' && positionals.length === 1) {
-      const commands = await summaries(['cache ls', 'cache du', 'cache prune']);
+      const commands = await summaries(['cache ls', 'cache du', 'cache prune', 'cache verify']);
       const shown = commands.map(({ name, summary }) => ({ name: name.replace(/^cache /, ''), summary }));
       const about = 'Look at the cache, and make it smaller';
       streams.stdout.write(

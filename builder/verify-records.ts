@@ -1,0 +1,117 @@
+import type { RepeatableStep } from '../cache/index.ts';
+import { type ImagePath, type NetworkMode, ROOT_PATH, type StepKey } from '../core/index.ts';
+import { wayOfSnapshot } from './base-image.ts';
+import type { BuilderParts } from './contract.ts';
+import type { RunMount, RunStep } from './graph.ts';
+import { contentOf } from './same-result.ts';
+import type { Standing } from './standing.ts';
+import { prepareRun } from './steps/run.ts';
+import type { ReusedStep } from './verify.ts';
+import { type VerifiedStep, verifyReused } from './verify-reused.ts';
+
+export interface VerifyRecordsOptions {
+  /** Names the call in the sandboxes' ids. */
+  readonly id: string;
+  readonly noise: readonly string[];
+  /** Called before each step with how many are done. */
+  readonly onStep: (done: number) => void;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Runs the RUN steps of these records again, each on the parent that it was recorded on, and compares. Records of other kinds,
+ * records whose parent is not in the store any more, and records of older versions that do not say what it was, are passed over.
+ */
+export async function verifyRecords(
+  keys: readonly StepKey[],
+  parts: BuilderParts,
+  options: VerifyRecordsOptions,
+): Promise<readonly VerifiedStep[]> {
+  const verified: VerifiedStep[] = [];
+  for (const key of keys) {
+    options.onStep(verified.length);
+    const step = await reusedStep(key, parts, options);
+    if (step === undefined) continue;
+    verified.push(...(await verifyReused([step], parts, { onStep: () => {}, signal: options.signal })));
+  }
+  options.onStep(verified.length);
+  return verified;
+}
+
+async function reusedStep(
+  key: StepKey,
+  parts: BuilderParts,
+  options: VerifyRecordsOptions,
+): Promise<ReusedStep | undefined> {
+  const repeatable = parts.cache.repeatable(key);
+  if (repeatable?.action.kind !== 'RUN') return undefined;
+  const on = await standAgain(repeatable, parts);
+  if (on === undefined) return undefined;
+  const { snapshotter, runner, temporary, platform } = parts;
+  const isTraced = parts.cache.reads(key) !== undefined;
+  const step = runStepOf(repeatable, { isTraced, noise: options.noise });
+  const onOutput = (): void => {};
+  const prepared = prepareRun(step, {
+    snapshotter,
+    runner,
+    temporary,
+    platform,
+    buildId: options.id,
+    onOutput,
+  });
+  const reused = await contentOf(repeatable.record, parts);
+  if (reused === undefined && repeatable.record.diffId !== undefined) return undefined;
+  return { name: repeatable.title, key, prepared, on, reused, noise: options.noise };
+}
+
+async function standAgain(
+  { standsOn: { diffs, base } }: RepeatableStep,
+  { cache, snapshotter }: BuilderParts,
+): Promise<Standing | undefined> {
+  cache.hold(diffs);
+  const snapshot = diffs.length === 0 ? undefined : await snapshotter.find(diffs);
+  if (diffs.length > 0 && snapshot === undefined) return undefined;
+  const image = base === 0 ? undefined : await snapshotter.find(diffs.slice(0, base));
+  return {
+    snapshot,
+    committed: Promise.resolve(snapshot),
+    way: wayOfSnapshot(snapshot?.id),
+    base: { id: image?.id, depth: base },
+  };
+}
+
+/** The step as the plan had it, from the action's definition (`prepareRun`); proxies, which no record keeps, are left out. */
+function runStepOf(
+  { action, title }: RepeatableStep,
+  how: { readonly isTraced: boolean; readonly noise: readonly string[] },
+): RunStep {
+  const definition = action.definition as unknown as RunDefinition;
+  const { command, script, environment, user, workdir, network, mounts } = definition;
+  const start = { line: 1, column: 1, offset: 0 };
+  return {
+    kind: 'RUN',
+    info: { index: 0, kind: 'RUN', name: title, stage: 'verify', range: { start, end: start } },
+    stage: 0,
+    noCache: true,
+    caching: { mode: how.isTraced ? 'observed' : 'exact', noise: how.noise },
+    slot: '',
+    args: command,
+    ...(script === undefined ? {} : { script }),
+    environment,
+    hiddenEnvironment: {},
+    user,
+    workdir: workdir ?? ROOT_PATH,
+    network,
+    mounts,
+  };
+}
+
+interface RunDefinition {
+  readonly command: readonly string[];
+  readonly script?: { readonly name: string; readonly text: string };
+  readonly environment: Readonly<Record<string, string>>;
+  readonly user: string;
+  readonly workdir: ImagePath;
+  readonly network: NetworkMode;
+  readonly mounts: readonly RunMount[];
+}
