@@ -71,6 +71,12 @@ describe('a fingerprint', () => {
     ['seconds', USE.ATTRIBUTES, {}, { mtime: { sec: -1, nsec: 0 } }],
     ['nanoseconds', USE.ATTRIBUTES, {}, { mtime: { sec: 1_700_000_000, nsec: 1 } }],
     ['the number of links', USE.ATTRIBUTES, {}, { links: 2 }],
+    [
+      'the name of the first link',
+      USE.ATTRIBUTES,
+      { links: 2, hardlinkTo: 'a' as ImagePath },
+      { links: 2, hardlinkTo: 'b' as ImagePath },
+    ],
     ['the first link', USE.ATTRIBUTES, { links: 2 }, { links: 2, hardlinkTo: 'a' as ImagePath }],
     [
       'the device',

@@ -91,15 +91,14 @@ export class Observations {
 
   #hit({ id, set }: StoredSet, fingerprint: Digest, use: ObservedUse): ObservedHit | undefined {
     return this.#database.transaction(() => {
-      // Of several results for the same facts, that of the last run. The digest is asked for again: the database may be another by now.
+      // Of several results for the same facts, that of the last run. The fingerprint names the path set too: in a database begun anew
+      // this number may stand for another one.
       const row = this.#database.get(
         `SELECT records.*, observations.parent_diffs FROM observations
            JOIN records ON records.key = observations.record
-           JOIN path_sets ON path_sets.id = observations.path_set
-           WHERE observations.path_set = ? AND path_sets.digest = ? AND observations.fingerprint = ?
+           WHERE path_set = ? AND fingerprint = ?
            ORDER BY records.ran_at DESC, observations.used_at DESC LIMIT 1`,
         id,
-        set.digest,
         fingerprint,
       );
       if (row === undefined) return undefined;
