@@ -81,11 +81,13 @@ static uint16_t program_of(struct trace_record *record, uint32_t pid) {
 
 void trace_observe(struct trace_record *record, struct trace_node *node, uint8_t uses, uint32_t pid) {
   if ((node->uses | uses) == node->uses) return;
+  /* Who reads says more than who looked first: a shell opens the file that it gives a program as its input. */
+  uint16_t program = program_of(record, pid);
+  if (program != 0) node->program = program;
   if (node->uses == 0) {
     node->observed_before = record->observed;
     record->observed = node;
     record->count++;
-    node->program = program_of(record, pid);
     if (node->type == TRACE_ABSENT && ++record->absent_count > MOST_ABSENT_NAMES) {
       record->lost = "the step looked for too many names that do not exist";
     }
