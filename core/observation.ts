@@ -16,7 +16,7 @@ export interface Observation {
   readonly path: ImagePath;
   /** Of {@link USE}. */
   readonly uses: number;
-  /** The program that looked first, for people: no part of any key. */
+  /** The program that read it, or looked at it first, for people: no part of any key. */
   readonly by?: string;
 }
 
