@@ -104,6 +104,22 @@ describe('what is kept', () => {
     expect(cache.usage().length).toBe(MOST_OBSERVATIONS + 1);
   });
 
+  it('is not pushed out by many records of one state', async () => {
+    const cache = open();
+    const set = [saw('app/.npmrc', LOOKED)];
+    const rare = await observed(cache, { 'app/.npmrc': {} }, set);
+    const keys = [];
+    for (let at = 0; at <= MOST_OBSERVATIONS; at += 1) {
+      const { key } = await record(cache, `${at}`);
+      await cache.observe(key, query(new FakeTree({})), { observations: set, parentDiffs: [] });
+      keys.push(key);
+    }
+    expect(rows('observations')).toBe(MOST_OBSERVATIONS);
+    expect(await look(cache, { 'app/.npmrc': {} })).toMatchObject({ kind: 'hit', record: { key: rare } });
+    expect(await look(cache, {})).toMatchObject({ kind: 'hit', record: { key: keys.at(-1) } });
+    expect(keys.map((key) => cache.reads(key) === undefined).lastIndexOf(true)).toBe(1);
+  });
+
   it('takes less than 20 bytes for each path of a folder of packages, and is compared in little time', async () => {
     const lying: Record<string, Lying> = {};
     const seen: Observation[] = [];

@@ -190,7 +190,11 @@ export class Observations {
     return id;
   }
 
-  /** Removes what is too much: the least recently used. A path set that loses its last observation goes by a trigger. */
+  /**
+   * Removes what is too much: the least recently used, and of observations first those whose fingerprint another one has too, so that
+   * hits on ever other parents, each with a record of its own, do not push out what other states came to. A path set that loses
+   * its last observation goes by a trigger.
+   */
   #trim(owner: Digest, id: number): void {
     this.#database.run(
       `DELETE FROM observations WHERE path_set IN
@@ -200,7 +204,11 @@ export class Observations {
     );
     this.#database.run(
       `DELETE FROM observations WHERE rowid IN
-         (SELECT rowid FROM observations WHERE path_set = ? ORDER BY used_at DESC, rowid DESC LIMIT -1 OFFSET ?)`,
+         (SELECT id FROM
+           (SELECT rowid AS id, used_at,
+              row_number() OVER (PARTITION BY fingerprint ORDER BY used_at DESC, rowid DESC) > 1 AS again
+              FROM observations WHERE path_set = ?)
+           ORDER BY again, used_at DESC, id DESC LIMIT -1 OFFSET ?)`,
       id,
       MOST_OBSERVATIONS,
     );
