@@ -126,13 +126,17 @@ async function run(
   signal.throwIfAborted();
   const failure = failureOf(step, outcome);
   if (failure !== undefined) throw new BuildStop(failure);
-  const seen = seenBy(await child.trace);
+  const seen = seenBy(await child.trace, parts.snapshotter.driver);
   return { frozen: await active.freeze(), seen };
 }
 
 /** The root folder counts always: the upper folder is given its mode and owner before the command starts. */
-function seenBy(trace: TraceReport | undefined): Executed['seen'] {
-  if (trace === undefined) return { kind: 'unknown' };
+function seenBy(trace: TraceReport | undefined, driver: Snapshotter['driver']): Executed['seen'] {
+  if (trace === undefined) {
+    return driver === 'copy'
+      ? { kind: 'unknown', reason: 'what is read of a plain copy cannot be told' }
+      : { kind: 'unknown' };
+  }
   if (trace.kind === 'untraced') return { kind: 'unknown', reason: trace.reason };
   const [first] = trace.observations;
   const root: Observation = {
