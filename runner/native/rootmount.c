@@ -191,10 +191,11 @@ static void append(char *options, const char *format, int number) {
 }
 
 /* The options of mount(2), for a process whose working folder is /proc/self/fd: a descriptor is the shortest name of a folder. */
-static char *options_of(const struct root_mount *root, struct layers *layers) {
+static char *options_of(const struct root_mount *root, int top, struct layers *layers) {
   char *options = wire_allocate(LONGEST_OPTIONS + 1);
-  for (uint32_t i = 0; i < root->lower_count; i++) {
-    append(options, i == 0 ? "lowerdir=%d" : ":%d", open_layer(layers, root->lowers[i]));
+  if (top != NO_TOP) append(options, "lowerdir=%d", top);
+  for (uint32_t i = top == NO_TOP ? 0 : root->traced_count; i < root->lower_count; i++) {
+    append(options, *options == '\0' ? "lowerdir=%d" : ":%d", open_layer(layers, root->lowers[i]));
   }
   if (root->upper != NULL) {
     append(options, ",upperdir=%d", open_layer(layers, root->upper));
@@ -202,32 +203,63 @@ static char *options_of(const struct root_mount *root, struct layers *layers) {
     clear_volatile_mark(root->work);
   }
   append(options, root->user_xattrs ? ",userxattr,redirect_dir=nofollow" : ",redirect_dir=off", 0);
-  append(options, ",metacopy=off,index=off", 0);
+  append(options, top == NO_TOP ? ",metacopy=off,index=off" : ",metacopy=off,index=off,xino=on", 0);
   return options;
 }
 
-/*
- * mount(2) with all folders in one option string. It needs a place in a mount namespace: the topmost folder itself, in a
- * namespace of our own, so that not even kill -9 leaves the mount behind; then the mount is cloned out of it.
- */
-static int open_with_options(const struct root_mount *root) {
-  int home = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (home < 0) fail(errno, "mount-failed", NULL, "cannot hold the working folder");
+/* From here on this process sees mounts of its own, which end with it. Its working folder is outside of them. */
+static void leave_mounts(void) {
   if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
     fail(errno, "mount-failed", NULL, "cannot have a mount namespace of our own");
+}
+
+/*
+ * mount(2) with all folders in one option string. It needs a place in a mount namespace: one of the lower folders, in a
+ * namespace of our own, so that not even kill -9 leaves the mount behind; then the mount is cloned out of it. -1 with errno where
+ * an overlay over `top` is refused; without one that is a failure.
+ */
+static int open_with_options(const struct root_mount *root, int top) {
+  int home = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (home < 0) fail(errno, "mount-failed", NULL, "cannot hold the working folder");
   struct layers layers = {.fds = wire_allocate((root->lower_count + 2) * sizeof(int))};
-  char *options = options_of(root, &layers);
+  char *options = options_of(root, top, &layers);
   if (chdir("/proc/self/fd") < 0) fail(errno, "mount-failed", "/proc", "cannot enter the list of our descriptors");
-  const char *place = root->lowers[0];
-  if (mount("overlay", place, "overlay", root->readonly ? MS_RDONLY : 0, options) < 0)
-    fail(errno, "mount-failed", root->upper, "cannot mount the overlay of %u layers%s", root->lower_count, context_log);
-  int mount_fd = open_tree(AT_FDCWD, place, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-  if (mount_fd < 0) fail(errno, "mount-failed", place, "cannot clone the mount");
-  umount2(place, MNT_DETACH);
+  const char *place = root->lowers[root->lower_count - 1];
+  int mount_fd = -1;
+  int error = 0;
+  if (mount("overlay", place, "overlay", root->readonly ? MS_RDONLY : 0, options) < 0) {
+    error = errno;
+    if (top == NO_TOP)
+      fail(error, "mount-failed", root->upper, "cannot mount the overlay of %u layers%s", root->lower_count, context_log);
+  } else {
+    mount_fd = open_tree(AT_FDCWD, place, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (mount_fd < 0) fail(errno, "mount-failed", place, "cannot clone the mount");
+    umount2(place, MNT_DETACH);
+  }
   if (fchdir(home) < 0) fail(errno, "mount-failed", NULL, "cannot go back to the working folder");
   close(home);
   close_layers(&layers);
   free(options);
+  errno = error;
+  return mount_fd;
+}
+
+/*
+ * Before Linux 6.15 a layer must lie in the mount namespace of this process, so `top` is put on the topmost traced folder, in a
+ * namespace of our own, for as long as it takes to mount the overlay.
+ */
+static int open_on_attached(const struct root_mount *root, int top) {
+  const char *place = root->lowers[0];
+  leave_mounts();
+  if (move_mount(top, "", AT_FDCWD, place, MOVE_MOUNT_F_EMPTY_PATH) < 0) return -1;
+  int attached = open(place, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (attached < 0) return -1;
+  int mount_fd = open_with_context(root, attached);
+  if (mount_fd < 0 && errno == EINVAL) mount_fd = open_with_options(root, attached);
+  int error = errno;
+  close(attached);
+  umount2(place, MNT_DETACH);
+  errno = error;
   return mount_fd;
 }
 
@@ -245,10 +277,15 @@ static int open_directory(const struct root_mount *root) {
 int root_mount_open(const struct root_mount *root) {
   if (root->type == ROOT_DIRECTORY) return open_directory(root);
   int mount_fd = open_with_context(root, NO_TOP);
-  return mount_fd >= 0 ? mount_fd : open_with_options(root);
+  if (mount_fd >= 0) return mount_fd;
+  leave_mounts();
+  return open_with_options(root, NO_TOP);
 }
 
-int root_mount_open_on(const struct root_mount *root, int top) { return open_with_context(root, top); }
+int root_mount_open_on(const struct root_mount *root, int top) {
+  int mount_fd = open_with_context(root, top);
+  return mount_fd < 0 && errno == EINVAL ? open_on_attached(root, top) : mount_fd;
+}
 
 int root_mount_open_tree(const struct root_mount *root) {
   if (root->type == ROOT_OVERLAY) return root_mount_open(root);

@@ -105,6 +105,7 @@ struct way {
     size_t length;
   } steps[DEEPEST];
   size_t depth;
+  bool all_new; /* no diff was merged before this one, and a manifest sets each name once */
 };
 
 /*
@@ -112,6 +113,7 @@ struct way {
  * order and mostly in the folder of the one before, which is then not looked up again.
  */
 static struct trace_node *node_of(struct trace_tree *tree, struct way *way, const struct manifest_record *record) {
+  bool new = way->all_new && record->kind != MANIFEST_OPAQUE;
   const unsigned char *path = record->path.bytes;
   size_t length = record->path.length;
   if (length == 0) return tree->root;
@@ -128,7 +130,7 @@ static struct trace_node *node_of(struct trace_tree *tree, struct way *way, cons
     struct manifest_text name = {path + at, end - at};
     if (name.length == 0 || name.length > UINT8_MAX || node->type != TRACE_FOLDER) return NULL;
     uint64_t hash = hash_name(node->hash, name);
-    struct trace_node *found = find_hashed(tree, node, name, hash);
+    struct trace_node *found = slash == NULL && new ? NULL : find_hashed(tree, node, name, hash);
     if (slash == NULL) return found != NULL ? found : add_hashed(tree, node, name, hash);
     if (found == NULL || way->depth == DEEPEST) return NULL;
     node = found;
@@ -242,6 +244,7 @@ static const char *take_record(struct trace_tree *tree, struct way *way, const s
 static const char *merge(struct trace_tree *tree, struct manifest *manifest, uint16_t diff) {
   static struct way way;
   way.depth = 1;
+  way.all_new = tree->node_count == 0;
   way.steps[0].node = tree->root;
   way.steps[0].length = 0;
   struct manifest_record record;
