@@ -2,7 +2,8 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { Bench } from '../bench.ts';
 import type { ObservationsResult } from '../result.ts';
-import { dockerfileOf, TRACED, type TracedWorkload } from './tracing.ts';
+import type { TimedBuild } from '../store.ts';
+import { dockerfileOf, prepare, TRACED, type TracedWorkload } from './tracing.ts';
 
 const MOST_BYTES_A_PATH = 100;
 
@@ -30,17 +31,18 @@ async function observe(
   bench: Bench,
   workload: TracedWorkload,
 ): Promise<{ readonly paths: number; readonly bytes: number }> {
-  const context = await workload.context(bench);
   const store = await bench.freshStore();
-  await store.base(workload.base);
-  const { steps } = await store.build(
-    ['--cache=observed', context],
-    dockerfileOf(workload, { rounds: false }),
-  );
+  const context = await prepare(bench, store, workload);
+  const database = join(store.root, 'varve.db');
+  const build = (step: 'none' | 'once'): Promise<TimedBuild> =>
+    store.build(['--cache=observed', context], dockerfileOf(workload, { step }));
+  await build('none');
+  const before = storedBytes(database);
+  const { steps } = await build('once');
   const listed = await store.varve(['why', String(steps.length), '--reads', '--format=json']);
   const reads: unknown = JSON.parse(listed);
   if (!Array.isArray(reads)) throw new Error('why --reads: no list');
-  return { paths: reads.length, bytes: storedBytes(join(store.root, 'varve.db')) };
+  return { paths: reads.length, bytes: storedBytes(database) - before };
 }
 
 /** Bytes of the rows and index entries of path sets and of what they said: SQLite's own count (dbstat). */
@@ -49,12 +51,12 @@ function storedBytes(database: string): number {
   try {
     const counted = db
       .prepare(
-        `SELECT sum(payload) AS bytes FROM dbstat JOIN sqlite_schema USING (name)
+        `SELECT total(payload) AS bytes FROM dbstat JOIN sqlite_schema USING (name)
          WHERE tbl_name IN ('path_sets', 'observations')`,
       )
       .get();
     const bytes = counted?.['bytes'];
-    if (typeof bytes !== 'number') throw new Error('the database holds no observations');
+    if (typeof bytes !== 'number') throw new Error('dbstat gives no number');
     return bytes;
   } finally {
     db.close();

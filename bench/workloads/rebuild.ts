@@ -8,7 +8,7 @@ import type { BuilderTimes, RebuildResult } from '../result.ts';
 import { seededRandom, shuffled, summarise } from '../statistics.ts';
 import { writeArchive } from '../store.ts';
 
-const EDITS = 5;
+const EDITS = 4;
 const MOST = 0.1;
 const IMAGE = 'localhost/rebuilt';
 

@@ -5,12 +5,15 @@ import type { Bench } from '../bench.ts';
 import { copyNodeService, downloadPackages, writeManyFiles, writeSources } from '../contexts.ts';
 import type { StepTime, TracingResult } from '../result.ts';
 import { seededRandom, shuffled, summarise } from '../statistics.ts';
+import type { Store } from '../store.ts';
 
 /** A step whose cost is measured, and what it stands on. */
 export interface TracedWorkload {
   readonly name: string;
   readonly title: string;
   readonly base: BaseName;
+  /** Instructions of an image on that base which the step's Dockerfile then stands on. */
+  readonly prepared?: readonly string[];
   /** Pairs of builds in a full run. */
   readonly pairs: number;
   /** The highest accepted median ratio of wall times. */
@@ -43,13 +46,14 @@ const COMPILER = ['gcc', 'libc6-dev', 'make'];
 export const TRACED: readonly TracedWorkload[] = [
   {
     name: 'npm',
-    title: '`npm ci`, 340 packages, from npm’s cache',
+    title: '`npm ci` of 340 packages, from npm’s cache in the base image',
     base: 'node',
     pairs: 9,
     limit: ORDINARY,
     context: (bench) => bench.context('node', copyNodeService),
+    prepared: ['COPY . /warm', 'RUN cd /warm && npm ci && rm -r /warm/node_modules'],
     before: ['WORKDIR /app', 'COPY . .'],
-    run: '--mount=type=cache,target=/root/.npm npm ci --prefer-offline',
+    run: 'npm ci --prefer-offline',
   },
   {
     name: 'apt',
@@ -145,12 +149,30 @@ function treeContext(bench: Bench): Promise<string> {
   });
 }
 
-/** The Dockerfile; where `ROUND` is asked for, a build argument of this name makes the step run again. */
-export function dockerfileOf(workload: TracedWorkload, options: { readonly rounds: boolean }): string {
-  const rounds = options.rounds ? ['ARG ROUND'] : [];
-  return [`FROM localhost/${workload.base}`, ...workload.before, ...rounds, `RUN ${workload.run}`, ''].join(
-    '\n',
-  );
+/** Brings to a store what the workload's Dockerfile stands on. Returns the context. */
+export async function prepare(bench: Bench, store: Store, workload: TracedWorkload): Promise<string> {
+  await store.base(workload.base);
+  const context = await workload.context(bench);
+  if (workload.prepared !== undefined) {
+    const dockerfile = [`FROM localhost/${workload.base}`, ...workload.prepared, ''].join('\n');
+    await store.build(['--tag', preparedName(workload), context], dockerfile);
+  }
+  return context;
+}
+
+function preparedName({ name }: TracedWorkload): string {
+  return `localhost/prepared-${name}`;
+}
+
+/** The Dockerfile: without the step, with it, or with a build argument `ROUND` that makes it run again. */
+export function dockerfileOf(
+  workload: TracedWorkload,
+  options: { readonly step: 'none' | 'once' | 'each round' },
+): string {
+  const base = workload.prepared === undefined ? `localhost/${workload.base}` : preparedName(workload);
+  const rounds = options.step === 'each round' ? ['ARG ROUND'] : [];
+  const step = options.step === 'none' ? [] : [`RUN ${workload.run}`];
+  return [`FROM ${base}`, ...workload.before, ...rounds, ...step, ''].join('\n');
 }
 
 const MODES = ['traced', 'untraced'] as const;
@@ -159,9 +181,8 @@ type Mode = (typeof MODES)[number];
 /** Builds in pairs, traced and untraced, each pair in an order drawn anew. What lies below the step is reused. */
 export async function measureTracing(bench: Bench, workload: TracedWorkload): Promise<TracingResult> {
   const { store, seed } = bench;
-  await store.base(workload.base);
-  const context = await workload.context(bench);
-  const dockerfile = dockerfileOf(workload, { rounds: true });
+  const context = await prepare(bench, store, workload);
+  const dockerfile = dockerfileOf(workload, { step: 'each round' });
   const random = seededRandom(seed);
   const build = async (mode: Mode, round: number): Promise<StepTime> => {
     const cache = mode === 'traced' ? 'observed' : 'exact';
