@@ -59,6 +59,9 @@ static int descriptor_of(struct trace_content *content, struct trace_node *node)
 }
 
 ssize_t trace_content_read(struct trace_content *content, struct trace_node *node, void *buffer, size_t size, off_t offset) {
+  /* The kernel asks for whole pages; what lies behind the end need not be tried. */
+  if ((uint64_t)offset >= node->size) return 0;
+  if (size > node->size - (uint64_t)offset) size = (size_t)(node->size - (uint64_t)offset);
   int fd = descriptor_of(content, node);
   if (fd < 0) return -1;
   size_t done = 0;

@@ -14,6 +14,7 @@
 
 void trace_record_init(struct trace_record *record) {
   memset(record, 0, sizeof *record);
+  record->asked_by = NOBODY_YET;
   for (size_t i = 0; i < KNOWN_PROCESSES; i++) record->processes[i].comm = -1;
 }
 
@@ -59,8 +60,7 @@ static uint16_t number_of(struct trace_record *record, const char *name) {
 }
 
 /* The name may have changed by execve(2), so it is read each time; the descriptor stays good as long as the process lives. */
-static uint16_t program_of(struct trace_record *record, uint32_t pid) {
-  if (pid == 0) return 0;
+static uint16_t read_program(struct trace_record *record, uint32_t pid) {
   struct trace_process *process = trace_process(record, pid);
   char name[PROGRAM_NAME];
   ssize_t got = process->comm < 0 ? -1 : pread(process->comm, name, sizeof name - 1, 0);
@@ -77,6 +77,13 @@ static uint16_t program_of(struct trace_record *record, uint32_t pid) {
   if (process->program != 0 && strcmp(record->programs[process->program - 1], name) == 0) return process->program;
   process->program = number_of(record, name);
   return process->program;
+}
+
+void trace_record_next(struct trace_record *record) { record->asked_by = NOBODY_YET; }
+
+static uint16_t program_of(struct trace_record *record, uint32_t pid) {
+  if (record->asked_by == NOBODY_YET) record->asked_by = pid == 0 ? 0 : read_program(record, pid);
+  return (uint16_t)record->asked_by;
 }
 
 void trace_observe(struct trace_record *record, struct trace_node *node, uint8_t uses, uint32_t pid) {

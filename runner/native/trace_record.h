@@ -36,12 +36,18 @@ struct trace_record {
   struct trace_process processes[KNOWN_PROCESSES];
   char (*programs)[PROGRAM_NAME];
   uint32_t program_count;
+  int32_t asked_by; /* the program of the question that is being answered, once it was needed */
 };
+
+#define NOBODY_YET (-1)
 
 void trace_record_init(struct trace_record *record);
 
 /* What is known of the process (thread) `pid`; of a recent one with the same place in the table, nothing is kept. */
 struct trace_process *trace_process(struct trace_record *record, uint32_t pid);
+
+/* The next question is not, or may not be, of the same program. */
+void trace_record_next(struct trace_record *record);
 
 /* Notes `uses` of the node by `pid`. */
 void trace_observe(struct trace_record *record, struct trace_node *node, uint8_t uses, uint32_t pid);

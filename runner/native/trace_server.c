@@ -130,6 +130,7 @@ bool trace_serve(struct trace_server *server, const volatile int *stop) {
     }
     request.node =
         header->nodeid == FUSE_ROOT_ID ? server->tree.root : (struct trace_node *)(uintptr_t)header->nodeid;
+    trace_record_next(&server->record);
     answer(server, &request);
   }
   return true;
