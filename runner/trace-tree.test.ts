@@ -162,6 +162,16 @@ describe.skipIf(!CAN_SANDBOX)('traced layers look like the same layers untraced'
   });
 });
 
+describe.skipIf(!CAN_SANDBOX)('traced layers without a whiteout', () => {
+  it('hide what a file, replaced by a folder later, has hidden', async () => {
+    const box = await TracedBox.make({ script: 'mkdir /x; touch /x/of-base' });
+    await box.layer('rm -r /x; touch /x');
+    await box.layer('rm /x; mkdir /x; touch /x/new');
+    expect(await same(box, 'ls /x; [ ! -e /x/of-base ] && echo gone')).toBe('new\ngone\n');
+    await box.remove();
+  });
+});
+
 describe.skipIf(!CAN_SANDBOX)('traced layers of many files', () => {
   let box: TracedBox;
   beforeAll(async () => {

@@ -94,6 +94,21 @@ describe.skipIf(!CAN_SANDBOX)('what a step looks at in traced layers', () => {
     expect(await seen(script)).toEqual(expected);
   });
 
+  it('a listing of a folder in which the step has written gives names, too; whoever then looks is told', async () => {
+    const write = 'echo mine > /app/new; cd /app; echo *';
+    expect(await seen(write)).toEqual({ 'app/new': 'seen' });
+    expect(await seen(`${write}; cat a; readlink alias; test -s b; stat -c %s /app/c`)).toMatchObject({
+      'app/a': 'seen content',
+      'app/alias': 'seen target',
+      'app/b': 'seen',
+      'app/c': 'seen',
+    });
+    const all = await seen('echo mine > /app/new; ls -l /app; find /app -user 0');
+    expect(Object.keys(all)).toEqual(
+      expect.arrayContaining(['app/a', 'app/b', 'app/c', 'app/empty', 'app/sub/deep']),
+    );
+  });
+
   it('an ELF interpreter and the libraries that it loads', async () => {
     expect(await seen('/app/lib/dynamic')).toMatchObject({
       'app/lib/dynamic': 'seen content',

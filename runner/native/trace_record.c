@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "failure.h"
@@ -15,14 +16,15 @@
 void trace_record_init(struct trace_record *record) {
   memset(record, 0, sizeof *record);
   record->asked_by = NOBODY_YET;
-  for (size_t i = 0; i < KNOWN_PROCESSES; i++) record->processes[i].comm = -1;
+  for (size_t i = 0; i < KNOWN_PROCESSES; i++) record->processes[i].comm = record->processes[i].syscall = -1;
 }
 
 struct trace_process *trace_process(struct trace_record *record, uint32_t pid) {
   struct trace_process *process = &record->processes[pid % KNOWN_PROCESSES];
   if (process->pid == pid) return process;
   if (process->comm >= 0) close(process->comm);
-  *process = (struct trace_process){.pid = pid, .comm = -1};
+  if (process->syscall >= 0) close(process->syscall);
+  *process = (struct trace_process){.pid = pid, .comm = -1, .syscall = -1};
   return process;
 }
 
@@ -40,9 +42,9 @@ static uint32_t leader_of(uint32_t pid) {
   return line == NULL ? pid : (uint32_t)strtoul(line + 6, NULL, 10);
 }
 
-static int open_comm(uint32_t pid) {
+static int open_proc(uint32_t pid, const char *name) {
   char path[64];
-  snprintf(path, sizeof path, "/proc/%u/comm", leader_of(pid));
+  snprintf(path, sizeof path, "/proc/%u/%s", pid, name);
   return open(path, O_RDONLY | O_CLOEXEC);
 }
 
@@ -66,7 +68,7 @@ static uint16_t read_program(struct trace_record *record, uint32_t pid) {
   ssize_t got = process->comm < 0 ? -1 : pread(process->comm, name, sizeof name - 1, 0);
   if (got <= 0) {
     if (process->comm >= 0) close(process->comm);
-    process->comm = open_comm(pid);
+    process->comm = open_proc(leader_of(pid), "comm");
     got = process->comm < 0 ? -1 : pread(process->comm, name, sizeof name - 1, 0);
   }
   if (got <= 0) return 0;
@@ -77,6 +79,28 @@ static uint16_t read_program(struct trace_record *record, uint32_t pid) {
   if (process->program != 0 && strcmp(record->programs[process->program - 1], name) == 0) return process->program;
   process->program = number_of(record, name);
   return process->program;
+}
+
+bool trace_is_listing(struct trace_record *record, uint32_t pid) {
+  if (pid == 0) return false;
+  struct trace_process *process = trace_process(record, pid);
+  char text[256];
+  ssize_t got = process->syscall < 0 ? -1 : pread(process->syscall, text, sizeof text - 1, 0);
+  if (got <= 0) {
+    if (process->syscall >= 0) close(process->syscall);
+    process->syscall = open_proc(pid, "syscall");
+    got = process->syscall < 0 ? -1 : pread(process->syscall, text, sizeof text - 1, 0);
+  }
+  if (got <= 0) return false;
+  text[got] = '\0';
+  /* `running`, or the number of the call that the thread waits in. A 32-bit program's own numbers are not known here. */
+  char *end;
+  long number = strtol(text, &end, 10);
+  if (end == text) return false;
+#ifdef SYS_getdents
+  if (number == SYS_getdents) return true;
+#endif
+  return number == SYS_getdents64;
 }
 
 void trace_record_next(struct trace_record *record) { record->asked_by = NOBODY_YET; }

@@ -23,7 +23,7 @@ enum trace_use {
 
 struct trace_process {
   uint32_t pid;
-  int comm; /* descriptor, or -1 */
+  int comm, syscall; /* descriptors of its files in /proc, or -1 */
   uint16_t program;
   /* Names that were listed for it, and how many of these it looked up afterwards. */
   uint32_t listed, looked_up;
@@ -48,6 +48,12 @@ struct trace_process *trace_process(struct trace_record *record, uint32_t pid);
 
 /* The next question is not, or may not be, of the same program. */
 void trace_record_next(struct trace_record *record);
+
+/*
+ * Whether the thread is in the middle of getdents(2). Overlayfs looks up each name of a merged folder when it is listed, for the
+ * inode number alone: the program gets to know no more than the name.
+ */
+bool trace_is_listing(struct trace_record *record, uint32_t pid);
 
 /* Notes `uses` of the node by `pid`. */
 void trace_observe(struct trace_record *record, struct trace_node *node, uint8_t uses, uint32_t pid);

@@ -82,7 +82,10 @@ void trace_reply_lookup(struct trace_server *server, const struct trace_request 
   struct trace_node *node = trace_tree_find(&server->tree, request->node, name);
   if (node == NULL && server->record.lost == NULL) node = trace_tree_add(&server->tree, request->node, name);
   trace_fill_entry(node == NULL ? &NOTHING : node, &entry);
-  if (node != NULL) {
+  if (node != NULL && node->uses == 0 && request->node->listed && trace_is_listing(&server->record, pid)) {
+    /* Whoever really looks at the name asks again, since this answer about it may not be kept. */
+    entry.entry_valid = 0;
+  } else if (node != NULL) {
     if (node->uses == 0 && request->node->listed) trace_process(&server->record, pid)->looked_up++;
     trace_observe(&server->record, node, TRACE_LOOKED_UP, pid);
   }
@@ -128,6 +131,10 @@ static bool private_value(const struct trace_server *server, const struct trace_
   return node->hides && strcmp(name + prefix, "origin") == 0;
 }
 
+/*
+ * Overlayfs asks for two attributes of every name that it looks up. Where no diff can have any, ENOSYS spares all of these requests; a
+ * program that asks for one then hears EOPNOTSUPP instead of ENODATA, which is why it is part of what steps are compared by.
+ */
 void trace_reply_xattr(struct trace_server *server, const struct trace_request *request) {
   if (!server->tree.has_xattrs) {
     trace_reply(server, request, -ENOSYS, NULL, 0);
@@ -148,10 +155,6 @@ void trace_reply_xattr(struct trace_server *server, const struct trace_request *
 }
 
 void trace_reply_xattr_names(struct trace_server *server, const struct trace_request *request) {
-  if (!server->tree.has_xattrs) {
-    trace_reply(server, request, -ENOSYS, NULL, 0);
-    return;
-  }
   static unsigned char names[64 * 1024]; /* XATTR_LIST_MAX */
   size_t length = 0;
   struct manifest_text xattrs = request->node->xattrs, name, value;

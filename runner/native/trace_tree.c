@@ -203,6 +203,7 @@ static bool join_links(struct trace_tree *tree, struct trace_node *node, const s
 static const char *take_entry(struct trace_tree *tree, struct trace_node *node, const struct manifest_record *record) {
   static const uint8_t TYPES[] = {TRACE_FILE, TRACE_FOLDER, TRACE_SYMLINK, TRACE_CHAR, TRACE_BLOCK, TRACE_FIFO, TRACE_SOCKET};
   set_type(node, TYPES[record->kind]);
+  if (node->opaque) tree->has_xattrs = true;
   node->mode = record->mode & 07777;
   node->uid = record->uid;
   node->gid = record->gid;
@@ -213,6 +214,7 @@ static const char *take_entry(struct trace_tree *tree, struct trace_node *node, 
   node->minor = record->minor;
   node->target = record->target;
   node->xattrs = record->xattrs;
+  if (record->xattrs.length > 0) tree->has_xattrs = true;
   struct manifest_text xattrs = record->xattrs, name, value;
   while (manifest_xattr(&xattrs, &name, &value)) {
     static const char ACL[] = "system.posix_acl_";
@@ -226,6 +228,7 @@ static const char *take_entry(struct trace_tree *tree, struct trace_node *node, 
 static const char *take_record(struct trace_tree *tree, struct way *way, const struct manifest_record *record, uint16_t diff) {
   struct trace_node *node = node_of(tree, way, record);
   if (node == NULL) return BROKEN;
+  if (record->kind == MANIFEST_WHITEOUT || record->kind == MANIFEST_OPAQUE) tree->has_xattrs = true;
   switch (record->kind) {
     case MANIFEST_WHITEOUT:
       set_type(node, TRACE_WHITEOUT);
@@ -262,7 +265,6 @@ static void settle(struct trace_tree *tree) {
   for (size_t i = 0; i < tree->bucket_count; i++) {
     for (struct trace_node *node = tree->buckets[i]; node != NULL; node = node->in_bucket) {
       if (node->type == TRACE_WHITEOUT) node->parent->hides = true;
-      if (node->type == TRACE_WHITEOUT || node->opaque || node->xattrs.length > 0) tree->has_xattrs = true;
       struct trace_links *links = node->links;
       if (links == NULL || links->first != NULL) continue;
       for (struct trace_link *link = links->names; link != NULL; link = link->next) {
@@ -272,7 +274,6 @@ static void settle(struct trace_tree *tree) {
       }
     }
   }
-  if (tree->root->opaque || tree->root->xattrs.length > 0) tree->has_xattrs = true;
 }
 
 const char *trace_tree_build(struct trace_tree *tree, char *const *diffs, uint32_t count) {

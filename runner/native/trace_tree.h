@@ -58,7 +58,8 @@ struct trace_tree {
   size_t bucket_count, node_count;
   unsigned char *block; /* of the arena: what is left of the newest one */
   size_t block_left;
-  bool has_xattrs; /* some node has attributes, is opaque or hides something: overlayfs must be able to ask */
+  /* Some diff holds attributes, a whiteout or an opaque folder: overlayfs must be able to ask (`ObservedTree.isPlain`). */
+  bool has_xattrs;
 };
 
 /*
