@@ -106,6 +106,7 @@ class FakeStore {
 
   #tree(): ObservedTree {
     return {
+      isPlain: true,
       state: (path) => {
         const size = this.sizes.get(path);
         return size === undefined

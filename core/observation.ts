@@ -39,6 +39,11 @@ export type PathState =
 
 /** The upper part of a snapshot, as observations are compared with it: in memory, without touching a mount. */
 export interface ObservedTree {
+  /**
+   * No diff holds an extended attribute, a whiteout or an opaque folder. The file server then has no attributes at all, which a
+   * program can tell from a file without any (EOPNOTSUPP, ENODATA).
+   */
+  readonly isPlain: boolean;
   state(path: ImagePath): PathState;
   /** The names in a folder, whiteouts among them, sorted by bytes; empty where `path` is no folder. */
   list(path: ImagePath): readonly { readonly name: string; readonly type: FileType | 'whiteout' }[];

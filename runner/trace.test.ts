@@ -46,6 +46,12 @@ describe.skipIf(!CAN_SANDBOX)('what a step looks at in traced layers', () => {
     return usesOf(ran.trace, filter);
   };
 
+  it('a file without extended attributes lists none, traced or not', async () => {
+    for (const traced of [true, false]) {
+      expect((await box.sh('probe attributes /app/a', { traced })).stdout).toBe('ok\n');
+    }
+  });
+
   it.each([
     ['stat', 'stat /app/a', { 'app/a': 'seen' }],
     ['a name that is not there', '[ ! -e /app/none ]', { 'app/none': 'seen' }],

@@ -8,6 +8,8 @@ const WHITEOUT: Verdict = { kind: 'whiteout' };
 /** A diff's changes, to be asked by path. */
 export class DiffIndex {
   readonly changes: readonly Change[];
+  /** Nothing but names without extended attributes. */
+  readonly isPlain: boolean;
   readonly #verdicts = new Map<ImagePath, Verdict>();
   readonly #opaque = new Set<ImagePath>();
   #children: Map<ImagePath, ImagePath[]> | undefined;
@@ -15,6 +17,7 @@ export class DiffIndex {
 
   constructor(changes: readonly Change[]) {
     this.changes = changes;
+    this.isPlain = changes.every((change) => change.kind === 'set' && change.entry.xattrs === undefined);
     for (const change of changes) {
       if (change.kind === 'set')
         this.#verdicts.set(change.entry.path, { kind: 'entry', entry: change.entry });

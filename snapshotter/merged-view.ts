@@ -52,6 +52,11 @@ export class MergedView {
   readonly #layers: readonly LoadedLayer[];
   readonly #folders = new Map<ImagePath, ShownFolder>();
 
+  /** Whether no diff holds anything but names without extended attributes. */
+  get isPlain(): boolean {
+    return this.#layers.every(({ index }) => index.isPlain);
+  }
+
   /** @param layers topmost first; the same diff may come again, the topmost decides. */
   constructor(layers: readonly LoadedLayer[]) {
     this.#layers = layers;

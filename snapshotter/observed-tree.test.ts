@@ -220,6 +220,33 @@ describe.skipIf(!isRoot)('the observed tree of a snapshot', () => {
     }
   });
 
+  test.each([
+    ['names alone', 'mkdir -p a/b; echo x > a/b/c; ln -s c a/b/l', true],
+    ['a name taken away', 'rm f', false],
+    ['an opaque folder', 'rm -r d; mkdir d', false],
+    ['an extended attribute', 'setfattr -n user.note -v x d', false],
+  ])('is plain or not with %s', async (_what, script, isPlain) => {
+    const rig = new Rig('overlay');
+    try {
+      const snapshotter = rig.open();
+      const content = { kind: 'bytes', bytes: Buffer.from('x') } as const;
+      const write = (root: RootMount) =>
+        treeOps.apply(root, [
+          { op: 'dir', path: imagePath('d'), attributes },
+          { op: 'file', path: imagePath('d/in'), attributes, content },
+          { op: 'file', path: imagePath('f'), attributes, content },
+        ]);
+      const { committed } = await layer(snapshotter, undefined, { name: 'base', write });
+      await using active = await snapshotter.prepare(committed);
+      rig.run(active.root, script);
+      await using frozen = await active.freeze();
+      expect((await snapshotter.observed(frozen, 1)).isPlain).toBe(isPlain);
+      expect((await snapshotter.observed(frozen, 2)).isPlain).toBe(true);
+    } finally {
+      await rig.dispose();
+    }
+  });
+
   test('that is frozen only tells of it, and of a base alone nothing', async () => {
     const rig = new Rig('overlay');
     try {

@@ -38,6 +38,10 @@ class LayersObserved implements ObservedTree {
     this.#hasBase = hasBase;
   }
 
+  get isPlain(): boolean {
+    return this.#view.isPlain;
+  }
+
   state(path: ImagePath): PathState {
     if (path === ROOT_PATH) return this.#root;
     const view = this.#view;

@@ -67,8 +67,8 @@ export function prepareRun(step: RunStep, parts: RunParts): PreparedStep {
 }
 
 /**
- * The observed question: the base image and what varve itself read of the tree (the ids and the home of the user) are named in the
- * action; all else that the command read lies in the diffs above the base.
+ * The observed question: the base image, what varve itself read of the tree (the ids and the home of the user), and whether files
+ * have extended attributes at all are named in the action; all else that the command read lies in the diffs above the base.
  */
 async function observedQuery(
   step: RunStep,
@@ -78,11 +78,9 @@ async function observedQuery(
   const { uid, gid, additionalGids, home } = await userOf(step, on);
   const base = on.base.id ?? null;
   const ids = { uid, gid, additionalGids, home };
-  return {
-    action: { ...action, definition: { ...action.definition, base, ids } },
-    inputs: [],
-    tree: await parts.snapshotter.observed(on.snapshot, on.base.depth),
-  };
+  const tree = await parts.snapshotter.observed(on.snapshot, on.base.depth);
+  const definition = { ...action.definition, base, ids, isPlain: tree.isPlain };
+  return { action: { ...action, definition }, inputs: [], tree };
 }
 
 async function userOf(step: RunStep, on: Standing): Promise<ImageUser> {

@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 static int read_byte(int fd) {
@@ -74,6 +75,9 @@ static int do_handle(const char *path) {
   return result < 0 && errno == EOPNOTSUPP ? 0 : result;
 }
 
+/* A file without extended attributes has an empty list of them. */
+static int do_attributes(const char *path) { return llistxattr(path, NULL, 0) == 0 ? 0 : -1; }
+
 static int do_fexecve(const char *path) {
   pid_t child = fork();
   if (child == 0) {
@@ -121,7 +125,7 @@ int main(int argc, char **argv) {
     int (*run)(const char *path);
   } PROBES[] = {{"open", do_open},     {"stat", do_stat},           {"mmap", do_mmap},     {"chroot", do_chroot},
                 {"rename", do_rename}, {"vanished", do_vanished_link}, {"handle", do_handle}, {"fexecve", do_fexecve},
-                {"socket", do_socket}, {"ring", do_ring}};
+                {"socket", do_socket}, {"ring", do_ring}, {"attributes", do_attributes}};
   for (size_t i = 0; argc > 2 && i < sizeof PROBES / sizeof PROBES[0]; i++) {
     if (strcmp(PROBES[i].name, argv[1]) != 0) continue;
     puts(PROBES[i].run(argv[2]) < 0 ? strerrorname_np(errno) : "ok");
