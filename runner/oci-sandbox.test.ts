@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -40,6 +40,26 @@ describe.skipIf(!CAN_SANDBOX || !HAS_RUNC)('createRunner with runc', () => {
   it('leaves what the program wrote and nothing else', async () => {
     await box.sh('echo x > /made');
     expect(box.left()).toEqual(['made']);
+  });
+
+  it('mounts traced diffs like others, and says that nothing is known of what was read', async () => {
+    const home = join(box.folder, 'diff');
+    mkdirSync(join(home, 'fs'), { recursive: true });
+    writeFileSync(join(home, 'fs/file'), 'of the diff\n');
+    const { root } = box.spec();
+    const traced = { ...root, traced: [home as HostPath] };
+    const chunks: Uint8Array[] = [];
+    const io = {
+      mode: 'pipe',
+      onOutput: (_stream: string, chunk: Uint8Array) => chunks.push(chunk),
+    } as const;
+    const started = await box.runner.start(box.spec({ root: traced, args: ['cat', '/file'] }), io);
+    expect(await started.outcome).toEqual({ kind: 'exited', code: 0 });
+    expect(Buffer.concat(chunks).toString()).toBe('of the diff\n');
+    expect(await started.trace).toEqual({
+      kind: 'untraced',
+      reason: expect.stringContaining('native program'),
+    });
   });
 
   it('a program that is not there is 127', async () => {
