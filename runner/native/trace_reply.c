@@ -125,7 +125,7 @@ static bool private_value(const struct trace_server *server, const struct trace_
   size_t prefix = strlen(server->prefix);
   if (strncmp(name, server->prefix, prefix) != 0) return false;
   *value = (struct manifest_text){(const unsigned char *)"y", 1};
-  if (false && node->opaque && strcmp(name + prefix, "opaque") == 0) return true;
+  if (node->opaque && strcmp(name + prefix, "opaque") == 0) return true;
   /* A folder that no other layer has is shown as it is, whiteouts and all, unless it was copied up at some time. */
   value->length = 0;
   return node->hides && strcmp(name + prefix, "origin") == 0;
