@@ -1,4 +1,4 @@
-// `npm run histories [-- --count N] [--seed N] [--path PATH]`: plays random histories, by default 1,000, and compares what the cache
+// `npm run histories [-- --count N] [--seed N] [--path PATH] [--times] [--as-is]`: plays random histories, by default 1,000, and compares what the cache
 // gives with builds from nothing. A failure is printed as small as it gets, with the seed and path that bring it back.
 import { parseArgs } from 'node:util';
 import fc from 'fast-check';
@@ -15,6 +15,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
     path: { type: 'string' },
     times: { type: 'boolean' },
+    'as-is': { type: 'boolean' },
   },
 });
 const count = Number(values.count);
@@ -27,13 +28,21 @@ await player.prepare();
 async function play(withTimes: boolean, numRuns: number): Promise<void> {
   console.log(`${numRuns} histories ${withTimes ? 'with' : 'without'} times, seed ${seed}`);
   let played = 0;
+  let failed = false;
   const property = fc.asyncProperty(history(withTimes), async (drawn) => {
-    await player.play(drawn, { withTimes });
+    try {
+      await player.play(drawn, { withTimes });
+    } catch (error) {
+      // Making it smaller takes its time: the first failure is told as it is.
+      if (!failed) console.log(`failed, and made smaller now:\n${error}`);
+      failed = true;
+      throw error;
+    }
     played += 1;
     if (played % 50 === 0) console.log(`  ${played}: ${JSON.stringify(player.tally)}`);
   });
   const again = values.path === undefined ? {} : { path: values.path };
-  await fc.assert(property, { numRuns, seed, ...again });
+  await fc.assert(property, { numRuns, seed, endOnFailure: values['as-is'] === true, ...again });
 }
 
 if (values.path !== undefined) await play(values.times === true, 1);
