@@ -181,6 +181,16 @@ describe.skipIf(!CAN_SANDBOX)('the file server of a traced sandbox', () => {
     });
   });
 
+  it('can do little more than read', async () => {
+    await during('echo ready; exec sleep 0.3', async (started, { server }) => {
+      const status = readFileSync(`/proc/${server}/status`, 'utf8');
+      // CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_SYS_PTRACE.
+      expect(/CapEff:\t(\w+)/.exec(status)?.[1]).toBe('000000000008000c');
+      expect(/CapBnd:\t(\w+)/.exec(status)?.[1]).toBe('000000000008000c');
+      expect(await started.outcome).toEqual({ kind: 'exited', code: 0 });
+    });
+  });
+
   it('is one per sandbox: several run side by side', async () => {
     const runs = await Promise.all(
       ['f1', 'f2', 'f3', 'f4'].map((name) => box.sh(`cat /app/${name}; sleep 0.1`)),

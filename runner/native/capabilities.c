@@ -53,9 +53,15 @@ int identity_assume(const struct identity *identity) {
   return set_capabilities(identity->uid == 0 ? kept : 0);
 }
 
-int capabilities_keep_kill(void) {
+static int keep_only(uint64_t capabilities) {
   uint64_t kept;
-  if (limit_bounding(BIT(CAP_KILL), &kept) < 0) return -1;
+  if (limit_bounding(capabilities, &kept) < 0) return -1;
   if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0) return -1;
-  return set_capabilities(BIT(CAP_KILL));
+  return set_capabilities(capabilities);
+}
+
+int capabilities_keep_kill(void) { return keep_only(BIT(CAP_KILL)); }
+
+int capabilities_keep_reading(void) {
+  return keep_only(BIT(CAP_DAC_READ_SEARCH) | BIT(CAP_FOWNER) | BIT(CAP_SYS_PTRACE));
 }

@@ -24,4 +24,10 @@ int identity_assume(const struct identity *identity);
 /* Gives up every capability but CAP_KILL, also in the bounding set. Returns 0, or -1 with errno. */
 int capabilities_keep_kill(void);
 
+/*
+ * Gives up all but what it takes to read every file, without moving its time (open(2), O_NOATIME), and to see in /proc what other
+ * processes are and do. Returns 0, or -1 with errno.
+ */
+int capabilities_keep_reading(void);
+
 #endif

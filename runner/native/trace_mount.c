@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "capabilities.h"
 #include "failure.h"
 #include "trace_server.h"
 #include "wire.h"
@@ -55,6 +56,8 @@ static struct server_ends keep_ends(struct server_ends ends) {
 }
 
 static _Noreturn void be_server(const struct root_mount *root, struct server_ends ends, pid_t supervisor) {
+  /* Questions come from whatever runs in the sandbox. Before the request: a change of capabilities may undo it. */
+  if (capabilities_keep_reading() < 0) _exit(FAILURE_STATUS);
   /* A supervisor that died before the request is no parent any more. */
   if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != supervisor) _exit(FAILURE_STATUS);
   prctl(PR_SET_NAME, "varve-files", 0, 0, 0);
