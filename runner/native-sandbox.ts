@@ -209,6 +209,7 @@ function signalName(number: number): NodeJS.Signals {
 const HINTS: Readonly<Record<string, string>> = {
   'no-sandbox': 'run varve as root',
   'trace-lost': 'run the build again; without /dev/fuse it reads its layers another way',
+  'snapshot-corrupt': 'remove the cache with `varve cache prune --all`, and build again',
   'disk-full': 'free some space, or let `varve cache prune` do it',
   'mount-failed': 'mounting needs root, or a kernel that lets users mount overlays (Linux 5.11)',
 };

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -102,6 +102,30 @@ describe.skipIf(!CAN_SANDBOX)('the file server of a traced sandbox', () => {
       await expect(started.outcome).rejects.toMatchObject({ code: 'trace-lost' });
       await expect(started.trace).rejects.toMatchObject({ code: 'trace-lost' });
     });
+  });
+
+  it.each([
+    ['missing', (file: string) => rmSync(file)],
+    ['cut short', (file: string) => truncateSync(file, 1)],
+  ])('ends the step where a stored file is %s, whatever the step makes of it', async (_how, damage) => {
+    const own = await TracedBox.make();
+    await own.layer('mkdir /app; echo content > /app/file; echo other > /app/other');
+    try {
+      await using active = await own.prepare();
+      damage(join((await own.tracedFolders())[0] ?? '', 'fs/app/file'));
+      const start = (script: string) =>
+        own.runner.start(own.spec(active.root, ['sh', '-c', script]), { mode: 'pipe' });
+      const failed = await start('cat /app/file; exit 0');
+      await expect(failed.outcome).rejects.toMatchObject({
+        code: 'snapshot-corrupt',
+        message: expect.stringContaining('app/file'),
+      });
+      await using again = await own.prepare();
+      const fine = await own.runner.start(own.spec(again.root, ['cat', '/app/other']), { mode: 'pipe' });
+      expect(await fine.outcome).toEqual({ kind: 'exited', code: 0 });
+    } finally {
+      await own.remove();
+    }
   });
 
   it('that is killed during a long read leaves nobody waiting', async () => {

@@ -25,16 +25,38 @@ bool trace_content_init(struct trace_content *content, char *const *diffs, uint3
 }
 
 /* Symlinks are the image's: none is followed, wherever it lies. */
-static int open_node(const struct trace_content *content, const struct trace_node *node) {
+static int open_below(int folder, const char *path, uint64_t flags) {
+  struct open_how how = {.flags = flags | O_CLOEXEC | O_NOFOLLOW,
+                         .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
+  return (int)syscall(SYS_openat2, folder, path, &how, sizeof how);
+}
+
+/* The folder that a file of the node's diff lies in; the last one is kept open, since files are mostly read folder by folder. */
+static int folder_of(struct trace_content *content, const struct trace_node *node) {
+  if (node->parent->parent == NULL) return content->folders[node->diff];
+  if (content->last == node->parent && content->last_diff == node->diff) return content->last_fd;
   static char buffer[PATH_MAX];
-  const char *path = trace_node_path(node, buffer, sizeof buffer);
+  const char *path = trace_node_path(node->parent, buffer, sizeof buffer);
   if (path == NULL) {
     errno = ENAMETOOLONG;
     return -1;
   }
-  struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOATIME,
-                         .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
-  return (int)syscall(SYS_openat2, content->folders[node->diff], path, &how, sizeof how);
+  int fd = open_below(content->folders[node->diff], path, O_PATH | O_DIRECTORY);
+  if (fd < 0) return -1;
+  if (content->last != NULL) close(content->last_fd);
+  content->last = node->parent;
+  content->last_diff = node->diff;
+  content->last_fd = fd;
+  return fd;
+}
+
+static int open_node(struct trace_content *content, const struct trace_node *node) {
+  int folder = folder_of(content, node);
+  if (folder < 0) return -1;
+  char name[NAME_MAX + 1];
+  memcpy(name, node->name, node->name_length);
+  name[node->name_length] = '\0';
+  return open_below(folder, name, O_RDONLY | O_NOATIME);
 }
 
 /* The descriptor of the node's file: open already, or in the place of the one that was not read for longest. */
@@ -67,7 +89,10 @@ ssize_t trace_content_read(struct trace_content *content, struct trace_node *nod
   size_t done = 0;
   while (done < size) {
     ssize_t got = pread(fd, (char *)buffer + done, size - done, offset + (off_t)done);
-    if (got == 0) break;
+    if (got == 0) {
+      errno = EIO;
+      return -1;
+    }
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return -1;
     done += (size_t)got;

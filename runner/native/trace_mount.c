@@ -269,8 +269,14 @@ bool trace_tell(struct trace *trace, int control, int signals) {
   }
   await_end(trace, signals);
   bool whole = WIFEXITED(trace->status) && WEXITSTATUS(trace->status) == 0;
+  char first = 0;
   if (trace->stopped) tell_untraced(control, "the step was stopped");
   else if (whole) send_report(control, trace->report);
+  else if (pread(trace->report, &first, 1, 0) == 1 && first == 'F') {
+    /* The server's own words, which end the story. */
+    send_report(control, trace->report);
+    _exit(FAILURE_STATUS);
+  }
   close(trace->report);
   return whole || trace->stopped;
 }

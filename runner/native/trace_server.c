@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "failure.h"
 #include "trace_reply.h"
 #include "wire.h"
 
@@ -55,7 +56,13 @@ static void reply_content(struct trace_server *server, const struct trace_reques
   size_t size = in->size < LONGEST_READ ? in->size : LONGEST_READ;
   trace_observe(&server->record, request->node, USE_CONTENT, request->header->pid);
   ssize_t got = trace_content_read(&server->content, request->node, bytes, size, (off_t)in->offset);
-  trace_reply(server, request, got < 0 ? -EIO : 0, bytes, got < 0 ? 0 : (size_t)got);
+  if (got < 0) {
+    /* A program might take an error, or an early end, for an answer. The step must not go on. */
+    static char path[PATH_MAX * 2];
+    const char *start = trace_node_path(request->node, path, sizeof path);
+    fail(errno, "snapshot-corrupt", start, "a file of a stored layer is missing, cut short or unreadable");
+  }
+  trace_reply(server, request, 0, bytes, (size_t)got);
 }
 
 static void reply_target(struct trace_server *server, const struct trace_request *request) {
