@@ -10,7 +10,7 @@ const MOST_BYTES_A_PATH = 100;
 /** Steps that look at few, at many and at very many paths. */
 const STEPS = ['npm', 'gcc', 'tar', 'find'];
 
-/** Runs each step once in a store of its own, and counts what the database then holds of the observed paths. */
+/** Runs each step once, and counts what the database then holds more of observed paths. */
 export async function measureObservations(bench: Bench): Promise<ObservationsResult> {
   const sets: ObservationsResult['sets'][number][] = [];
   for (const workload of TRACED.filter(({ name }) => STEPS.includes(name))) {
@@ -31,7 +31,7 @@ async function observe(
   bench: Bench,
   workload: TracedWorkload,
 ): Promise<{ readonly paths: number; readonly bytes: number }> {
-  const store = await bench.freshStore();
+  const { store } = bench;
   const context = await prepare(bench, store, workload);
   const database = join(store.root, 'varve.db');
   const build = (step: 'none' | 'once'): Promise<TimedBuild> =>

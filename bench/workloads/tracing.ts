@@ -28,18 +28,7 @@ export interface TracedWorkload {
 const ORDINARY = 1.05;
 const READS_EVERYTHING = 1.5;
 
-const TOOLS = [
-  'git',
-  'curl',
-  'python3',
-  'vim-tiny',
-  'less',
-  'file',
-  'jq',
-  'rsync',
-  'unzip',
-  'openssh-client',
-];
+const TOOLS = ['bc', 'curl', 'file', 'jq', 'less', 'openssh-client', 'rsync', 'tree', 'unzip', 'vim-tiny'];
 const COMPILER = ['gcc', 'libc6-dev', 'make'];
 
 /** Every workload with what it runs; all of it lies above a `COPY`, so that there is something to trace. */
@@ -48,7 +37,7 @@ export const TRACED: readonly TracedWorkload[] = [
     name: 'npm',
     title: '`npm ci` of 340 packages, from npm’s cache in the base image',
     base: 'node',
-    pairs: 9,
+    pairs: 7,
     limit: ORDINARY,
     context: (bench) => bench.context('node', copyNodeService),
     prepared: ['COPY . /warm', 'RUN cd /warm && npm ci && rm -r /warm/node_modules'],
@@ -59,7 +48,7 @@ export const TRACED: readonly TracedWorkload[] = [
     name: 'apt',
     title: '`apt-get install` of ten packages with what they need, from a copied folder',
     base: 'debian',
-    pairs: 9,
+    pairs: 7,
     limit: ORDINARY,
     context: (bench) =>
       bench.context('tools', (folder) =>
@@ -72,7 +61,7 @@ export const TRACED: readonly TracedWorkload[] = [
     name: 'gcc',
     title: '`make -j2` of 300 C sources with 40 headers',
     base: 'toolchain',
-    pairs: 9,
+    pairs: 7,
     limit: ORDINARY,
     context: sourcesContext,
     before: ['COPY . /src'],
@@ -119,7 +108,7 @@ export const TRACED: readonly TracedWorkload[] = [
     name: 'tar',
     title: '`tar` of a copied tree of 50,000 files',
     base: 'debian',
-    pairs: 7,
+    pairs: 5,
     limit: READS_EVERYTHING,
     context: treeContext,
     before: ['COPY . /tree'],
@@ -130,7 +119,7 @@ export const TRACED: readonly TracedWorkload[] = [
     name: 'find',
     title: '`find` over a copied tree of 50,000 files',
     base: 'debian',
-    pairs: 7,
+    pairs: 5,
     limit: READS_EVERYTHING,
     context: treeContext,
     before: ['COPY . /tree'],
