@@ -31,7 +31,12 @@ interface Arguments {
   readonly names: readonly string[];
 }
 
-/** @throws Error for words that are no workload. */
+/** The command line asks for something that there is not. */
+class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
+/** @throws UsageError for words that are no workload. */
 function readArguments(args: readonly string[]): Arguments {
   const { values, positionals } = parseArgs({
     args: [...args],
@@ -40,7 +45,7 @@ function readArguments(args: readonly string[]): Arguments {
   });
   const unknown = positionals.filter((name) => !WORKLOADS.has(name));
   if (unknown.length > 0) {
-    throw new Error(`no workload: ${unknown.join(' ')}; there are ${[...WORKLOADS.keys()].join(', ')}`);
+    throw new UsageError(`no workload: ${unknown.join(' ')}; there are ${[...WORKLOADS.keys()].join(', ')}`);
   }
   const names = positionals.length === 0 ? [...WORKLOADS.keys()] : positionals;
   return { quick: values.quick, seed: Number(values.seed), names };
@@ -93,6 +98,7 @@ try {
     process.exitCode = 1;
   }
 } catch (error) {
-  console.error(error instanceof SetupError ? `setup: ${error.message}` : error);
+  if (error instanceof SetupError) console.error(`setup: ${error.message}`);
+  else console.error(error instanceof UsageError ? error.message : error);
   process.exitCode = 1;
 }

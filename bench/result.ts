@@ -17,6 +17,8 @@ export interface StepTime {
   readonly wallMs: number;
   /** The measured step alone, as varve reports it. */
   readonly stepMs: number;
+  /** User and system time of varve and of all that it started. */
+  readonly cpuMs: number;
 }
 
 /** A step that ran traced and untraced, in pairs. */
@@ -30,6 +32,7 @@ export interface TracingResult {
   /** Traced by untraced, pair by pair. */
   readonly wall: Summary;
   readonly step: Summary;
+  readonly cpu: Summary;
   /** The highest median ratio of wall times that is accepted. */
   readonly limit: number;
 }

@@ -7,6 +7,8 @@ const VARVE = join(import.meta.dirname, '../bin/varve');
 
 export interface TimedBuild {
   readonly wallMs: number;
+  /** User and system time of varve and of all that it started. */
+  readonly cpuMs: number;
   readonly steps: readonly StepSummary[];
 }
 
@@ -37,10 +39,13 @@ export class Store {
   }
 
   /** Runs varve and returns its standard output. @throws Error where the exit code is not 0. */
-  async varve(args: readonly string[], stdin?: string): Promise<string> {
+  varve(args: readonly string[]): Promise<string> {
+    return this.#exec([VARVE, ...args]);
+  }
+
+  async #exec(command: readonly string[], stdin?: string): Promise<string> {
     const env = { VARVE_ROOT: this.root, VARVE_CONFIG: undefined, XDG_CONFIG_HOME: this.#folder };
-    const { stdout } = await exec([VARVE, ...args], { env, ...(stdin === undefined ? {} : { stdin }) });
-    return stdout;
+    return (await exec(command, { env, ...(stdin === undefined ? {} : { stdin }) })).stdout;
   }
 
   /** One build, timed from outside; `flags` end with the context. `dockerfile` is text, or absent for the context's own. */
@@ -48,14 +53,29 @@ export class Store {
     const metadata = join(this.#folder, 'metadata.json');
     const file = dockerfile === undefined ? [] : ['-f', '-'];
     const args = ['build', '--quiet', '--metadata-file', metadata, ...file, ...flags];
+    const times = join(this.#folder, 'times');
     const began = performance.now();
-    await this.varve(args, dockerfile);
+    await this.#exec(['sh', '-c', TIMED, times, VARVE, ...args], dockerfile);
     const wallMs = performance.now() - began;
+    const cpuMs = childTimes(await readFile(times, 'utf8'));
     const parsed: { readonly 'varve.steps': readonly StepSummary[] } = JSON.parse(
       await readFile(metadata, 'utf8'),
     );
-    return { wallMs, steps: parsed['varve.steps'] };
+    return { wallMs, cpuMs, steps: parsed['varve.steps'] };
   }
+}
+
+/** Runs what follows, and writes into the file that stands first what processor time it took: POSIX, times. */
+const TIMED = '"$@"; code=$?; times > "$0"; exit $code';
+
+/** Milliseconds of the second line, which is that of the children: `0m1.250000s 0m0.340000s`. */
+function childTimes(text: string): number {
+  const times = [...(text.split('\n')[1] ?? '').matchAll(/(\d+)m([\d.]+)s/g)];
+  if (times.length !== 2) throw new Error(`times: ${JSON.stringify(text)}`);
+  return times.reduce(
+    (sum, [, minutes, seconds]) => sum + Number(minutes) * 60_000 + Number(seconds) * 1000,
+    0,
+  );
 }
 
 /** A base image as an archive that builders load under `localhost/NAME:latest`. */

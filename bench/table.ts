@@ -23,7 +23,10 @@ export function renderResults(results: readonly StoredResult[]): string {
   const rows = { tracing: [] as string[], rebuild: [] as string[], observations: [] as string[] };
   for (const { result } of results) rows[result.kind].push(...rowsOf(result));
   const tables = [
-    table(['workload', 'untraced', 'traced', 'wall time', 'step alone', 'limit', ''], rows.tracing),
+    table(
+      ['workload', 'untraced', 'traced', 'wall time', 'step alone', 'processor time', 'limit', ''],
+      rows.tracing,
+    ),
     table(['builder', 'first build', 'after an edit', 'varve takes', 'limit', ''], rows.rebuild),
     table(['step', 'paths', 'bytes', 'bytes a path', 'limit', ''], rows.observations),
   ];
@@ -43,10 +46,10 @@ function rowsOf(result: Result): readonly string[] {
   const verdict = isWithinLimit(result) ? 'met' : '**missed**';
   switch (result.kind) {
     case 'tracing': {
-      const { pairs, wall, step, limit } = result;
+      const { pairs, wall, step, cpu, limit } = result;
       const times = (of: 'traced' | 'untraced'): string =>
         seconds(summarise(pairs.map((pair) => pair[of].wallMs)).median);
-      const cells = [times('untraced'), times('traced'), overhead(wall), overhead(step)];
+      const cells = [times('untraced'), times('traced'), overhead(wall), overhead(step), overhead(cpu)];
       return [row([result.title, ...cells, `≤ ${percent(limit - 1)}`, verdict])];
     }
     case 'rebuild':

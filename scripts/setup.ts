@@ -44,7 +44,7 @@ const PACKAGES: Readonly<Record<SetupPurpose, readonly string[]>> = {
     'mmdebstrap',
     'skopeo',
     'buildah', // measured beside varve
-    'docker.io', // likewise; its daemon is started by the benchmark alone
+    'docker.io', // likewise, with a daemon that the benchmark starts for itself
   ],
 };
 

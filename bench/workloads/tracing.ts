@@ -4,7 +4,7 @@ import { type BaseName, exec } from '../../fixtures/index.ts';
 import type { Bench } from '../bench.ts';
 import { copyNodeService, downloadPackages, writeManyFiles, writeSources } from '../contexts.ts';
 import type { StepTime, TracingResult } from '../result.ts';
-import { seededRandom, shuffled, summarise } from '../statistics.ts';
+import { type Summary, seededRandom, shuffled, summarise } from '../statistics.ts';
 import type { Store } from '../store.ts';
 
 /** A step whose cost is measured, and what it stands on. */
@@ -48,7 +48,7 @@ export const TRACED: readonly TracedWorkload[] = [
     name: 'apt',
     title: '`apt-get install` of ten packages with what they need, from a copied folder',
     base: 'debian',
-    pairs: 7,
+    pairs: 9,
     limit: ORDINARY,
     context: (bench) =>
       bench.context('tools', (folder) =>
@@ -178,10 +178,10 @@ export async function measureTracing(bench: Bench, workload: TracedWorkload): Pr
     // What the build before left to be written must not be this one's cost.
     await exec(['sync']);
     const flags = [`--cache=${cache}`, '--build-arg', `ROUND=${round}-${mode}`, context];
-    const { wallMs, steps } = await store.build(flags, dockerfile);
+    const { wallMs, cpuMs, steps } = await store.build(flags, dockerfile);
     const step = steps.at(-1);
     if (step?.outcome !== 'ran') throw new Error(`${workload.name}: the step came to be ${step?.outcome}`);
-    return { wallMs: rounded(wallMs), stepMs: rounded(step.ms) };
+    return { wallMs: rounded(wallMs), stepMs: rounded(step.ms), cpuMs: rounded(cpuMs) };
   };
   for (const mode of MODES) await build(mode, 0);
   const pairs: TracingResult['pairs'][number][] = [];
@@ -194,14 +194,17 @@ export async function measureTracing(bench: Bench, workload: TracedWorkload): Pr
     pairs.push({ traced, untraced });
     bench.say(`  ${round}/${count}: traced ${traced.wallMs} ms, untraced ${untraced.wallMs} ms`);
   }
+  const ratios = (of: keyof StepTime): Summary =>
+    summarise(pairs.map(({ traced, untraced }) => traced[of] / untraced[of]));
   return {
     kind: 'tracing',
     workload: workload.name,
     title: workload.title,
     seed,
     pairs,
-    wall: summarise(pairs.map(({ traced, untraced }) => traced.wallMs / untraced.wallMs)),
-    step: summarise(pairs.map(({ traced, untraced }) => traced.stepMs / untraced.stepMs)),
+    wall: ratios('wallMs'),
+    step: ratios('stepMs'),
+    cpu: ratios('cpuMs'),
     limit: workload.limit,
   };
 }
