@@ -33,6 +33,7 @@ const PACKAGES: Readonly<Record<SetupPurpose, readonly string[]>> = {
     'busybox-static', // the smallest base image
     'attr', // getfattr and setfattr
     'libcap2-bin', // setcap, for files with capabilities
+    'git', // makes a repository for a step to look at
     'gcc-aarch64-linux-gnu', // the published package brings the native program for both architectures
     'libc6-dev-arm64-cross',
     'runc', // stand in for the native program where there is no compiler
