@@ -42,20 +42,37 @@ static void tell_ready(int ready, const char *problem) {
 
 /* All that the server needs of the process that it was forked from; everything else is closed. */
 struct server_ends {
-  int fuse, ready, report;
+  int fuse, ready, report, orders;
 };
 
 static struct server_ends keep_ends(struct server_ends ends) {
-  enum { FUSE = 0, READY = 1, REPORT = 2 };
+  enum { FUSE = 0, READY = 1, REPORT = 2, ORDERS = 3 };
   /* Moved out of the way first: none of them may be closed by another's dup2. */
   int fuse = fcntl(ends.fuse, F_DUPFD, 10), ready = fcntl(ends.ready, F_DUPFD, 10), report = fcntl(ends.report, F_DUPFD, 10);
-  if (fuse < 0 || ready < 0 || report < 0) _exit(FAILURE_STATUS);
+  int orders = fcntl(ends.orders, F_DUPFD, 10);
+  if (fuse < 0 || ready < 0 || report < 0 || orders < 0) _exit(FAILURE_STATUS);
   if (dup2(fuse, FUSE) < 0 || dup2(ready, READY) < 0 || dup2(report, REPORT) < 0) _exit(FAILURE_STATUS);
-  close_range(REPORT + 1, ~0U, 0);
-  return (struct server_ends){FUSE, READY, REPORT};
+  if (dup2(orders, ORDERS) < 0) _exit(FAILURE_STATUS);
+  close_range(ORDERS + 1, ~0U, 0);
+  return (struct server_ends){FUSE, READY, REPORT, ORDERS};
 }
 
-static _Noreturn void be_server(const struct root_mount *root, struct server_ends ends, pid_t supervisor) {
+/*
+ * What the reader has open of the mount keeps that alive, so it is killed before the end is awaited. It has no descriptor of
+ * /dev/fuse: whatever it waits for ends with the server.
+ */
+static _Noreturn void be_reader(int orders, int top, pid_t supervisor) {
+  enum { ORDERS = 0, MOUNT = 1 };
+  if (capabilities_keep_reading() < 0) _exit(FAILURE_STATUS);
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != supervisor) _exit(FAILURE_STATUS);
+  prctl(PR_SET_NAME, "varve-ahead", 0, 0, 0);
+  int from = fcntl(orders, F_DUPFD, 10), mount_fd = fcntl(top, F_DUPFD, 10);
+  if (from < 0 || mount_fd < 0 || dup2(from, ORDERS) < 0 || dup2(mount_fd, MOUNT) < 0) _exit(FAILURE_STATUS);
+  close_range(MOUNT + 1, ~0U, 0);
+  trace_ahead_read(ORDERS, MOUNT);
+}
+
+static _Noreturn void be_server(const struct root_mount *root, struct server_ends ends, pid_t reader, pid_t supervisor) {
   /* Questions come from whatever runs in the sandbox. Before the request: a change of capabilities may undo it. */
   if (capabilities_keep_reading() < 0) _exit(FAILURE_STATUS);
   /* A supervisor that died before the request is no parent any more. */
@@ -70,8 +87,10 @@ static _Noreturn void be_server(const struct root_mount *root, struct server_end
   sigaction(SIGTERM, &action, NULL);
   sigprocmask(SIG_UNBLOCK, &term, NULL);
 
+  signal(SIGPIPE, SIG_IGN);
   struct trace_server *server = wire_allocate(sizeof *server);
   server->fuse = ends.fuse;
+  server->ahead = (struct trace_ahead){.orders = ends.orders, .reader = reader};
   server->prefix = root->user_xattrs ? "user.overlay." : "trusted.overlay.";
   trace_record_init(&server->record);
   const char *problem = trace_tree_build(&server->tree, root->traced, root->traced_count);
@@ -131,7 +150,15 @@ static bool await_ready(struct trace *trace, int ready) {
   return false;
 }
 
+static void end_reader(struct trace *trace) {
+  if (trace->reader <= 0) return;
+  kill(trace->reader, SIGKILL);
+  waitpid(trace->reader, NULL, 0);
+  trace->reader = 0;
+}
+
 static void forget_server(struct trace *trace) {
+  end_reader(trace);
   if (trace->server > 0) {
     kill(trace->server, SIGKILL);
     waitpid(trace->server, NULL, 0);
@@ -142,17 +169,23 @@ static void forget_server(struct trace *trace) {
 }
 
 /* True where the server runs and has the only descriptor of /dev/fuse. */
-static bool start_server(struct trace *trace, const struct root_mount *root, int fuse) {
-  int ready[2];
+static bool start_server(struct trace *trace, const struct root_mount *root, int fuse, int top) {
+  int ready[2], orders[2];
   trace->report = memfd_create("varve-trace", MFD_CLOEXEC);
-  if (trace->report < 0 || pipe2(ready, O_CLOEXEC) < 0) {
+  if (trace->report < 0 || pipe2(ready, O_CLOEXEC) < 0 || pipe2(orders, O_CLOEXEC) < 0) {
     untraced(trace, errno, "the file server could not be started");
     return false;
   }
   pid_t supervisor = getpid();
-  trace->server = fork();
-  if (trace->server == 0) be_server(root, (struct server_ends){fuse, ready[1], trace->report}, supervisor);
+  trace->reader = fork();
+  if (trace->reader == 0) be_reader(orders[0], top, supervisor);
+  close(orders[0]);
+  fcntl(orders[1], F_SETFL, O_NONBLOCK);
+  struct server_ends ends = {fuse, ready[1], trace->report, orders[1]};
+  trace->server = trace->reader < 0 ? -1 : fork();
+  if (trace->server == 0) be_server(root, ends, trace->reader, supervisor);
   int error = errno;
+  close(orders[1]);
   close(ready[1]);
   bool started = trace->server > 0 ? await_ready(trace, ready[0]) : untraced(trace, error, "the file server could not be started") == 0;
   close(ready[0]);
@@ -163,7 +196,7 @@ static int open_traced(struct trace *trace, const struct root_mount *root) {
   int fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
   if (fuse < 0) return untraced(trace, errno, "/dev/fuse cannot be opened");
   int top = mount_fuse(trace, fuse);
-  bool started = top >= 0 && start_server(trace, root, fuse);
+  bool started = top >= 0 && start_server(trace, root, fuse, top);
   /* From here on the server's death is the end of the file system: nobody can wait for it in vain. */
   close(fuse);
   int mount_fd = -1;
@@ -191,6 +224,7 @@ bool trace_reap(struct trace *trace) {
 
 void trace_stop(struct trace *trace) {
   trace->stopped = true;
+  if (trace->reader > 0) kill(trace->reader, SIGKILL);
   if (trace->server > 0) kill(trace->server, SIGKILL);
 }
 
@@ -267,6 +301,7 @@ bool trace_tell(struct trace *trace, int control, int signals) {
     if (trace->untraced[0] != '\0') tell_untraced(control, trace->untraced);
     return true;
   }
+  end_reader(trace);
   await_end(trace, signals);
   bool whole = WIFEXITED(trace->status) && WEXITSTATUS(trace->status) == 0;
   char first = 0;

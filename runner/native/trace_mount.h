@@ -9,6 +9,7 @@
 
 struct trace {
   pid_t server; /* 0: none, or reaped */
+  pid_t reader; /* reads ahead (trace_ahead.h); 0: none, or reaped */
   int report;   /* a file in memory, which the server writes last; -1: nothing is traced */
   int status;   /* wait status of the server */
   bool stopped; /* the sandbox was told to end: what it read does not matter any more */

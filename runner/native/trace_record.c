@@ -75,7 +75,7 @@ static uint16_t read_program(struct trace_record *record, uint32_t pid) {
   name[got] = '\0';
   name[strcspn(name, "\n")] = '\0';
   /* The set-up of the sandbox is no program of the step. */
-  if (strcmp(name, "varve-sandbox") == 0 || strcmp(name, "varve-init") == 0) return 0;
+  if (strcmp(name, "varve-sandbox") == 0 || strcmp(name, "varve-init") == 0 || strcmp(name, "varve-ahead") == 0) return 0;
   if (process->program != 0 && strcmp(record->programs[process->program - 1], name) == 0) return process->program;
   process->program = number_of(record, name);
   return process->program;

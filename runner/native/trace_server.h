@@ -2,6 +2,7 @@
 #ifndef VARVE_TRACE_SERVER_H
 #define VARVE_TRACE_SERVER_H
 
+#include "trace_ahead.h"
 #include "trace_content.h"
 #include "trace_record.h"
 
@@ -10,6 +11,7 @@ struct trace_server {
   struct trace_tree tree;
   struct trace_record record;
   struct trace_content content;
+  struct trace_ahead ahead;
   const char *prefix; /* of overlayfs' own attributes: `trusted.overlay.` or `user.overlay.` */
 };
 

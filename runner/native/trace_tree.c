@@ -319,6 +319,7 @@ struct trace_node **trace_tree_list(struct trace_tree *tree, struct trace_node *
     if (child->sibling != NULL && compare_names(&child->sibling, &child) > 0) sorted = false;
   }
   if (!sorted) qsort(folder->listing, folder->child_count, sizeof(struct trace_node *), compare_names);
+  for (uint32_t i = 0; i < folder->child_count; i++) folder->listing[i]->position = i;
   return folder->listing;
 }
 

@@ -41,6 +41,8 @@ struct trace_node {
   int64_t sec;
   struct manifest_text target, xattrs;
   uint32_t nsec, mode, uid, gid, major, minor, child_count;
+  uint32_t position;      /* in the listing of its folder, once that was made */
+  uint32_t passed, ahead; /* of a folder: files that were read or are read ahead; how far in the listing that goes (trace_ahead.h) */
   uint16_t name_length;
   uint16_t program; /* that looked first; 0: unknown */
   uint16_t diff;    /* the folder that has its content */

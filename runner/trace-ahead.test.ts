@@ -1,0 +1,96 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { CAN_SANDBOX } from './testing/box.ts';
+import { TracedBox, usesOf } from './testing/traced-box.ts';
+
+const FILES = 400;
+
+describe.skipIf(!CAN_SANDBOX)('reading ahead', () => {
+  let box: TracedBox;
+  beforeAll(async () => {
+    box = await TracedBox.make();
+    await box.layer(`
+      mkdir -p /app/flat /app/other; cd /app/flat
+      for i in $(seq 1000 ${999 + FILES}); do echo "content of $i" > $i; done
+      for i in $(seq 1000 1099); do echo "other $i" > /app/other/$i; done`);
+  });
+  afterAll(() => box.remove());
+
+  const contentRead = async (script: string) => {
+    const { outcome, trace, stdout } = await box.sh(script);
+    expect(outcome).toEqual({ kind: 'exited', code: 0 });
+    const uses = usesOf(trace, /^app\/(flat|other)\//);
+    const read = Object.entries(uses).flatMap(([path, words]) => (words.includes('content') ? [path] : []));
+    return { read, stdout };
+  };
+
+  it('a walk through a folder reads the right bytes, and all of them count as read', async () => {
+    const script = 'cd /app/flat; for i in *; do cat $i; done | sha256sum';
+    const { read, stdout } = await contentRead(script);
+    expect(read).toHaveLength(FILES);
+    expect(stdout).toBe((await box.sh(script, { traced: false })).stdout);
+  });
+
+  it('so does a walk in no order', async () => {
+    const script = 'cd /app/flat; for i in $(ls -r); do cat $i; done | sha256sum';
+    const { read, stdout } = await contentRead(script);
+    expect(read).toHaveLength(FILES);
+    expect(stdout).toBe((await box.sh(script, { traced: false })).stdout);
+  });
+
+  it('a few files of a listed folder count alone', async () => {
+    const { read } = await contentRead('cd /app/flat; ls > /dev/null; cat 1010 1200 1399 > /dev/null');
+    expect(read).toEqual(['app/flat/1010', 'app/flat/1200', 'app/flat/1399']);
+  });
+
+  it('files of a folder that nobody listed count alone', async () => {
+    const { read } = await contentRead(
+      'cd /app/flat; for i in $(seq 1000 1050); do cat $i; done > /dev/null',
+    );
+    expect(read).toHaveLength(51);
+  });
+
+  it('a walk that stops has at most one more window read', async () => {
+    const { read } = await contentRead(
+      'cd /app/flat; n=0; for i in *; do cat $i; n=$((n+1)); [ $n = 50 ] && break; done > /dev/null; sleep 0.5',
+    );
+    expect(read.length).toBeGreaterThanOrEqual(50);
+    expect(read.length).toBeLessThan(50 + 2 * 96);
+  });
+
+  it('another folder that is only listed is not read', async () => {
+    const { read } = await contentRead(
+      'cd /app/flat; cat * > /dev/null; ls -l /app/other > /dev/null; sleep 0.3',
+    );
+    expect(read.filter((path) => path.startsWith('app/other'))).toEqual([]);
+  });
+
+  it('a step goes on where the process that reads ahead is killed', async () => {
+    await using active = await box.prepare();
+    const script = 'cd /app/flat; sleep 1; for i in *; do cat $i; done | wc -l; sleep 0.2';
+    const chunks: Uint8Array[] = [];
+    const started = await box.runner.start(box.spec(active.root, ['sh', '-c', script]), {
+      mode: 'pipe',
+      onOutput: (_stream, chunk) => chunks.push(chunk),
+    });
+    const readers = readdirSync('/proc').filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/comm`, 'utf8') === 'varve-ahead\n' && isOurs(pid);
+      } catch {
+        return false;
+      }
+    });
+    expect(readers).toHaveLength(1);
+    for (const pid of readers) process.kill(Number(pid), 'SIGKILL');
+    expect(await started.outcome).toEqual({ kind: 'exited', code: 0 });
+    expect(Buffer.concat(chunks).toString().trim()).toBe(String(FILES));
+    expect((await started.trace)?.kind).toBe('traced');
+  });
+});
+
+/** Is the process a grandchild of this one: started by a supervisor of ours? */
+function isOurs(pid: string): boolean {
+  const parentOf = (one: string) =>
+    /^PPid:\s*(\d+)/m.exec(readFileSync(`/proc/${one}/status`, 'utf8'))?.[1] ?? '';
+  return parentOf(parentOf(pid)) === String(process.pid);
+}
