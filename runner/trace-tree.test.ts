@@ -117,6 +117,22 @@ describe.skipIf(!CAN_SANDBOX)('traced layers look like the same layers untraced'
     expect(twice).toEqual([second]);
   });
 
+  it('layers with a path that no call could open are not traced, with a reason, and the step works', async () => {
+    const deep = await TracedBox.make();
+    try {
+      await deep.write((upper) => {
+        const dig =
+          'import os,sys\nos.chdir(sys.argv[1])\nfor i in range(30): os.mkdir("d"*200); os.chdir("d"*200)';
+        execFileSync('python3', ['-c', dig, upper]);
+      });
+      const { outcome, trace } = await deep.sh('[ -d /bin ]');
+      expect(outcome).toEqual({ kind: 'exited', code: 0 });
+      expect(trace).toEqual({ kind: 'untraced', reason: expect.stringContaining('too long') });
+    } finally {
+      await deep.remove();
+    }
+  });
+
   it('attributes and capabilities are shown, and copied up', async () => {
     const script = 'touch /app/attributed /app/capable';
     const inspect = (upper: HostPath) => {

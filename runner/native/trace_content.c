@@ -66,12 +66,14 @@ static int descriptor_of(struct trace_content *content, struct trace_node *node)
     for (size_t i = 1; i < OPEN_CONTENTS && content->slots[oldest].node != NULL; i++) {
       if (content->slots[i].used < content->slots[oldest].used) oldest = i;
     }
-    int fd = open_node(content, node);
-    if (fd < 0) return -1;
+    /* First, so that a process or a machine with few descriptors left can go on. */
     if (content->slots[oldest].node != NULL) {
       content->slots[oldest].node->slot = 0;
+      content->slots[oldest].node = NULL;
       close(content->slots[oldest].fd);
     }
+    int fd = open_node(content, node);
+    if (fd < 0) return -1;
     content->slots[oldest].node = node;
     content->slots[oldest].fd = fd;
     node->slot = (int16_t)(oldest + 1);

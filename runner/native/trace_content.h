@@ -6,7 +6,7 @@
 
 #include "trace_tree.h"
 
-#define OPEN_CONTENTS 256
+#define OPEN_CONTENTS 64
 
 struct trace_content {
   int *folders; /* `fs` of each diff */

@@ -19,6 +19,7 @@
 #include "capabilities.h"
 #include "failure.h"
 #include "trace_server.h"
+#include "tree_path.h"
 #include "wire.h"
 
 /* How long the end of the mount, and then of the server, may take. */
@@ -88,6 +89,7 @@ static _Noreturn void be_server(const struct root_mount *root, struct server_end
   sigprocmask(SIG_UNBLOCK, &term, NULL);
 
   signal(SIGPIPE, SIG_IGN);
+  tree_allow_many_files();
   struct trace_server *server = wire_allocate(sizeof *server);
   server->fuse = ends.fuse;
   server->ahead = (struct trace_ahead){.orders = ends.orders, .reader = reader};

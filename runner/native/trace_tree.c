@@ -2,6 +2,7 @@
 #include "trace_tree.h"
 
 #include <stdlib.h>
+#include <limits.h>
 #include <string.h>
 
 #include "wire.h"
@@ -253,6 +254,8 @@ static const char *merge(struct trace_tree *tree, struct manifest *manifest, uin
   struct manifest_record record;
   for (uint64_t i = 0; i < manifest->count; i++) {
     if (!manifest_next(manifest, &record)) return BROKEN;
+    /* No system call could open it by its path. */
+    if (record.path.length >= PATH_MAX) return "a path in the traced layers is too long";
     const char *problem = take_record(tree, &way, &record, diff);
     if (problem != NULL) return problem;
   }

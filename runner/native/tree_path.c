@@ -32,7 +32,7 @@ void tree_fail(const char *path, const char *what) {
   fail(error, error == ENOSPC || error == EDQUOT ? "disk-full" : "tree-io", path, "%s", what);
 }
 
-static void allow_many_files(void) {
+void tree_allow_many_files(void) {
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
   limit.rlim_cur = limit.rlim_max;
@@ -40,7 +40,7 @@ static void allow_many_files(void) {
 }
 
 void tree_init(struct tree *tree, int root) {
-  allow_many_files();
+  tree_allow_many_files();
   memset(tree, 0, sizeof *tree);
   tree->root = root;
   for (size_t i = 0; i < TREE_FOLDERS; i++) tree->folders[i].fd = -1;

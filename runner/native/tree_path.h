@@ -32,6 +32,9 @@ struct tree_place {
   const char *name;
 };
 
+/* Lets this process have as many open files as it ever may (RLIMIT_NOFILE). */
+void tree_allow_many_files(void);
+
 /* Takes over `root`. Lifts the limit of open files as far as it goes. */
 void tree_init(struct tree *tree, int root);
 
