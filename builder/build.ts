@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs';
 import { mkdtemp, rm, stat } from 'node:fs/promises';
-import { explainHit, explainMiss, explainObserved, type FileIndex } from '../cache/index.ts';
+import { type Action, explainHit, explainMiss, explainObserved, type FileIndex } from '../cache/index.ts';
 import {
   type BuildRequest,
   type Diagnostic,
@@ -12,6 +12,7 @@ import {
   MachineError,
   ok,
   type Result,
+  ROOT_PATH,
   type StepSummary,
   type Tree,
   unreachable,
@@ -31,6 +32,7 @@ import { NO_IGNORE_RULES } from './ignore.ts';
 import { createLimiter } from './limiter.ts';
 import { planBuild } from './plan.ts';
 import { Solver, type TimelessEvent, timed } from './solve.ts';
+import { ifSound } from './sound.ts';
 import { NO_BASE, type Standing, treeOf } from './standing.ts';
 import { prepareCopy } from './steps/copy.ts';
 import type { PreparedStep } from './steps/prepared-step.ts';
@@ -312,7 +314,7 @@ class BuildRun {
           {
             snapshotter,
             treeOps,
-            previous: (slot) => this.#previous(slot),
+            previous: (slot, action) => this.#previous(slot, action),
             treeFor: (from) => this.#treeFor(from, solver),
           },
           solver.signal,
@@ -330,12 +332,19 @@ class BuildRun {
     }
   }
 
-  async #previous(slot: string): Promise<Tree | undefined> {
+  /**
+   * What a COPY came to last, this very step first, then the newest one with the same words: in a Dockerfile or folder that was
+   * never built before there is no other. Only times are taken from it, which are no part of any key.
+   */
+  async #previous(slot: string, action: Action): Promise<readonly Tree[]> {
     const { cache, snapshotter } = this.#parts;
-    const diffId = cache.previous(slot)?.diffId;
-    if (diffId === undefined) return undefined;
-    cache.hold([diffId]);
-    return (await snapshotter.stack(undefined, diffId))?.tree();
+    const records = [cache.previous(slot), ...cache.earlier(action, 1)];
+    const diffIds = new Set(records.flatMap((record) => record?.diffId ?? []));
+    cache.hold([...diffIds]);
+    const snapshots = await Promise.all([...diffIds].map((diffId) => snapshotter.stack(undefined, diffId)));
+    const trees = snapshots.flatMap((snapshot) => snapshot?.tree() ?? []);
+    const sound = await Promise.all(trees.map((tree) => ifSound(() => tree.list(ROOT_PATH))));
+    return trees.filter((_, index) => sound[index] !== undefined);
   }
 
   async #treeFor(from: TreeRef, solver: Solver): Promise<{ readonly tree: Tree; readonly where: string }> {

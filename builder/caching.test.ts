@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { DEFAULT_CACHING } from '../core/index.ts';
 import { parse } from '../parser/index.ts';
-import { readCachingComments } from './caching.ts';
+import { readCachingComments, uselessRules } from './caching.ts';
 import { stopped } from './testing/stopped.ts';
 
 function read(...comments: readonly string[]) {
@@ -48,4 +48,17 @@ describe('readCachingComments', () => {
     expect(failure.range?.start.line).toBe(3);
     expect(failure.hint).toBeDefined();
   });
+});
+
+test('uselessRules warns of rules above what is no step, and of nothing else', () => {
+  const text =
+    '# varve: cache=never\nFROM scratch\n# varve: ttl=1d\nENV a=b\n# a remark\nENV c=d\n# varve: cache=never\nONBUILD RUN x\n# varve: cache=exact\nRUN y\n';
+  const { dockerfile } = parse(text);
+  if (dockerfile === undefined) throw new Error('no Dockerfile');
+  const warnings = uselessRules(dockerfile);
+  expect(warnings.map(({ range, severity }) => [range.start.line, severity])).toEqual([
+    [2, 'warning'],
+    [4, 'warning'],
+    [8, 'warning'],
+  ]);
 });

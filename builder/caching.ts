@@ -1,5 +1,5 @@
-import { parseAge, type StepCaching } from '../core/index.ts';
-import type { Instruction } from '../parser/index.ts';
+import { type Diagnostic, parseAge, type StepCaching } from '../core/index.ts';
+import type { Dockerfile, Instruction } from '../parser/index.ts';
 import { compileGoPattern } from './go-match.ts';
 import { stop } from './stop.ts';
 
@@ -44,4 +44,23 @@ export function readCachingComments(instruction: Instruction, usual: StepCaching
 /** Whether `text` is an absolute path in the image, with Go's wildcards. */
 export function isNoisePattern(text: string): boolean {
   return text.startsWith('/') && text.length > 1 && compileGoPattern(text.slice(1)).ok;
+}
+
+const STEP_KINDS: ReadonlySet<string> = new Set(['RUN', 'COPY', 'ADD', 'WORKDIR']);
+
+/** A warning for each rule for varve that stands above an instruction that is no step, where it means nothing. */
+export function uselessRules(dockerfile: Dockerfile): readonly Diagnostic[] {
+  const instructions = dockerfile.stages.flatMap((stage) => [stage.from, ...stage.instructions]);
+  return instructions.flatMap(({ kind, comments, range }) => {
+    if (STEP_KINDS.has(kind) || !comments.some((comment) => PREFIX.test(comment))) return [];
+    return [
+      {
+        severity: 'warning',
+        code: 'useless-varve-comment',
+        message: `the rule for varve above this ${kind} has no effect`,
+        range,
+        hint: 'Rules stand right above RUN, COPY, ADD or WORKDIR; for an ONBUILD trigger there are none.',
+      },
+    ];
+  });
 }

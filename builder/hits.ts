@@ -3,6 +3,7 @@ import type { CommittedSnapshot } from '../core/index.ts';
 import { type Attempt, layerOf, queryOf, resultOf, type SolvedStep, standsOn } from './attempt.ts';
 import type { BuilderParts } from './contract.ts';
 import type { Step } from './graph.ts';
+import { ifSound } from './sound.ts';
 import type { Standing } from './standing.ts';
 
 export interface HitsOptions {
@@ -56,6 +57,9 @@ export class Hits {
     }
     if (lookup.kind === 'miss') return known ? this.#tryObserved(attempt, parent, lookup.why) : lookup;
     const { record } = lookup;
+    // Whoever wants exact answers does not want what only an observation led to.
+    if (step.caching.mode === 'exact' && record.origin === 'observed')
+      return { kind: 'miss', why: { reason: 'parent-changed' } };
     const tooOld = this.#tooOld(step, record);
     if (tooOld !== undefined) return { kind: 'miss', why: tooOld };
     const snapshot = await this.lay(record, parent);
@@ -80,7 +84,7 @@ export class Hits {
     const found = await cache.lookupObserved(observed);
     if (found.kind === 'miss') {
       // What differs in the action itself says more than where it was observed.
-      const says = found.why !== undefined && exactWhy.reason === 'parent-changed';
+      const says = exactWhy.reason === 'parent-changed' || exactWhy.reason === 'never-ran';
       return { kind: 'miss', why: says ? (found.why ?? exactWhy) : exactWhy };
     }
     const tooOld = this.#tooOld(step, found.record);
@@ -88,12 +92,18 @@ export class Hits {
     const snapshot = await this.lay(found.record, parent);
     if (snapshot === 'gone') return { kind: 'miss', why: { reason: 'evicted' } };
     const observations = cache.reads(found.record.key);
-    const result = { ...resultOf(found.record, step), ...standsOn(attempt, parent) };
+    const result = {
+      ...resultOf(found.record, step),
+      ...standsOn(attempt, parent),
+      origin: 'observed',
+    } as const;
     const record = await cache.record(queryOf(attempt, parent), result);
     if (observations !== undefined) {
       await cache.observe(record.key, observed, { observations, parentDiffs: parent?.diffIds ?? [] });
     }
-    const changed = await snapshotter.changedPaths(found.parentDiffs, on.snapshot, on.base.depth);
+    const changed = await ifSound(() =>
+      snapshotter.changedPaths(found.parentDiffs, on.snapshot, on.base.depth),
+    );
     const reason = this.#options.explain.observed(found.record, {
       paths: found.paths,
       ...(changed === undefined ? {} : { changed }),

@@ -11,6 +11,7 @@ import {
 } from '../core/index.ts';
 import { formatPlatform } from '../image/index.ts';
 import { type Dockerfile, type Flag, type Instruction, parseInstruction } from '../parser/index.ts';
+import { uselessRules } from './caching.ts';
 import type { BuildGraph, ImageUse, StagePlan, TreeRef } from './graph.ts';
 import { planInstruction } from './instructions/index.ts';
 import { type DraftBase, type PlanContext, StageDraft } from './stage-draft.ts';
@@ -69,7 +70,8 @@ export async function planBuild(input: PlanInput, findImage: FindImage): Promise
   await planner.findImages(needed);
   for (const index of needed) await planner.plan(index);
   const stages = numberSteps(planner.drafts, target, request.labels);
-  return { graph: { stages, target }, warnings: unusedArgs(request.buildArgs, consumedArgs, dockerfile) };
+  const warnings = [...unusedArgs(request.buildArgs, consumedArgs, dockerfile), ...uselessRules(dockerfile)];
+  return { graph: { stages, target }, warnings };
 }
 
 interface PlannerOptions {

@@ -3,6 +3,7 @@ import { changePath, type FrozenSnapshot, type ImagePath } from '../core/index.t
 import { type DiffContent, firstDifference } from '../snapshotter/index.ts';
 import type { BuilderParts } from './contract.ts';
 import { noiseFilter } from './noise.ts';
+import { ifSound } from './sound.ts';
 
 /** A result that a step has just left, and the earlier ones that it may be equal to. */
 export interface FreshResult {
@@ -50,5 +51,8 @@ export async function contentOf(
   parts.cache.hold([diffId]);
   const stacked = await parts.snapshotter.stack(undefined, diffId);
   if (stacked === undefined) return undefined;
-  return { ...(await stacked.top()), ran: { fromMs: createdAtMs - durationMs, toMs: createdAtMs } };
+  const top = await ifSound(() => stacked.top());
+  return top === undefined
+    ? undefined
+    : { ...top, ran: { fromMs: createdAtMs - durationMs, toMs: createdAtMs } };
 }

@@ -231,7 +231,7 @@ export class Solver implements AsyncDisposable {
     if (snapshot === 'gone') return undefined;
     const ms = run.ran.toMs - started;
     const reason = `${run.reason}; it left the same files as before${noiseAside(same.noise)}`;
-    const result = { ...resultOf(same.record, step), ranAtMs: run.ran.fromMs };
+    const result = { ...resultOf(same.record, step), ranAtMs: run.ran.fromMs, origin: 'adopted' } as const;
     const record = await this.#record(attempt, run, result);
     const solved = {
       step,
@@ -308,6 +308,7 @@ export class Solver implements AsyncDisposable {
         prepared,
         on,
         reused: await contentOf(record, this.#options.parts),
+        diffId: record.diffId,
         noise: step.caching.noise,
       })),
     );

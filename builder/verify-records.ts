@@ -1,10 +1,9 @@
 import type { RepeatableStep } from '../cache/index.ts';
 import { type ImagePath, type NetworkMode, ROOT_PATH, type StepKey } from '../core/index.ts';
-import { wayOfSnapshot } from './base-image.ts';
 import type { BuilderParts } from './contract.ts';
 import type { RunMount, RunStep } from './graph.ts';
 import { contentOf } from './same-result.ts';
-import type { Standing } from './standing.ts';
+import { standAgain } from './stand-again.ts';
 import { prepareRun } from './steps/run.ts';
 import type { ReusedStep } from './verify.ts';
 import { type VerifiedStep, verifyReused } from './verify-reused.ts';
@@ -61,22 +60,14 @@ async function reusedStep(
   });
   const reused = await contentOf(repeatable.record, parts);
   if (reused === undefined && repeatable.record.diffId !== undefined) return undefined;
-  return { name: repeatable.title, key, prepared, on, reused, noise: options.noise };
-}
-
-async function standAgain(
-  { standsOn: { diffs, base } }: RepeatableStep,
-  { cache, snapshotter }: BuilderParts,
-): Promise<Standing | undefined> {
-  cache.hold(diffs);
-  const snapshot = diffs.length === 0 ? undefined : await snapshotter.find(diffs);
-  if (diffs.length > 0 && snapshot === undefined) return undefined;
-  const image = base === 0 ? undefined : await snapshotter.find(diffs.slice(0, base));
   return {
-    snapshot,
-    committed: Promise.resolve(snapshot),
-    way: wayOfSnapshot(snapshot?.id),
-    base: { id: image?.id, depth: base },
+    name: repeatable.title,
+    key,
+    prepared,
+    on,
+    reused,
+    diffId: repeatable.record.diffId,
+    noise: options.noise,
   };
 }
 

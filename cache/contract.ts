@@ -74,8 +74,15 @@ export interface StepQuery {
   readonly slot: string;
 }
 
+/**
+ * How a record came by its result. `ran`: the step left it on this very parent. `observed`: it was recorded on another parent, and
+ * reused here. `adopted`: the step ran here, and left what is equal to an earlier result but for times and noise.
+ */
+export type RecordOrigin = 'ran' | 'observed' | 'adopted';
+
 export interface StepRecord {
   readonly key: StepKey;
+  readonly origin: RecordOrigin;
   /** Absent: the step changed nothing. */
   readonly diffId?: DiffId;
   /** Bytes of the diff's layer as a plain tar; present with `diffId`. */
@@ -115,6 +122,8 @@ export interface StepResult {
   readonly durationMs: number;
   /** When the step began to run; absent: `durationMs` ago. */
   readonly ranAtMs?: number;
+  /** Absent: `ran`. */
+  readonly origin?: RecordOrigin;
   /** Of a layer that is older than this record; absent: now. */
   readonly createdAtMs?: number;
   /** What the step stood on, so that it can be run again; absent: unknown. */

@@ -248,7 +248,13 @@ describe('explainMiss', () => {
 
 describe('explainHit', () => {
   it('tells how old the record is and what it saved', () => {
-    const record = { key: 'k' as StepKey, createdAtMs: 5, ranAtMs: 1_000_000, durationMs: 83_000 };
+    const record = {
+      key: 'k' as StepKey,
+      origin: 'ran' as const,
+      createdAtMs: 5,
+      ranAtMs: 1_000_000,
+      durationMs: 83_000,
+    };
     expect(explainHit(record, 1_000_000 + 2 * 3_600_000)).toBe(
       'same action, parent and inputs as 2 hours ago, saved 1m23s',
     );
@@ -307,7 +313,13 @@ describe('explainMiss of observations', () => {
 
 describe('explainObserved', () => {
   it('tells how much changed below that the step had not looked at', () => {
-    const record = { key: 'k' as StepKey, createdAtMs: 5, ranAtMs: 1_000_000, durationMs: 12_000 };
+    const record = {
+      key: 'k' as StepKey,
+      origin: 'ran' as const,
+      createdAtMs: 5,
+      ranAtMs: 1_000_000,
+      durationMs: 12_000,
+    };
     const tell = (paths: number, changed?: number): string =>
       explainObserved({ paths, changed }, record, 1_000_000);
     expect(tell(412, 3)).toBe(

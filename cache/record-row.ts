@@ -1,5 +1,13 @@
 import { type DiffId, isDigest, type SnapshotId, type StepKey, type StepKind } from '../core/index.ts';
-import type { Action, Canonical, RecordUsage, RepeatableStep, StandsOn, StepRecord } from './contract.ts';
+import type {
+  Action,
+  Canonical,
+  RecordOrigin,
+  RecordUsage,
+  RepeatableStep,
+  StandsOn,
+  StepRecord,
+} from './contract.ts';
 import { DamagedRow, digestOfRow, jsonOf, numberOf, optionalTextOf, type Row, textOf } from './database.ts';
 
 /** The record in a row of `records`. @throws DamagedRow */
@@ -7,11 +15,18 @@ export function recordOf(row: Row): StepRecord {
   const diffId = diffIdOf(row);
   return {
     key: textOf(row, 'key') as StepKey,
+    origin: originOf(row),
     ...(diffId === undefined ? {} : { diffId, layerBytes: numberOf(row, 'layer_bytes') }),
     createdAtMs: numberOf(row, 'created_at'),
     ranAtMs: numberOf(row, 'ran_at'),
     durationMs: numberOf(row, 'duration_ms'),
   };
+}
+
+function originOf(row: Row): RecordOrigin {
+  const origin = textOf(row, 'origin');
+  if (origin === 'ran' || origin === 'observed' || origin === 'adopted') return origin;
+  throw new DamagedRow(`a record of unknown origin ${origin}`);
 }
 
 export function usageOf(row: Row): RecordUsage {

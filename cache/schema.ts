@@ -65,6 +65,8 @@ export const MIGRATIONS: readonly string[] = [
   UPDATE records SET ran_at = created_at;
   -- What the step stood on, as JSON, to run it again; older records do not know.
   ALTER TABLE records ADD COLUMN stands_on TEXT;
+  -- How its result came about: older records all ran.
+  ALTER TABLE records ADD COLUMN origin TEXT NOT NULL DEFAULT 'ran';
   DROP INDEX records_action;
   CREATE INDEX records_action ON records (action, ran_at);
 

@@ -142,7 +142,7 @@ class SqliteStepCache implements PrunableCache {
     const preimage = keyPreimage(query);
     const key = stepKey(query);
     const nowMs = this.#now();
-    const { layer, durationMs, title = titleOf(query.action) } = result;
+    const { layer, durationMs, title = titleOf(query.action), origin = 'ran' } = result;
     const createdAtMs = Math.round(result.createdAtMs ?? nowMs);
     const ranAtMs = Math.round(result.ranAtMs ?? nowMs - durationMs);
     const listings = await this.#slots.pack(query);
@@ -150,19 +150,19 @@ class SqliteStepCache implements PrunableCache {
       if (layer !== undefined) this.#insertHold(this.#database, layer.diffId);
       this.#database.run(
         `INSERT OR REPLACE INTO records
-           (key, action, preimage, parent, diff_id, layer_bytes, kind, title, created_at, ran_at, last_used_at, uses, duration_ms, stands_on)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)`,
+           (key, action, preimage, parent, diff_id, layer_bytes, kind, title, created_at, ran_at, last_used_at, uses, duration_ms, stands_on, origin)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)`,
         ...[key, actionDigest(query.action), preimage, query.parent ?? null],
         ...[layer?.diffId ?? null, layer?.size ?? null],
         ...[query.action.kind, title.slice(0, LONGEST_TITLE).toWellFormed()],
         ...[createdAtMs, ranAtMs, nowMs, durationMs],
-        result.standsOn === undefined ? null : JSON.stringify(result.standsOn),
+        ...[result.standsOn === undefined ? null : JSON.stringify(result.standsOn), origin],
       );
       this.#slots.write(query, listings, { key, ms: nowMs });
     });
     if (layer !== undefined) this.#held.add(layer.diffId);
     const diff = layer === undefined ? {} : { diffId: layer.diffId, layerBytes: layer.size };
-    return { key, ...diff, createdAtMs, ranAtMs, durationMs };
+    return { key, origin, ...diff, createdAtMs, ranAtMs, durationMs };
   }
 
   async lookupObserved(query: ObservedQuery): Promise<ObservedLookup> {

@@ -163,6 +163,8 @@ export interface DiskUsageRow {
 export interface VerifyOptions {
   /** So many records, chosen at random; absent: all. */
   readonly sample?: number;
+  /** Paths that are left out, as `noise` of a build. */
+  readonly noise: readonly string[];
   /** Called before each step with how many are done. */
   readonly onStep: (done: number) => void;
   readonly signal: AbortSignal;

@@ -136,11 +136,11 @@ class ComposedEngine implements Engine {
   reports: Engine['reports'] = async (limit) => this.#parts.buildLog.list(limit);
   cacheRecords: Engine['cacheRecords'] = () => this.#cache.records();
   diskUsage: Engine['diskUsage'] = () => this.#cache.diskUsage();
-  verify: Engine['verify'] = async ({ sample, onStep, signal }) => {
+  verify: Engine['verify'] = async ({ sample, noise, onStep, signal }) => {
     this.#checkMachine('running steps');
     const keys = this.#parts.cache.usage().flatMap(({ kind, key }) => (kind === 'RUN' ? [key] : []));
     const id = randomBytes(6).toString('hex');
-    return verifyRecords(chosen(keys, sample), this.#parts, { id, noise: [], onStep, signal });
+    return verifyRecords(chosen(keys, sample), this.#parts, { id, noise, onStep, signal });
   };
   prune: Engine['prune'] = (options) => this.#cache.prune(options);
 

@@ -109,7 +109,7 @@ export class Diff implements TreeLayer {
       'snapshot-corrupt',
       `the manifest of the diff in ${this.home} is missing or torn`,
       {
-        hint: 'another process may have removed the diff; try again',
+        hint: 'another process may have removed the diff: try again; else start afresh with `varve cache prune --all`',
       },
     );
   }

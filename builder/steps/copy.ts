@@ -38,8 +38,8 @@ const INLINE_TIME = { sec: 0, nsec: 0 };
 export interface CopyParts {
   readonly snapshotter: Snapshotter;
   readonly treeOps: TreeOps;
-  /** The diff that the step of this slot came to last, by itself; undefined where there is none. */
-  readonly previous: (slot: string) => Promise<Tree | undefined>;
+  /** The diffs that this step, or one with the same words, came to before, each by itself. */
+  readonly previous: (slot: string, action: Action) => Promise<readonly Tree[]>;
   /** The files that a source's `from` means, and how to call them in messages. */
   readonly treeFor: (from: TreeRef) => Promise<{ readonly tree: Tree; readonly where: string }>;
 }
@@ -73,21 +73,22 @@ export async function prepareCopy(
     action,
     inputs,
     ...observingWholeTree(step, { action, inputs }, parts.snapshotter),
-    execute: (on, executeSignal) => copy({ step, found, on, parts }, executeSignal),
+    execute: (on, executeSignal) => copy({ step, action, found, on, parts }, executeSignal),
   };
 }
 
 interface CopyWork {
   readonly step: CopyStep;
+  readonly action: Action;
   readonly found: readonly FoundSource[];
   readonly on: Standing;
   readonly parts: CopyParts;
 }
 
 async function copy(work: CopyWork, signal: AbortSignal): Promise<Executed> {
-  const { step, found, on, parts } = work;
+  const { step, action, found, on, parts } = work;
   const parent = new RecordingTree(treeOf(on));
-  const previous = await parts.previous(step.slot);
+  const previous = await parts.previous(step.slot, action);
   const times = new StickyTimes(previous);
   const ops = new ObservedOps(await operations(work, parent, times), parent);
   await using active = await parts.snapshotter.prepare(on.snapshot);

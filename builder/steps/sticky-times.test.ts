@@ -11,7 +11,7 @@ async function timeAfter(before: MemoryFile | undefined, now: MemoryFile) {
   const at = (file: MemoryFile, mtime: Entry['mtime']): MemoryFile =>
     typeof file === 'string' ? { content: file, mtime } : { ...file, mtime };
   const tree = memoryTree({ src: at(now, NEW) });
-  const previous = before === undefined ? undefined : memoryTree({ 'app/src': at(before, OLD) });
+  const previous = before === undefined ? [] : [memoryTree({}), memoryTree({ 'app/src': at(before, OLD) })];
   const entry = await tree.lstat(imagePath('src'));
   if (entry === undefined) throw new Error('no entry');
   return new StickyTimes(previous).timeOf({ entry, tree, target: imagePath('app/src') });
@@ -41,7 +41,7 @@ test('a link keeps its time as long as it leads to the same place', async () => 
 test('the digests of copied files are kept by where they went', async () => {
   const tree = memoryTree({ src: 'text' });
   const entry = await tree.lstat(imagePath('src'));
-  const times = new StickyTimes(undefined);
+  const times = new StickyTimes([]);
   if (entry !== undefined) await times.timeOf({ entry, tree, target: imagePath('app/src') });
   expect([...times.digests]).toEqual([['app/src', await tree.digest(imagePath('src'))]]);
 });

@@ -9,10 +9,10 @@ import type { Digest, Entry, ImagePath, Time, Tree } from '../../core/index.ts';
 export class StickyTimes {
   /** The digests of the copied files by where they went, as far as they were asked for. */
   readonly digests = new Map<ImagePath, Digest>();
-  readonly #previous: Tree | undefined;
+  readonly #previous: readonly Tree[];
 
-  /** @param previous the diff of the last copy; undefined where there is none. */
-  constructor(previous: Tree | undefined) {
+  /** @param previous the diffs of earlier copies; the first one that has the same file decides. */
+  constructor(previous: readonly Tree[]) {
     this.#previous = previous;
   }
 
@@ -25,10 +25,13 @@ export class StickyTimes {
     const { entry, tree, target } = file;
     const digest = entry.type === 'file' ? await tree.digest(entry.path) : undefined;
     if (digest !== undefined) this.digests.set(target, digest);
-    const before = entry.type === 'dir' ? undefined : await this.#previous?.lstat(target);
-    if (before === undefined || before.type !== entry.type) return entry.mtime;
-    if (before.linkTarget !== entry.linkTarget || before.size !== entry.size) return entry.mtime;
-    if (digest !== undefined && (await this.#previous?.digest(target)) !== digest) return entry.mtime;
-    return before.mtime;
+    if (entry.type === 'dir') return entry.mtime;
+    for (const previous of this.#previous) {
+      const before = await previous.lstat(target);
+      if (before === undefined || before.type !== entry.type || before.size !== entry.size) continue;
+      if (before.linkTarget !== entry.linkTarget) continue;
+      if (digest === undefined || (await previous.digest(target)) === digest) return before.mtime;
+    }
+    return entry.mtime;
   }
 }

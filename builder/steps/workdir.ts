@@ -50,13 +50,17 @@ export function prepareWorkdir(
           : await lookUpOwner(tree, step.user);
       if (!owner.ok) stop('unknown-user', owner.error, { range: step.info.range });
       const ops: TreeOp[] = [];
-      for (let at = found.path; at !== '' && (await tree.lstat(at)) === undefined; at = parentPath(at)) {
+      let at = found.path;
+      for (; at !== '' && (await tree.lstat(at)) === undefined; at = parentPath(at)) {
         ops.unshift({
           op: 'ensureDir',
           path: imagePath(at),
           attributes: { mode: FOLDER_MODE, ...owner.value, mtime: FOLDER_TIME },
         });
       }
+      const above = await tree.lstat(at);
+      if (above?.type !== 'dir')
+        stop('workdir-not-folder', `/${at} is no folder`, { range: step.info.range });
       await tree.touch(found.path);
       await using active = await parts.snapshotter.prepare(on.snapshot);
       await parts.treeOps.apply(active.root, ops, signal);

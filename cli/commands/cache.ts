@@ -91,6 +91,11 @@ export const cacheVerify = defineCommand(
       'RUN steps are run on the layers that they were recorded on. COPY, ADD and WORKDIR need their context: build with --verify-cache.',
     positionals: { min: 0, max: 0 },
     flags: {
+      'cache-noise': {
+        type: 'list',
+        placeholder: 'PATH',
+        help: 'Paths in the image that differ in every run, left out when results are compared',
+      },
       sample: {
         type: 'number',
         placeholder: 'N',
@@ -109,6 +114,7 @@ export const cacheVerify = defineCommand(
     await using engine = await context.openEngine();
     const verified = await engine.verify({
       ...(sample === undefined ? {} : { sample }),
+      noise: flags['cache-noise'],
       signal: context.interrupt.signal,
       onStep: (done) => {
         if (stderr.isTTY === true) stderr.write(`\rverified ${done} steps`);

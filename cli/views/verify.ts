@@ -11,9 +11,9 @@ export function renderVerified(steps: readonly VerifiedStep[], style: Style): st
   return `${[...lines, `${count} run again: ${same} left the same`].join('\n')}\n`;
 }
 
-/** Did any step turn out to have been reused wrongly? */
+/** Did any step turn out to have been reused wrongly, by the cache's fault or the disk's? */
 export function isAnyWrong(steps: readonly VerifiedStep[]): boolean {
-  return steps.some(({ verdict }) => verdict.kind === 'wrong');
+  return steps.some(({ verdict }) => verdict.kind === 'wrong' || verdict.kind === 'damaged');
 }
 
 function linesOf({ name, verdict }: VerifiedStep, style: Style): readonly string[] {
@@ -26,6 +26,20 @@ function linesOf({ name, verdict }: VerifiedStep, style: Style): readonly string
       return [
         `${style.yellow('unsteady:')} ${title}`,
         `  two runs on the same files differ by themselves: /${safeLine(path)} (${what}). Take such files out with --cache-noise`,
+      ];
+    }
+    case 'drifted': {
+      const { path, what } = verdict.difference;
+      return [
+        `${style.yellow('drifted:')} ${title}`,
+        `  it leaves another /${safeLine(path)} now (${what}), wherever it runs: time, network or machine changed. The record is dropped`,
+      ];
+    }
+    case 'damaged': {
+      const { path, what } = verdict.difference;
+      return [
+        `${style.red('DAMAGED:')} ${title}`,
+        `  the stored files are not those that it left: /${safeLine(path)} (${what}). They are dropped: build again`,
       ];
     }
     case 'wrong': {
