@@ -329,6 +329,26 @@ export function describeContract(driver: 'overlay' | 'copy', userXattrs = false)
       expect(leftovers()).toEqual({ active: [], data: 0, trash: [] });
     });
 
+    test('the root folder is that of the parent, whatever the diff was first laid on', async () => {
+      const root = (mode: number): TreeOp => ({
+        op: 'dir',
+        path: ROOT_PATH,
+        attributes: { mode, uid: 3, gid: 4 },
+      });
+      const plain = await layer(snapshotter, undefined, ops('plain', [file('p', '1')]));
+      const other = await layer(snapshotter, undefined, ops('other', [file('p', '1'), root(0o711)]));
+      const same = ops('same', [file('a', '1')]);
+      for (const parent of [plain.committed, other.committed, plain.committed]) {
+        const { committed, frozen } = await layer(snapshotter, parent, same);
+        const expected = await parent.tree().lstat(ROOT_PATH);
+        const { mode, uid, gid } = (await committed.tree().lstat(ROOT_PATH)) ?? {};
+        expect({ mode, uid, gid }).toEqual({ mode: expected?.mode, uid: expected?.uid, gid: expected?.gid });
+        await using child = await snapshotter.prepare(committed);
+        expect(rig.run(child.root, 'stat -c "%a %u %g" .').trim()).toBe(`${mode?.toString(8)} ${uid} ${gid}`);
+        await frozen[Symbol.asyncDispose]();
+      }
+    });
+
     test('many commit the same diff at once: one is stored', async () => {
       const many = Array.from({ length: 6 }, (_, i) => rig.open(`s${i}`));
       const made = await Promise.all(many.map((one) => layer(one, undefined, ops('same', [file('a', '1')]))));

@@ -87,9 +87,10 @@ export class Diff implements TreeLayer {
     return this.#store.index(this);
   }
 
-  async root(): Promise<Entry> {
+  async root(): Promise<Entry | undefined> {
     this.#header ??= this.#store.header(this.uid).then((header) => header ?? this.#torn());
-    return (await this.#header).root;
+    const { root, changesRoot } = await this.#header;
+    return changesRoot ? root : undefined;
   }
 
   async digest(path: ImagePath): Promise<Digest> {

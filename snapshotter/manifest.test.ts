@@ -108,7 +108,13 @@ describe('a manifest', () => {
       { kind: 'set', entry: link },
     ];
     const bytes = encodeManifest({ createdAtMs: 5, root, changes });
-    expect(decodeHeader(bytes)).toEqual({ createdAtMs: 5, bytes: 7, count: 2, root });
+    expect(decodeHeader(bytes)).toEqual({ createdAtMs: 5, bytes: 7, count: 2, root, changesRoot: false });
+    const changed = encodeManifest({
+      createdAtMs: 5,
+      root,
+      changes: [{ kind: 'set', entry: root }, ...changes],
+    });
+    expect(decodeHeader(changed)?.changesRoot).toBe(true);
     expect(decodeHeader(bytes.subarray(0, 12))).toBeUndefined();
     expect(decodeHeader(Buffer.from('something else entirely'))).toBeUndefined();
   });

@@ -26,13 +26,15 @@ export interface ManifestHeader {
   readonly bytes: number;
   readonly count: number;
   readonly root: Entry;
+  /** Whether the diff itself changes the root folder: the first of its changes then is that. */
+  readonly changesRoot: boolean;
 }
 
 const MAGIC = Buffer.from('varvdiff');
 const VERSION = 1;
 
-/** No header is longer: extended attributes of one file take at most 64 KiB each for names and values. */
-export const LONGEST_HEADER = 256 * 1024;
+/** No header and first change are longer: extended attributes of one file take at most 64 KiB each for names and values. */
+export const LONGEST_HEADER = 512 * 1024;
 
 const TYPES: readonly FileType[] = ['file', 'dir', 'symlink', 'char', 'block', 'fifo', 'socket'];
 const WHITEOUT = 8;
@@ -75,7 +77,12 @@ export function decodeManifest(file: Buffer): Manifest | undefined {
 /** The header in the first {@link LONGEST_HEADER} bytes of a manifest; undefined where there is none. */
 export function decodeHeader(start: Buffer): ManifestHeader | undefined {
   try {
-    return readHeader(new ByteReader(start), new PathUnpacker());
+    const reader = new ByteReader(start);
+    const paths = new PathUnpacker();
+    const header = readHeader(reader, paths);
+    if (header === undefined) return undefined;
+    const first = header.count === 0 ? undefined : readChange(reader, paths);
+    return { ...header, changesRoot: first !== undefined && changePath(first) === ROOT_PATH };
   } catch (error) {
     if (error instanceof RangeError) return undefined;
     throw error;
@@ -168,7 +175,10 @@ function writeEntry(out: ByteWriter, paths: PathPacker, entry: Entry): void {
   }
 }
 
-function readHeader(reader: ByteReader, paths: PathUnpacker): ManifestHeader | undefined {
+function readHeader(
+  reader: ByteReader,
+  paths: PathUnpacker,
+): Omit<ManifestHeader, 'changesRoot'> | undefined {
   if (!reader.raw(MAGIC.length).equals(MAGIC) || reader.varint() !== VERSION) return undefined;
   const createdAtMs = reader.varint();
   const bytes = reader.varint();

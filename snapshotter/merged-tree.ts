@@ -8,7 +8,7 @@ import {
   ROOT_PATH,
   type Tree,
 } from '../core/index.ts';
-import { type Found, foundIn, MergedView, type TreeLayer } from './merged-view.ts';
+import { type Found, foundIn, MergedView, rootOf, type TreeLayer } from './merged-view.ts';
 
 /** The merged view of a stack of diffs as a tree, read from their manifests when it is first asked. */
 export class MergedTree implements Tree {
@@ -49,9 +49,8 @@ export class MergedTree implements Tree {
     return joinHost(loaded.layer.folder, entry.path);
   }
 
-  async #root(): Promise<Entry> {
-    const [top] = this.#layers;
-    return top === undefined ? this.#emptyRoot : top.root();
+  #root(): Promise<Entry> {
+    return rootOf(this.#layers, this.#emptyRoot);
   }
 
   #load(): Promise<MergedView> {

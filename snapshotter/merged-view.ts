@@ -12,8 +12,8 @@ import type { DiffIndex, Verdict } from './diff-index.ts';
 export interface TreeLayer {
   readonly folder: HostPath;
   index(): Promise<DiffIndex>;
-  /** The root folder as a mount of the stack shows it. */
-  root(): Promise<Entry>;
+  /** The root folder as the diff leaves it; undefined where the diff does not change it. */
+  root(): Promise<Entry | undefined>;
   /** The digest of the regular file at `path` of this diff, remembered. */
   digest(path: ImagePath): Promise<Digest>;
 }
@@ -142,4 +142,13 @@ export class MergedView {
 export function foundIn(decision: Decision | undefined): Found | undefined {
   if (decision?.verdict.kind !== 'entry') return undefined;
   return { loaded: decision.loaded, entry: decision.verdict.entry };
+}
+
+/** The root folder of a stack, topmost first: as the topmost diff that changes it leaves it, else `bottom`. */
+export async function rootOf(layers: readonly TreeLayer[], bottom: Entry): Promise<Entry> {
+  for (const layer of layers) {
+    const root = await layer.root();
+    if (root !== undefined) return root;
+  }
+  return bottom;
 }

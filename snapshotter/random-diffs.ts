@@ -15,7 +15,6 @@ import {
 import { DiffIndex } from './diff-index.ts';
 import type { TreeLayer } from './merged-view.ts';
 import { NAMES } from './random-ops.ts';
-import { emptyRoot } from './root-folder.ts';
 
 /** Every path of up to three of the names, in path order. */
 export const PATHS: readonly ImagePath[] = (() => {
@@ -83,8 +82,8 @@ export class DrawnDiff implements TreeLayer {
     return Promise.resolve(this.#index);
   }
 
-  root(): Promise<Entry> {
-    return Promise.resolve(emptyRoot());
+  root(): Promise<Entry | undefined> {
+    return Promise.resolve(undefined);
   }
 
   digest(path: ImagePath): Promise<Digest> {

@@ -25,6 +25,7 @@ import type { Driver, Stack, TracedStack, Writable } from './driver.ts';
 import { setFolderTimes } from './folder-times.ts';
 import { Holds } from './holds.ts';
 import { MergedTree } from './merged-tree.ts';
+import { rootOf } from './merged-view.ts';
 import { observeLayers } from './observed-tree.ts';
 import { createOverlayDriver } from './overlay-driver.ts';
 import { emptyRoot, giveAttributes, rootChanged } from './root-folder.ts';
@@ -126,7 +127,7 @@ function tracedOf(diffs: readonly Diff[], base: number | undefined): TracedStack
 async function observed(snapshot: Snapshot | undefined, base: number): Promise<ObservedTree> {
   const diffs = diffsOf(own(snapshot));
   const { above } = splitDiffs(diffs, base);
-  const root = (await diffs[0]?.root()) ?? emptyRoot();
+  const root = await rootOf(diffs, emptyRoot());
   return observeLayers({ layers: above, root, hasBase: Math.min(base, diffs.length) > 0 });
 }
 
@@ -147,7 +148,7 @@ async function changedPaths(context: Context, asked: ChangedPaths): Promise<numb
 
 async function stackOf(snapshot: OwnSnapshot | undefined): Promise<Stack> {
   const diffs = diffsOf(snapshot);
-  const root = (await diffs[0]?.root()) ?? emptyRoot();
+  const root = await rootOf(diffs, emptyRoot());
   return { lowers: foldersOf(diffs), tree: new MergedTree(diffs, emptyRoot()), root };
 }
 
