@@ -12,7 +12,6 @@ import {
   MachineError,
   ok,
   type Result,
-  ROOT_PATH,
   type StepSummary,
   type Tree,
   unreachable,
@@ -25,6 +24,7 @@ import { BaseImages, wayOfSnapshot } from './base-image.ts';
 import { ContextTree } from './context.ts';
 import type { BuilderParts, BuildSuccess, FailedBuild } from './contract.ts';
 import { type LoadedDockerfile, loadDockerfile, loadIgnoreRules, openContextFolder } from './dockerfile.ts';
+import { earlierCopies } from './earlier-copies.ts';
 import { EMPTY_TREE } from './empty-tree.ts';
 import { exportImage } from './export.ts';
 import type { BuildGraph, StagePlan, Step, TreeRef } from './graph.ts';
@@ -32,7 +32,6 @@ import { NO_IGNORE_RULES } from './ignore.ts';
 import { createLimiter } from './limiter.ts';
 import { planBuild } from './plan.ts';
 import { Solver, type TimelessEvent, timed } from './solve.ts';
-import { ifSound } from './sound.ts';
 import { NO_BASE, type Standing, treeOf } from './standing.ts';
 import { prepareCopy } from './steps/copy.ts';
 import type { PreparedStep } from './steps/prepared-step.ts';
@@ -314,7 +313,7 @@ class BuildRun {
           {
             snapshotter,
             treeOps,
-            previous: (slot, action) => this.#previous(slot, action),
+            previous: (slot, action) => earlierCopies(slot, action, this.#parts),
             treeFor: (from) => this.#treeFor(from, solver),
           },
           solver.signal,
@@ -330,21 +329,6 @@ class BuildRun {
       default:
         return unreachable(step);
     }
-  }
-
-  /**
-   * What a COPY came to last, this very step first, then the newest one with the same words: in a Dockerfile or folder that was
-   * never built before there is no other. Only times are taken from it, which are no part of any key.
-   */
-  async #previous(slot: string, action: Action): Promise<readonly Tree[]> {
-    const { cache, snapshotter } = this.#parts;
-    const records = [cache.previous(slot), ...cache.earlier(action, 1)];
-    const diffIds = new Set(records.flatMap((record) => record?.diffId ?? []));
-    cache.hold([...diffIds]);
-    const snapshots = await Promise.all([...diffIds].map((diffId) => snapshotter.stack(undefined, diffId)));
-    const trees = snapshots.flatMap((snapshot) => snapshot?.tree() ?? []);
-    const sound = await Promise.all(trees.map((tree) => ifSound(() => tree.list(ROOT_PATH))));
-    return trees.filter((_, index) => sound[index] !== undefined);
   }
 
   async #treeFor(from: TreeRef, solver: Solver): Promise<{ readonly tree: Tree; readonly where: string }> {
