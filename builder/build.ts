@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs';
 import { mkdtemp, rm, stat } from 'node:fs/promises';
-import { type Action, explainHit, explainMiss, explainObserved, type FileIndex } from '../cache/index.ts';
+import { explainHit, explainMiss, explainObserved, type FileIndex } from '../cache/index.ts';
 import {
   type BuildRequest,
   type Diagnostic,
