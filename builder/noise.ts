@@ -6,6 +6,7 @@ import { compileGoPattern } from './go-match.ts';
  * that hold time stamps and inode numbers.
  */
 export const USUAL_NOISE: readonly string[] = [
+  '/tmp/node-compile-cache',
   '/var/cache/ldconfig/aux-cache',
   '/var/log/alternatives.log',
   '/var/log/apt/eipp.log.xz',
