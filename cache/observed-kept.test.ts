@@ -238,9 +238,10 @@ describe('a database of the schema before', () => {
       .run(key, actionDigest(ACTION), keyPreimage(first), 'RUN', 'RUN old');
     old.close();
     const cache = open();
-    const record = { key, createdAtMs: 1234, ranAtMs: 1234, durationMs: 1.5 };
+    const record = { key, origin: 'ran', createdAtMs: 1234, ranAtMs: 1234, durationMs: 1.5 };
     expect(await cache.lookup(first)).toEqual({ kind: 'hit', record });
     expect(cache.earlier(ACTION, 5)).toEqual([record]);
+    expect(cache.repeatable(key)).toBeUndefined();
     expect(await look(cache, APP)).toEqual({ kind: 'miss' });
     await cache.observe(key, query(new FakeTree(APP)), { observations: NPM, parentDiffs: [] });
     expect(await look(cache, APP)).toMatchObject({ kind: 'hit', record });

@@ -196,6 +196,25 @@ describe('times, earlier and previous', () => {
   });
 });
 
+describe('repeatable', () => {
+  it('gives a step back with what it stood on and how its result came about', async () => {
+    const cache = open();
+    const standsOn = { diffs: [diff('base'), diff('top')], base: 1 };
+    const asked = query();
+    const record = await cache.record(asked, { durationMs: 1, title: 'RUN x', standsOn, origin: 'adopted' });
+    expect(record.origin).toBe('adopted');
+    expect(cache.repeatable(record.key)).toEqual({ record, title: 'RUN x', action: asked.action, standsOn });
+  });
+
+  it('knows nothing of a step that did not say what it stood on, nor of one that is not there', async () => {
+    const cache = open();
+    const { key } = await cache.record(query(), { durationMs: 1 });
+    expect(cache.repeatable(key)).toBeUndefined();
+    cache.forget(key);
+    expect(cache.repeatable(key)).toBeUndefined();
+  });
+});
+
 describe('the reason of a miss', () => {
   it('is the first file that differs from the last time that the step worked', async () => {
     const cache = open();
