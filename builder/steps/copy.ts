@@ -26,7 +26,7 @@ import { type Standing, treeOf } from '../standing.ts';
 import { stop } from '../stop.ts';
 import { lookUpOwner } from '../users.ts';
 import { ObservedOps } from './observed-ops.ts';
-import { type Executed, observingWholeTree, type PreparedStep } from './prepared-step.ts';
+import { type Executed, observingWholeTree, type PreparedStep, seenOfWholeTree } from './prepared-step.ts';
 import { StickyTimes } from './sticky-times.ts';
 
 /** 2: folders that no source gives a time have a fixed one. */
@@ -97,7 +97,7 @@ async function copy(work: CopyWork, signal: AbortSignal): Promise<Executed> {
   return {
     frozen: await active.freeze({ fixFolderTimes: true, digests: times.digests }),
     seen: ops.isTraceable
-      ? { kind: 'observed', observations: parent.observations() }
+      ? seenOfWholeTree(parent, parts.snapshotter)
       : { kind: 'unknown', reason: 'it unpacked an archive through symlinks' },
   };
 }

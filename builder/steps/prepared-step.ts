@@ -1,6 +1,7 @@
 import type { Action, ObservedQuery, TreeInput } from '../../cache/index.ts';
 import type { FrozenSnapshot, Observation, Snapshotter } from '../../core/index.ts';
 import type { Step } from '../graph.ts';
+import type { RecordingTree } from '../recording-tree.ts';
 import type { Standing } from '../standing.ts';
 
 /**
@@ -28,14 +29,22 @@ export interface Executed {
 
 /**
  * How varve's own steps are observed: what they look at in their parent is compared wherever it comes from, so that they
- * outlive any other change below them, another base image included.
+ * outlive any other change below them, another base image included. That needs diffs that hold all that was written: a diff by
+ * comparison leaves out what the parent had already, and would leave another parent as it is.
  */
 export function observingWholeTree(
   step: Step,
   query: Pick<PreparedStep, 'action' | 'inputs'>,
   snapshotter: Snapshotter,
 ): Pick<PreparedStep, 'observed'> {
-  if (step.caching.mode === 'exact') return {};
+  if (step.caching.mode === 'exact' || snapshotter.driver === 'copy') return {};
   const { action, inputs } = query;
   return { observed: async (on) => ({ action, inputs, tree: await snapshotter.observed(on.snapshot, 0) }) };
+}
+
+/** What such a step saw when it was carried out. */
+export function seenOfWholeTree(tree: RecordingTree, snapshotter: Snapshotter): Executed['seen'] {
+  return snapshotter.driver === 'copy'
+    ? { kind: 'unknown', reason: 'the diff of a plain copy holds only what differs from its parent' }
+    : { kind: 'observed', observations: tree.observations() };
 }

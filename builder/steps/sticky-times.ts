@@ -1,8 +1,8 @@
 import type { Digest, Entry, ImagePath, Time, Tree } from '../../core/index.ts';
 
 /**
- * The times that copied files get. A file that lies where the last copy of the same step put one, with the same type, mode and
- * bytes, keeps the time that it had there; any other has the time of its source. A fresh checkout, which has new
+ * The times that copied files get. A file that lies where the last copy of the same step put one, with the same type and bytes,
+ * keeps the time that it had there; any other has the time of its source. A fresh checkout, which has new
  * times for everything, then changes nothing that a later step could see, while an edited file is still newer than what
  * was built from it.
  */

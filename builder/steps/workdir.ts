@@ -13,7 +13,7 @@ import { RecordingTree } from '../recording-tree.ts';
 import { treeOf } from '../standing.ts';
 import { stop } from '../stop.ts';
 import { lookUpOwner } from '../users.ts';
-import { observingWholeTree, type PreparedStep } from './prepared-step.ts';
+import { observingWholeTree, type PreparedStep, seenOfWholeTree } from './prepared-step.ts';
 
 /** 2: folders have a fixed time. */
 const ACTION_VERSION = 2;
@@ -35,7 +35,7 @@ export function prepareWorkdir(
     ...observingWholeTree(step, { action, inputs: [] }, parts.snapshotter),
     async execute(on, signal) {
       const tree = new RecordingTree(treeOf(on));
-      const seen = () => ({ kind: 'observed', observations: tree.observations() }) as const;
+      const seen = () => seenOfWholeTree(tree, parts.snapshotter);
       const found = await resolvePath(tree, step.path, { followLast: true });
       if (found === undefined)
         stop('too-many-symlinks', `/${step.path}: too many levels of symbolic links`, {
