@@ -28,15 +28,21 @@ export interface Attempt {
 
 /** What another record of the same result says. */
 export function resultOf(record: StepRecord, step: Step): StepResult {
-  const { diffId, layerBytes, durationMs, createdAtMs, ranAtMs } = record;
-  const layer =
-    diffId === undefined || layerBytes === undefined ? {} : { layer: { diffId, size: layerBytes } };
-  return { durationMs, createdAtMs, ranAtMs, title: step.info.name, ...layer };
+  const { durationMs, createdAtMs, ranAtMs } = record;
+  return { durationMs, createdAtMs, ranAtMs, title: step.info.name, ...layerOf(record) };
 }
 
-/** The layer of a record, for what is told of its step. */
-export function layerOf(record: StepRecord): Pick<SolvedStep, 'layer'> {
-  const { diffId, layerBytes } = record;
+/** What a step came to by way of `record`. */
+export function solvedBy(
+  record: StepRecord,
+  step: Step,
+  told: Pick<SolvedStep, 'outcome' | 'reason' | 'ms'>,
+): SolvedStep {
+  return { step, ...told, key: record.key, ...layerOf(record), createdAtMs: record.createdAtMs };
+}
+
+/** The layer of a record. */
+function layerOf({ diffId, layerBytes }: StepRecord): Pick<SolvedStep, 'layer'> {
   return diffId === undefined || layerBytes === undefined ? {} : { layer: { diffId, size: layerBytes } };
 }
 

@@ -21,7 +21,7 @@ import { decompress, formatPlatform, type ResolvedImage, unpackLayer } from '../
 import type { BuilderParts } from './contract.ts';
 import type { ImageUse } from './graph.ts';
 import type { FoundImage } from './plan.ts';
-import type { Standing } from './standing.ts';
+import { type Standing, standOnCommitted } from './standing.ts';
 import { stop } from './stop.ts';
 import type { TransferPhase } from './transfer-phase.ts';
 
@@ -102,12 +102,8 @@ export class BaseImages {
   /** Stands on the image's layers, pulled and unpacked. */
   async standOn(use: ImageUse): Promise<Standing> {
     const snapshot = await this.unpack(this.imageOf(use));
-    return {
-      snapshot,
-      committed: Promise.resolve(snapshot),
-      way: wayOfSnapshot(snapshot?.id),
-      base: { id: snapshot?.id, depth: snapshot?.diffIds.length ?? 0 },
-    };
+    const base = { id: snapshot?.id, depth: snapshot?.diffIds.length ?? 0 };
+    return standOnCommitted(snapshot, { way: wayOfSnapshot(snapshot?.id), base });
   }
 
   /** Brings the image's layers into the snapshotter; a pulled image is then in the local store under its name. */

@@ -32,7 +32,7 @@ import { NO_IGNORE_RULES } from './ignore.ts';
 import { createLimiter } from './limiter.ts';
 import { planBuild } from './plan.ts';
 import { Solver, type TimelessEvent, timed } from './solve.ts';
-import { NO_BASE, type Standing, treeOf } from './standing.ts';
+import { NO_BASE, type Standing, standOnCommitted, treeOf } from './standing.ts';
 import { prepareCopy } from './steps/copy.ts';
 import type { PreparedStep } from './steps/prepared-step.ts';
 import { prepareRun } from './steps/run.ts';
@@ -288,12 +288,7 @@ class BuildRun {
   async #standOn(stage: StagePlan, solver: Solver): Promise<Standing> {
     switch (stage.base.kind) {
       case 'scratch':
-        return {
-          snapshot: undefined,
-          committed: Promise.resolve(undefined),
-          way: wayOfSnapshot(undefined),
-          base: NO_BASE,
-        };
+        return standOnCommitted(undefined, { way: wayOfSnapshot(undefined), base: NO_BASE });
       case 'stage':
         return solver.stage(stage.base.index);
       case 'image':

@@ -1,10 +1,10 @@
 import type { Action, MissReason, ObservedHitFacts, ObservedQuery, StepRecord } from '../cache/index.ts';
 import type { CommittedSnapshot } from '../core/index.ts';
-import { type Attempt, layerOf, queryOf, resultOf, type SolvedStep, standsOn } from './attempt.ts';
+import { type Attempt, queryOf, resultOf, type SolvedStep, solvedBy, standsOn } from './attempt.ts';
 import type { BuilderParts } from './contract.ts';
 import type { Step } from './graph.ts';
 import { ifSound } from './sound.ts';
-import type { Standing } from './standing.ts';
+import { type Standing, standOnCommitted } from './standing.ts';
 
 export interface HitsOptions {
   readonly parts: Pick<BuilderParts, 'cache' | 'snapshotter' | 'now'>;
@@ -142,16 +142,8 @@ export class Hits {
   ): TryHit {
     const { outcome, reason, record } = found;
     const ms = this.#options.parts.now() - started;
-    const solved = {
-      step,
-      outcome,
-      reason,
-      ms,
-      key: record.key,
-      ...layerOf(record),
-      createdAtMs: record.createdAtMs,
-    };
-    const standing = { snapshot, committed: Promise.resolve(snapshot), way, base: on.base };
+    const solved = solvedBy(record, step, { outcome, reason, ms });
+    const standing = standOnCommitted(snapshot, { way, base: on.base });
     return { kind: 'hit', solved, standing, record };
   }
 }

@@ -7,13 +7,13 @@ import {
 } from '../cache/index.ts';
 import type { BuildEvent, CommittedSnapshot, EventSink, FrozenSnapshot, ImagePath } from '../core/index.ts';
 import type { PackedLayer } from '../image/index.ts';
-import { type Attempt, layerOf, queryOf, resultOf, type SolvedStep, standsOn } from './attempt.ts';
+import { type Attempt, queryOf, resultOf, type SolvedStep, solvedBy, standsOn } from './attempt.ts';
 import type { BuilderParts } from './contract.ts';
 import type { BuildGraph, StagePlan, Step } from './graph.ts';
 import { Hits, type HitsOptions, type TryHit } from './hits.ts';
 import type { Limiter } from './limiter.ts';
 import { contentOf, findSameResult } from './same-result.ts';
-import type { Standing } from './standing.ts';
+import { type Standing, standOnCommitted } from './standing.ts';
 import type { Executed, PreparedStep } from './steps/prepared-step.ts';
 import type { ReusedStep } from './verify.ts';
 
@@ -233,16 +233,8 @@ export class Solver implements AsyncDisposable {
     const reason = `${run.reason}; it left the same files as before${noiseAside(same.noise)}`;
     const result = { ...resultOf(same.record, step), ranAtMs: run.ran.fromMs, origin: 'adopted' } as const;
     const record = await this.#record(attempt, run, result);
-    const solved = {
-      step,
-      outcome: 'ran',
-      reason,
-      ms,
-      key: record.key,
-      ...layerOf(record),
-      createdAtMs: record.createdAtMs,
-    } as const;
-    return this.#finish(solved, { snapshot, committed: Promise.resolve(snapshot), way, base: on.base });
+    const solved = solvedBy(record, step, { outcome: 'ran', reason, ms });
+    return this.#finish(solved, standOnCommitted(snapshot, { way, base: on.base }));
   }
 
   /** Hashes, commits and records what a step left, while the next step may already be on its way. */
@@ -267,15 +259,7 @@ export class Solver implements AsyncDisposable {
       title: step.info.name,
       ...(packed === undefined ? {} : { layer: packed }),
     });
-    this.solved.set(step.info.index, {
-      step,
-      outcome: 'ran',
-      reason,
-      ms,
-      key: record.key,
-      ...layerOf(record),
-      createdAtMs: record.createdAtMs,
-    });
+    this.solved.set(step.info.index, solvedBy(record, step, { outcome: 'ran', reason, ms }));
     return committed;
   }
 

@@ -1,7 +1,7 @@
 import type { RepeatableStep } from '../cache/index.ts';
 import { wayOfSnapshot } from './base-image.ts';
 import type { BuilderParts } from './contract.ts';
-import type { Standing } from './standing.ts';
+import { type Standing, standOnCommitted } from './standing.ts';
 
 /** Where a recorded step stood; undefined where a diff of that is gone. */
 export async function standAgain(
@@ -12,10 +12,8 @@ export async function standAgain(
   const snapshot = diffs.length === 0 ? undefined : await snapshotter.find(diffs);
   if (diffs.length > 0 && snapshot === undefined) return undefined;
   const image = base === 0 ? undefined : await snapshotter.find(diffs.slice(0, base));
-  return {
-    snapshot,
-    committed: Promise.resolve(snapshot),
+  return standOnCommitted(snapshot, {
     way: wayOfSnapshot(snapshot?.id),
     base: { id: image?.id, depth: base },
-  };
+  });
 }

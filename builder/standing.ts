@@ -26,6 +26,14 @@ export interface Base {
   readonly depth: number;
 }
 
+/** A standing on a snapshot that needs no commit any more. */
+export function standOnCommitted(
+  snapshot: CommittedSnapshot | undefined,
+  { way, base }: Pick<Standing, 'way' | 'base'>,
+): Standing {
+  return { snapshot, committed: Promise.resolve(snapshot), way, base };
+}
+
 export const NO_BASE: Base = { id: undefined, depth: 0 };
 
 export function treeOf(standing: Standing): Tree {

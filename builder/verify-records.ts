@@ -1,12 +1,13 @@
 import type { RepeatableStep } from '../cache/index.ts';
-import { type ImagePath, type NetworkMode, ROOT_PATH, type StepKey } from '../core/index.ts';
+import type { StepKey } from '../core/index.ts';
 import type { BuilderParts } from './contract.ts';
-import type { RunMount, RunStep } from './graph.ts';
+import type { RunStep } from './graph.ts';
 import { contentOf } from './same-result.ts';
 import { standAgain } from './stand-again.ts';
 import { prepareRun } from './steps/run.ts';
-import type { ReusedStep } from './verify.ts';
-import { type VerifiedStep, verifyReused } from './verify-reused.ts';
+import { readRunDefinition } from './steps/run-definition.ts';
+import { type ReusedStep, verifyStep } from './verify.ts';
+import type { VerifiedStep } from './verify-reused.ts';
 
 export interface VerifyRecordsOptions {
   /** Names the call in the sandboxes' ids. */
@@ -31,7 +32,7 @@ export async function verifyRecords(
     options.onStep(verified.length);
     const step = await reusedStep(key, parts, options);
     if (step === undefined) continue;
-    verified.push(...(await verifyReused([step], parts, { onStep: () => {}, signal: options.signal })));
+    verified.push({ name: step.name, verdict: await verifyStep(step, parts, options.signal) });
   }
   options.onStep(verified.length);
   return verified;
@@ -76,8 +77,6 @@ function runStepOf(
   { action, title }: RepeatableStep,
   how: { readonly isTraced: boolean; readonly noise: readonly string[] },
 ): RunStep {
-  const definition = action.definition as unknown as RunDefinition;
-  const { command, script, environment, user, workdir, network, mounts } = definition;
   const start = { line: 1, column: 1, offset: 0 };
   return {
     kind: 'RUN',
@@ -86,23 +85,7 @@ function runStepOf(
     noCache: true,
     caching: { mode: how.isTraced ? 'observed' : 'exact', noise: how.noise },
     slot: '',
-    args: command,
-    ...(script === undefined ? {} : { script }),
-    environment,
+    ...readRunDefinition(action.definition),
     hiddenEnvironment: {},
-    user,
-    workdir: workdir ?? ROOT_PATH,
-    network,
-    mounts,
   };
-}
-
-interface RunDefinition {
-  readonly command: readonly string[];
-  readonly script?: { readonly name: string; readonly text: string };
-  readonly environment: Readonly<Record<string, string>>;
-  readonly user: string;
-  readonly workdir: ImagePath;
-  readonly network: NetworkMode;
-  readonly mounts: readonly RunMount[];
 }

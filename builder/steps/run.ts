@@ -18,13 +18,13 @@ import {
   USE,
   unreachable,
 } from '../../core/index.ts';
-import { formatPlatform } from '../../image/index.ts';
 import type { RunStep } from '../graph.ts';
 import { type Standing, treeOf } from '../standing.ts';
 import { BuildStop, stop } from '../stop.ts';
 import { type ImageUser, lookUpUser } from '../users.ts';
 import { formatEnvironment } from '../variables.ts';
 import type { Executed, PreparedStep } from './prepared-step.ts';
+import { runDefinition } from './run-definition.ts';
 
 /** Raised when the sandbox changes in a way that commands can see. */
 const ACTION_VERSION = 2;
@@ -45,16 +45,7 @@ export function prepareRun(step: RunStep, parts: RunParts): PreparedStep {
   const action: Action = {
     version: ACTION_VERSION,
     kind: 'RUN',
-    definition: {
-      command: step.args,
-      script: step.script === undefined ? undefined : { ...step.script },
-      environment: { ...step.environment },
-      user: step.user,
-      workdir: step.workdir,
-      network: step.network,
-      mounts: step.mounts.map((mount) => ({ ...mount })),
-      platform: formatPlatform(parts.platform),
-    },
+    definition: runDefinition(step, parts.platform),
   };
   return {
     action,

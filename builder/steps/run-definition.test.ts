@@ -1,0 +1,46 @@
+import { expect, test } from 'vitest';
+import { encodeCanonical } from '../../cache/index.ts';
+import { imagePath } from '../../core/index.ts';
+import { type RunFields, readRunDefinition, runDefinition } from './run-definition.ts';
+
+const PLATFORM = { os: 'linux', architecture: 'amd64' };
+const PLAIN: RunFields = {
+  args: ['/bin/sh', '-c', 'make'],
+  environment: { PATH: '/bin', EMPTY: '' },
+  user: '',
+  workdir: imagePath('/src'),
+  network: 'default',
+  mounts: [],
+};
+const FULL: RunFields = {
+  ...PLAIN,
+  script: { name: 'EOF', text: '#!/bin/sh\n' },
+  user: 'app:staff',
+  workdir: imagePath('/'),
+  network: 'none',
+  mounts: [
+    { type: 'tmpfs', target: imagePath('/tmp') },
+    { type: 'tmpfs', target: imagePath('/cache'), sizeBytes: 4096 },
+  ],
+};
+
+test.each([
+  ['a plain RUN', PLAIN],
+  ['one with everything', FULL],
+])('readRunDefinition reads back %s as it was recorded', (_what, fields) => {
+  const recorded = JSON.parse(encodeCanonical(runDefinition(fields, PLATFORM)));
+  expect(readRunDefinition(recorded)).toEqual(fields);
+});
+
+test.each([
+  ['command', 'make'],
+  ['environment', ['PATH=/bin']],
+  ['environment', { PATH: 1 }],
+  ['network', 'bridge'],
+  ['mounts', [{ type: 'cache', target: 'x' }]],
+  ['mounts', [{ type: 'tmpfs', target: 'x', sizeBytes: 'big' }]],
+  ['workdir', null],
+])('readRunDefinition refuses the field %s as %j', (field, value) => {
+  const definition = { ...runDefinition(PLAIN, PLATFORM), [field]: value };
+  expect(() => readRunDefinition(definition)).toThrow('not part of the definition of a RUN');
+});
