@@ -5,13 +5,13 @@ import {
   type CommittedSnapshot,
   type DiffId,
   digestOf,
-  type FrozenSnapshot,
   type HostPath,
   imagePath,
   type StepKey,
 } from '../core/index.ts';
 import type { DiffContent } from '../snapshotter/index.ts';
 import { NO_BASE, type Standing } from './standing.ts';
+import { FakeStore } from './testing/solver-rig.ts';
 import { type ReusedStep, type VerifyParts, verifyStep } from './verify.ts';
 import type { HitReport } from './verify-report.ts';
 
@@ -39,6 +39,7 @@ interface Case {
 }
 
 async function verify(given: Case) {
+  const store = new FakeStore();
   const forgotten: StepKey[] = [];
   const removed: DiffId[] = [];
   const reports: HitReport[] = [];
@@ -57,18 +58,18 @@ async function verify(given: Case) {
     action: ACTION,
     standsOn: { diffs: key === 'own' ? [HERE] : [THERE], base: 0 },
   });
-  const parts = {
+  const parts: VerifyParts = {
     cache: {
       repeatable,
       earlier: () => [record('own', given.origin ?? 'observed'), record('first', 'ran')],
       reads: () => [],
       hold: () => {},
-      forget: (key: StepKey) => forgotten.push(key),
+      forget: (key: StepKey) => void forgotten.push(key),
     },
     snapshotter: {
       find: async (diffIds: readonly DiffId[]) =>
-        ({ diffIds, id: diffIds[0] }) as unknown as CommittedSnapshot,
-      remove: async (diffIds: readonly DiffId[]) => removed.push(...diffIds),
+        diffIds.reduce<CommittedSnapshot | undefined>((below, id) => store.committed(below, id), undefined),
+      remove: async (diffIds: readonly DiffId[]) => void removed.push(...diffIds),
     },
     packLayer: async () => ({ diffId: given.packed ?? RESULT, size: 1 }),
     layerTable: { get: async () => ({}) },
@@ -77,7 +78,7 @@ async function verify(given: Case) {
       reports.push(report);
       return '/report.json';
     },
-  } as unknown as VerifyParts;
+  };
   const runs = [...given.here];
   const on: Standing = {
     snapshot: undefined,
@@ -94,11 +95,10 @@ async function verify(given: Case) {
       execute: async (standing) => {
         const left = standing === on ? runs.shift() : given.there;
         if (left === undefined) throw new Error('it cannot run');
-        const frozen = {
-          ...content(left),
-          [Symbol.asyncDispose]: async () => {},
-        } as unknown as FrozenSnapshot;
-        return { frozen, seen: { kind: 'observed', observations: [] } };
+        return {
+          frozen: store.frozen(standing, left),
+          seen: { kind: 'observed', observations: [] },
+        };
       },
     },
     on,

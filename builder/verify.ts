@@ -1,4 +1,6 @@
-import type { DiffId, Observation, StepKey } from '../core/index.ts';
+import type { StepCache } from '../cache/index.ts';
+import type { DiffId, Observation, Snapshotter, StepKey } from '../core/index.ts';
+import type { LayerTable } from '../image/index.ts';
 import { type DiffContent, type DiffDifference, firstDifference } from '../snapshotter/index.ts';
 import type { BuilderParts } from './contract.ts';
 import { noiseFilter } from './noise.ts';
@@ -34,10 +36,11 @@ export type Verdict =
   /** It could not be carried out. */
   | { readonly kind: 'failed'; readonly message: string };
 
-export type VerifyParts = Pick<
-  BuilderParts,
-  'cache' | 'snapshotter' | 'packLayer' | 'layerTable' | 'now' | 'writeReport'
->;
+export interface VerifyParts extends Pick<BuilderParts, 'packLayer' | 'now' | 'writeReport'> {
+  readonly cache: Pick<StepCache, 'repeatable' | 'earlier' | 'reads' | 'hold' | 'forget'>;
+  readonly snapshotter: Pick<Snapshotter, 'find' | 'remove'>;
+  readonly layerTable: Pick<LayerTable, 'get'>;
+}
 
 /**
  * Runs a reused step again on the same parent and compares what it leaves with what was reused. Times set during a run and noise
