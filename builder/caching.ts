@@ -1,9 +1,10 @@
 import { type Diagnostic, parseAge, type StepCaching } from '../core/index.ts';
 import type { Dockerfile, Instruction } from '../parser/index.ts';
-import { compileGoPattern } from './go-match.ts';
+import { compileNoise } from './noise.ts';
 import { stop } from './stop.ts';
 
 const PREFIX = /^varve:\s*/;
+
 /**
  * What the comments right above an instruction say of its caching: `# varve: cache=exact|observed|never`, `ttl=AGE`,
  * `noise=PATH`, several in one comment or in several, the last one of a kind valid (all of `noise`). Other builders see
@@ -32,18 +33,13 @@ export function readCachingComments(instruction: Instruction, usual: StepCaching
       } else if (name === 'ttl') {
         caching = { ...caching, ttlMs: parseAge(value) ?? refuse('Write an age such as ttl=12h or ttl=7d.') };
       } else if (name === 'noise') {
-        if (!isNoisePattern(value))
+        if (compileNoise(value) === undefined)
           refuse('Write an absolute path in the image, such as noise=/var/log/*.log.');
         caching = { ...caching, noise: [...caching.noise, value] };
       } else refuse('Known rules: cache=observed|exact|never, ttl=AGE, noise=PATH.');
     }
   }
   return never ? 'never' : caching;
-}
-
-/** Whether `text` is an absolute path in the image, with Go's wildcards. */
-export function isNoisePattern(text: string): boolean {
-  return text.startsWith('/') && text.length > 1 && compileGoPattern(text.slice(1)).ok;
 }
 
 const STEP_KINDS: ReadonlySet<string> = new Set(['RUN', 'COPY', 'ADD', 'WORKDIR']);

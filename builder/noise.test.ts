@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { imagePath } from '../core/index.ts';
-import { noiseFilter } from './noise.ts';
+import { checkNoise, noiseFilter } from './noise.ts';
 
 test('noiseFilter knows what differs by nature, and what lies below it', () => {
   const isNoise = noiseFilter([]);
@@ -21,4 +21,10 @@ test('noiseFilter takes patterns of the user too', () => {
   const isNoise = noiseFilter(['/build/*.log', '/cache-?']);
   expect(isNoise(imagePath('/build/x.log'))).toBe(true);
   expect(isNoise(imagePath('/cache-1/deep/file'))).toBe(true);
+});
+
+test('checkNoise refuses what would fit nothing', () => {
+  expect(() => checkNoise(['/var/log/*.log', '/x'])).not.toThrow();
+  for (const wrong of ['log', '/', '', '/['])
+    expect(() => checkNoise(['/x', wrong])).toThrow(/--cache-noise/);
 });

@@ -1,4 +1,4 @@
-import type { ImagePath } from '../core/index.ts';
+import { type ImagePath, UsageError } from '../core/index.ts';
 import { compileGoPattern } from './go-match.ts';
 
 /**
@@ -21,12 +21,26 @@ export const USUAL_NOISE: readonly string[] = [
   '/home/*/.npm/_update-notifier-last-checked',
 ];
 
+/** What fits `pattern`: an absolute path in the image with Go's wildcards; undefined where it is none. */
+export function compileNoise(pattern: string): RegExp | undefined {
+  if (!pattern.startsWith('/') || pattern.length === 1) return undefined;
+  const compiled = compileGoPattern(pattern.slice(1));
+  return compiled.ok ? compiled.value : undefined;
+}
+
+/** Ends what was asked for at a pattern that would silently fit nothing. @throws UsageError */
+export function checkNoise(patterns: readonly string[]): void {
+  const wrong = patterns.find((pattern) => compileNoise(pattern) === undefined);
+  if (wrong === undefined) return;
+  throw new UsageError(
+    `--cache-noise: ${JSON.stringify(wrong)} is no absolute path in the image`,
+    'Write a path with wildcards, such as "/var/log/*.log".',
+  );
+}
+
 /** Tells of paths in the image whether they, or a folder above them, fit one of `patterns` or the usual noise. */
 export function noiseFilter(patterns: readonly string[]): (path: ImagePath) => boolean {
-  const compiled = [...USUAL_NOISE, ...patterns].flatMap((pattern) => {
-    const result = compileGoPattern(pattern.slice(1));
-    return result.ok ? [result.value] : [];
-  });
+  const compiled = [...USUAL_NOISE, ...patterns].flatMap((pattern) => compileNoise(pattern) ?? []);
   const fits = (path: string): boolean => compiled.some((pattern) => pattern.test(path));
   return (path) => {
     for (let end = path.length; end > 0; end = path.lastIndexOf('/', end - 1)) {

@@ -14,6 +14,7 @@ import { type Dockerfile, type Flag, type Instruction, parseInstruction } from '
 import { uselessRules } from './caching.ts';
 import type { BuildGraph, ImageUse, StagePlan, TreeRef } from './graph.ts';
 import { planInstruction } from './instructions/index.ts';
+import { checkNoise } from './noise.ts';
 import { type DraftBase, type PlanContext, StageDraft } from './stage-draft.ts';
 import {
   findTarget,
@@ -61,6 +62,7 @@ export interface Planned {
  */
 export async function planBuild(input: PlanInput, findImage: FindImage): Promise<Planned> {
   const { dockerfile, request } = input;
+  checkNoise(request.caching?.noise ?? []);
   const consumedArgs = new Set<string>();
   const globals = globalArgs(input, consumedArgs);
   const sketches = sketchStages(input, globals);

@@ -2,6 +2,7 @@ import type { RepeatableStep } from '../cache/index.ts';
 import type { StepKey } from '../core/index.ts';
 import type { BuilderParts } from './contract.ts';
 import type { RunStep } from './graph.ts';
+import { checkNoise } from './noise.ts';
 import { contentOf } from './same-result.ts';
 import { standAgain } from './stand-again.ts';
 import { prepareRun } from './steps/run.ts';
@@ -27,6 +28,7 @@ export async function verifyRecords(
   parts: BuilderParts,
   options: VerifyRecordsOptions,
 ): Promise<readonly VerifiedStep[]> {
+  checkNoise(options.noise);
   const verified: VerifiedStep[] = [];
   for (const key of keys) {
     options.onStep(verified.length);

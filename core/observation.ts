@@ -53,6 +53,7 @@ export interface ObservedTree {
 
 /** What is known of the reading of a sandboxed process when it has ended. */
 export type TraceReport =
+  /** The root folder is always among them: its mode and owner are given to the upper folder before the process starts. */
   | { readonly kind: 'traced'; readonly observations: readonly Observation[] }
   /** The root was mounted as it is: nothing is known of what was read. `reason` for people. */
   | { readonly kind: 'untraced'; readonly reason: string };

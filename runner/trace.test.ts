@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ROOT_PATH, USE } from '../core/index.ts';
 import { CAN_SANDBOX } from './testing/box.ts';
 import { observationsOf, TracedBox, usesOf } from './testing/traced-box.ts';
 
@@ -45,6 +46,12 @@ describe.skipIf(!CAN_SANDBOX)('what a step looks at in traced layers', () => {
     expect(ran.outcome).toEqual({ kind: 'exited', code: 0 });
     return usesOf(ran.trace, filter);
   };
+
+  it('the root folder is always looked at', async () => {
+    const { trace } = await box.run(['/bin/busybox', 'true']);
+    const root = observationsOf(trace).find(({ path }) => path === ROOT_PATH);
+    expect((root?.uses ?? 0) & USE.METADATA).toBe(USE.METADATA);
+  });
 
   it('a file without extended attributes lists none, traced or not', async () => {
     for (const traced of [true, false]) {

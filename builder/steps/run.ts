@@ -7,15 +7,12 @@ import {
   imagePath,
   joinHost,
   type Mount,
-  type Observation,
   type Platform,
-  ROOT_PATH,
   type Runner,
   type SandboxOutcome,
   type SandboxSpec,
   type Snapshotter,
   type TraceReport,
-  USE,
   unreachable,
 } from '../../core/index.ts';
 import type { RunStep } from '../graph.ts';
@@ -119,21 +116,12 @@ async function run(
   return { frozen: await active.freeze(), seen };
 }
 
-/** The root folder counts always: the upper folder is given its mode and owner before the command starts. */
 function seenBy(trace: TraceReport | undefined, driver: Snapshotter['driver']): Executed['seen'] {
-  if (trace === undefined) {
-    return driver === 'copy'
-      ? { kind: 'unknown', reason: 'what is read of a plain copy cannot be told' }
-      : { kind: 'unknown' };
-  }
-  if (trace.kind === 'untraced') return { kind: 'unknown', reason: trace.reason };
-  const [first] = trace.observations;
-  const root: Observation = {
-    path: ROOT_PATH,
-    uses: USE.METADATA | (first?.path === ROOT_PATH ? first.uses : 0),
-  };
-  const others = trace.observations.filter(({ path }) => path !== ROOT_PATH);
-  return { kind: 'observed', observations: [root, ...others] };
+  if (trace?.kind === 'traced') return { kind: 'observed', observations: trace.observations };
+  if (trace?.kind === 'untraced') return { kind: 'unknown', reason: trace.reason };
+  return driver === 'copy'
+    ? { kind: 'unknown', reason: 'what is read of a plain copy cannot be told' }
+    : { kind: 'unknown' };
 }
 
 /** The failure of a command that did not succeed, in the words of `docker build`. */
