@@ -123,10 +123,20 @@ test('two runs that differ from each other tell nothing of the cache', async () 
 });
 
 test('what differs here and not where it was recorded is a wrong hit: reported and dropped', async () => {
-  const { verdict, forgotten, reports } = await verify({ here: ['new', 'new'], there: 'old' });
+  const { verdict, forgotten, reports } = await verify({ here: ['new', 'new', 'new'], there: 'old' });
   expect(verdict).toMatchObject({ kind: 'wrong', report: '/report.json', difference: { path: 'new' } });
   expect(forgotten).toEqual(['own']);
-  expect(reports).toMatchObject([{ step: 'RUN x', key: 'own', observedNow: [[], [], []] }]);
+  expect(reports).toMatchObject([{ step: 'RUN x', key: 'own', observedNow: [[], [], [], []] }]);
+});
+
+test('what time moved on between two runs here and the run there is no wrong hit', async () => {
+  const { verdict, forgotten, reports } = await verify({
+    here: ['monday', 'monday', 'tuesday'],
+    there: 'tuesday',
+  });
+  expect(verdict.kind).toBe('unsteady');
+  expect(forgotten).toEqual([]);
+  expect(reports).toEqual([]);
 });
 
 test('what differs everywhere has drifted with time, network or machine, and is dropped', async () => {
@@ -139,6 +149,8 @@ test('what differs everywhere has drifted with time, network or machine, and is 
 test('a record of a run on this very parent cannot be a wrong hit', async () => {
   const { verdict } = await verify({ here: ['new', 'new', 'new'], origin: 'ran' });
   expect(verdict.kind).toBe('drifted');
+  const flickering = await verify({ here: ['new', 'new', 'old', 'new'], origin: 'ran' });
+  expect(flickering.verdict.kind).toBe('unsteady');
 });
 
 test('a COPY depends on files alone: what differs is a wrong hit', async () => {

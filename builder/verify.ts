@@ -71,7 +71,13 @@ export async function verifyStep(
   }
   const origin = await originOf(step, parts);
   const there = origin === undefined ? undefined : await runs.on(origin);
-  const isDrift = there !== undefined && (await firstDifference(first, there, rules)) === undefined;
+  const apart = there === undefined ? difference : await firstDifference(first, there, rules);
+  if (there !== undefined && apart !== undefined) {
+    // The day may have turned before the run there. What then does not come back here tells nothing of the cache either.
+    const moved = origin === step.on ? apart : await firstDifference(first, await runs.on(step.on), rules);
+    if (moved !== undefined) return { kind: 'unsteady', difference: moved };
+  }
+  const isDrift = apart === undefined;
   const report = isDrift ? '' : await parts.writeReport(await reportOf(step, difference, { parts, runs }));
   parts.cache.forget(step.key);
   return isDrift ? { kind: 'drifted', difference } : { kind: 'wrong', difference, report };
