@@ -45,7 +45,7 @@ describe('readCachingComments', () => {
   ])('ends the build at "%s"', async (comment) => {
     const failure = await stopped(() => read(comment));
     expect(failure.code).toBe('bad-varve-comment');
-    expect(failure.range?.start.line).toBe(3);
+    expect(failure.range?.start.line).toBe(2);
     expect(failure.hint).toBeDefined();
   });
 });

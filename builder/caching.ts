@@ -13,7 +13,7 @@ const PREFIX = /^varve:\s*/;
 export function readCachingComments(instruction: Instruction, usual: StepCaching): StepCaching | 'never' {
   let caching = usual;
   let never = false;
-  for (const comment of instruction.comments) {
+  for (const { text: comment, range } of instruction.comments) {
     if (!PREFIX.test(comment)) continue;
     for (const word of comment
       .replace(PREFIX, '')
@@ -23,7 +23,7 @@ export function readCachingComments(instruction: Instruction, usual: StepCaching
       const [name, value] = equals === -1 ? [word, ''] : [word.slice(0, equals), word.slice(equals + 1)];
       const refuse = (hint: string): never =>
         stop('bad-varve-comment', `unknown rule in "# ${comment}": ${word}`, {
-          range: instruction.range,
+          range,
           hint,
         });
       if (name === 'cache') {
@@ -48,7 +48,7 @@ const STEP_KINDS: ReadonlySet<string> = new Set(['RUN', 'COPY', 'ADD', 'WORKDIR'
 export function uselessRules(dockerfile: Dockerfile): readonly Diagnostic[] {
   const instructions = dockerfile.stages.flatMap((stage) => [stage.from, ...stage.instructions]);
   return instructions.flatMap(({ kind, comments, range }) => {
-    if (STEP_KINDS.has(kind) || !comments.some((comment) => PREFIX.test(comment))) return [];
+    if (STEP_KINDS.has(kind) || !comments.some((comment) => PREFIX.test(comment.text))) return [];
     return [
       {
         severity: 'warning',

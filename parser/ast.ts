@@ -33,13 +33,15 @@ export interface Stage {
 interface Node {
   /** From the instruction's first character to its last, heredoc bodies included. */
   readonly range: SourceRange;
+  /** The instruction's name as written, in whatever case. */
+  readonly keyword: Word;
   /** The instruction as written, joined to one line, comments and continuations dropped; heredoc bodies excluded. */
   readonly source: string;
   /**
    * Comment lines directly above, without `#` and outer blanks: the seat of `# varve:` and `# check=`. An empty line or an
-   * empty comment parts them from the instruction.
+   * empty comment parts them from the instruction; a parser directive is none. Triggers of ONBUILD have none.
    */
-  readonly comments: readonly string[];
+  readonly comments: readonly Word[];
 }
 
 /** A piece of text with its place: a word, a value, a path. */
@@ -48,11 +50,76 @@ export interface Word {
   readonly range: SourceRange;
 }
 
-/** `--name=value`, or `--name` alone (value absent). */
+/** `--name=value`, or `--name` alone (value absent). Quotes and escapes of the flag are taken away, variables are not. */
 export interface Flag {
   readonly name: string;
   readonly value?: string;
   readonly range: SourceRange;
+  /** Where the value stands, quotes included; absent with the value. */
+  readonly valueRange?: SourceRange;
+}
+
+/** One `key=value` of a flag's comma-separated value, or `key` alone (value absent). */
+export interface FlagField {
+  /** In lower case. */
+  readonly key: string;
+  /** The whole field as written: `key=value`. */
+  readonly text: string;
+  readonly value?: Word;
+  readonly range: SourceRange;
+}
+
+/** `RUN --mount=type=cache,target=/x`: variables in values are not expanded yet; `readMount` says what it means. */
+export interface MountFlag {
+  /** In order; a key may come twice, the last one counts. */
+  readonly fields: readonly FlagField[];
+  readonly range: SourceRange;
+}
+
+/** `RUN --device=vendor.com/class=name,required`; takes no variables. */
+export interface DeviceFlag {
+  readonly name: string;
+  readonly required: boolean;
+  readonly range: SourceRange;
+}
+
+/** The flags of FROM by meaning. In all of these, words are not expanded yet, and one left empty is absent. */
+export interface FromOptions {
+  readonly platform?: Word;
+}
+
+/** The flags of RUN by meaning. */
+export interface RunOptions {
+  readonly mounts: readonly MountFlag[];
+  readonly network?: 'default' | 'none' | 'host';
+  readonly security?: 'sandbox' | 'insecure';
+  readonly devices: readonly DeviceFlag[];
+}
+
+/** The flags of COPY and ADD by meaning; each instruction takes some of them. */
+export interface CopyOptions {
+  /** COPY only; takes no variables. */
+  readonly from?: Word;
+  readonly chown?: Word;
+  readonly chmod?: Word;
+  readonly link?: boolean;
+  /** COPY only. */
+  readonly parents?: boolean;
+  /** Patterns in order; takes no variables. */
+  readonly exclude: readonly Word[];
+  /** ADD only, and all that follow. */
+  readonly checksum?: Word;
+  readonly keepGitDir?: boolean;
+  readonly unpack?: boolean;
+}
+
+/** The flags of HEALTHCHECK by meaning: durations in nanoseconds. */
+export interface HealthcheckOptions {
+  readonly interval?: number;
+  readonly timeout?: number;
+  readonly startPeriod?: number;
+  readonly startInterval?: number;
+  readonly retries?: number;
 }
 
 /** `<<EOF`, `<<-EOF`, `<<"EOF"` with the lines that follow. */
@@ -85,13 +152,18 @@ export type Command =
 export interface FromInstruction extends Node {
   readonly kind: 'FROM';
   readonly flags: readonly Flag[];
+  readonly options: FromOptions;
   readonly image: Word;
+  /** The word `AS` in whatever case; absent with the name. */
+  readonly asKeyword?: Word;
+  /** The name of the stage, as written. */
   readonly as?: Word;
 }
 
 export interface RunInstruction extends Node {
   readonly kind: 'RUN';
   readonly flags: readonly Flag[];
+  readonly options: RunOptions;
   readonly command: Command;
 }
 
@@ -108,6 +180,7 @@ export type CopySource =
 export interface CopyInstruction extends Node {
   readonly kind: 'COPY' | 'ADD';
   readonly flags: readonly Flag[];
+  readonly options: CopyOptions;
   /** At least one. */
   readonly sources: readonly CopySource[];
   readonly destination: Word;
@@ -151,6 +224,7 @@ export interface ShellInstruction extends Node {
 export interface HealthcheckInstruction extends Node {
   readonly kind: 'HEALTHCHECK';
   readonly flags: readonly Flag[];
+  readonly options: HealthcheckOptions;
   /** Absent: `HEALTHCHECK NONE`. */
   readonly command?: Command;
 }

@@ -5,13 +5,16 @@ import type {
   CopyInstruction,
   CopySource,
   Flag,
+  FlagField,
   FromInstruction,
   Heredoc,
   Instruction,
   KeyValue,
+  RunOptions,
   Word,
 } from './ast.ts';
-import { checkFlags } from './flags.ts';
+import { readFields, readFlag } from './flag-text.ts';
+import { checkFlags, copyOptions, fromOptions, healthcheckOptions, runOptions } from './flags.ts';
 import { heredocOf } from './heredoc.ts';
 import { INSTRUCTIONS, type InstructionName, type Token } from './lexer.ts';
 import type { JoinedText } from './source-text.ts';
@@ -22,7 +25,7 @@ import { trim } from './whitespace.ts';
 export interface InstructionContext {
   readonly joined: JoinedText;
   readonly heredocs: readonly Heredoc[];
-  readonly comments: readonly string[];
+  readonly comments: readonly Word[];
   /** With the heredocs. */
   readonly range: SourceRange;
   /** Where faults go. */
@@ -51,6 +54,7 @@ class InstructionBuilder {
     const flags = this.#flags(kind, syntax.flags);
     const node = {
       range: this.#context.range,
+      keyword: this.#word(syntax.keyword),
       source: this.#joined.text.slice(syntax.keyword.offset),
       comments: this.#context.comments,
     };
@@ -60,7 +64,9 @@ class InstructionBuilder {
           ...node,
           kind: 'FROM',
           flags,
+          options: fromOptions(flags),
           image: this.#word(syntax.image),
+          ...(syntax.asKeyword === undefined ? {} : { asKeyword: this.#word(syntax.asKeyword) }),
           ...this.#stageName(syntax.as),
         };
       case 'command': {
@@ -69,12 +75,18 @@ class InstructionBuilder {
           if (command.form === 'exec' && command.args.length === 0) {
             this.#error('missing-argument', 'RUN requires at least one argument', syntax.keyword);
           }
-          return { ...node, kind, flags, command };
+          return { ...node, kind, flags, options: this.#runOptions(flags, syntax.flags), command };
         }
         return { ...node, kind: kind === 'CMD' ? kind : 'ENTRYPOINT', command };
       }
       case 'copy':
-        return { ...node, kind: kind === 'ADD' ? kind : 'COPY', flags, ...this.#paths(syntax) };
+        return {
+          ...node,
+          kind: kind === 'ADD' ? kind : 'COPY',
+          flags,
+          options: copyOptions(flags),
+          ...this.#paths(syntax),
+        };
       case 'pairs': {
         const pairs = listTokens(syntax.pairs).map((token) => this.#pair(kind, token));
         return { ...node, kind: kind === 'ENV' ? kind : 'LABEL', pairs, legacy: false };
@@ -96,12 +108,13 @@ class InstructionBuilder {
       case 'shell':
         return { ...node, kind: 'SHELL', args: listTokens(syntax.args).map((token) => token.value) };
       case 'healthcheck': {
-        if (syntax.command === undefined) return { ...node, kind: 'HEALTHCHECK', flags };
+        const options = healthcheckOptions(flags);
+        if (syntax.command === undefined) return { ...node, kind: 'HEALTHCHECK', flags, options };
         const command = this.#command(syntax.command);
         if (command.form === 'exec' && command.args.length === 0) {
           this.#error('missing-argument', 'missing command after HEALTHCHECK CMD', syntax.keyword);
         }
-        return { ...node, kind: 'HEALTHCHECK', flags, command };
+        return { ...node, kind: 'HEALTHCHECK', flags, options, command };
       }
       case 'onbuild':
         return { ...node, kind: 'ONBUILD', ...this.#trigger(syntax.trigger) };
@@ -222,14 +235,19 @@ class InstructionBuilder {
   }
 
   #flags(kind: InstructionName, list: TokenList | undefined): readonly Flag[] {
-    const flags = listTokens(list).map((token) => {
-      const equals = token.value.indexOf('=');
-      const range = this.#rangeOf(token);
-      if (equals === -1) return { name: token.value.slice(2), range };
-      return { name: token.value.slice(2, equals), value: token.value.slice(equals + 1), range };
-    });
+    const range = (start: number, end: number): SourceRange => this.#joined.range(start, end);
+    const flags = listTokens(list).map((token) => readFlag(token, range));
     for (const diagnostic of checkFlags(kind, flags)) this.#context.report(diagnostic);
     return flags;
+  }
+
+  #runOptions(flags: readonly Flag[], list: TokenList | undefined): RunOptions {
+    const tokens = new Map(listTokens(list).map((token, index) => [flags[index], token]));
+    const fields = (flag: Flag): readonly FlagField[] | string => {
+      const token = tokens.get(flag);
+      return token === undefined ? [] : readFields(token, (start, end) => this.#joined.range(start, end));
+    };
+    return runOptions(flags, fields, this.#context.report);
   }
 
   #word(token: Token): Word {

@@ -17,7 +17,6 @@ describe('flags', () => {
     'COPY --link=TRUE --parents=False a b',
     'ADD --chown=b --chmod=644 --link --keep-git-dir --checksum=c --unpack=false --exclude=x a b',
     'HEALTHCHECK --interval=1m --timeout=1s --start-period=0s --start-interval= --retries=0 CMD x',
-    'RUN --mount= x',
   ])('of %s are all known', (instruction) => {
     expect(faults(instruction)).toEqual([]);
   });
@@ -36,6 +35,25 @@ describe('flags', () => {
     ['COPY --chown=a --chown=b c d', 'duplicate-flag|--chown is given twice'],
     ['COPY --from a b', 'invalid-flag-value|--from needs a value: --from=…'],
     ['COPY --link=no a b', 'invalid-flag-value|--link takes true or false, not "no"'],
+    ['RUN --mount= x', 'invalid-flag-value|--mount has no value'],
+    ['RUN --mount=type=bind,\\"a x', 'invalid-flag-value|--mount a double quote is not closed'],
+    [
+      'RUN --mount=type=bind,a\\"b x',
+      'invalid-flag-value|--mount a double quote stands in a field that does not begin with one',
+    ],
+    [
+      'RUN --mount=\\"a\\"b x',
+      'invalid-flag-value|--mount something follows the double quote that ends a field',
+    ],
+    [
+      'RUN --mount=from=$stage,target=/t x',
+      "invalid-flag-value|--mount: 'from' doesn't support variable expansion|define a stage before: FROM with the variable, and a name behind AS",
+    ],
+    ['RUN --device= x', 'invalid-flag-value|--device has no value'],
+    ['RUN --device=a,required=2 x', 'invalid-flag-value|--device: invalid value for required: 2'],
+    ['RUN --device=a,name=b x', 'invalid-flag-value|--device: device name already set to a'],
+    ['RUN --device=a,b x', "invalid-flag-value|--device: invalid field 'b' must be a key=value pair"],
+    ['RUN --device=a,b=c x', "invalid-flag-value|--device: unexpected key 'b' in 'b=c'"],
     ['RUN --network=vpn x', 'invalid-flag-value|--network: "vpn" is none of default, none, host'],
   ])('of %s are refused', (instruction, fault) => {
     expect(faults(instruction)).toEqual([fault]);

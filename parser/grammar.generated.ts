@@ -67,7 +67,7 @@ const grammar: Grammar = {
   Lexer: lexer,
   ParserRules: [
     {"name": "instruction", "symbols": [(lexer.has("FROM") ? {type: "FROM"} : FROM), "flags", "name"], "postprocess": (d) => ({ kind: 'from', keyword: d[0], flags: d[1], image: d[2] })},
-    {"name": "instruction", "symbols": [(lexer.has("FROM") ? {type: "FROM"} : FROM), "flags", "name", (lexer.has("as") ? {type: "as"} : as), "name"], "postprocess": (d) => ({ kind: 'from', keyword: d[0], flags: d[1], image: d[2], as: d[4] })},
+    {"name": "instruction", "symbols": [(lexer.has("FROM") ? {type: "FROM"} : FROM), "flags", "name", (lexer.has("as") ? {type: "as"} : as), "name"], "postprocess": (d) => ({ kind: 'from', keyword: d[0], flags: d[1], image: d[2], asKeyword: d[3], as: d[4] })},
     {"name": "instruction", "symbols": [(lexer.has("MAINTAINER") ? {type: "MAINTAINER"} : MAINTAINER), "flags", (lexer.has("text") ? {type: "text"} : text)], "postprocess": (d) => ({ kind: 'word', keyword: d[0], flags: d[1], word: d[2] })},
     {"name": "instruction", "symbols": [(lexer.has("ONBUILD") ? {type: "ONBUILD"} : ONBUILD), "flags", "trigger"], "postprocess": (d) => ({ kind: 'onbuild', keyword: d[0], flags: d[1], trigger: d[2] })},
     {"name": "instruction", "symbols": ["trigger"], "postprocess": (d) => d[0]},

@@ -14,7 +14,8 @@ import { append, first, tokenTypes as lexer } from './syntax.ts';
 
 instruction ->
     %FROM flags name            {% (d) => ({ kind: 'from', keyword: d[0], flags: d[1], image: d[2] }) %}
-  | %FROM flags name %as name   {% (d) => ({ kind: 'from', keyword: d[0], flags: d[1], image: d[2], as: d[4] }) %}
+  | %FROM flags name %as name
+      {% (d) => ({ kind: 'from', keyword: d[0], flags: d[1], image: d[2], asKeyword: d[3], as: d[4] }) %}
   | %MAINTAINER flags %text     {% (d) => ({ kind: 'word', keyword: d[0], flags: d[1], word: d[2] }) %}
   | %ONBUILD flags trigger      {% (d) => ({ kind: 'onbuild', keyword: d[0], flags: d[1], trigger: d[2] }) %}
   | trigger                     {% (d) => d[0] %}

@@ -7,7 +7,7 @@ export interface Token {
   readonly type: string;
   /** As written. */
   readonly text: string;
-  /** What it means: flags without quotes, JSON strings decoded. */
+  /** What it means: JSON strings decoded. */
   readonly value: string;
   readonly offset: number;
 }
@@ -162,7 +162,7 @@ function lexerStates(escapeCharacter: EscapeCharacter): Record<string, moo.Rules
     states[`${name}Flags`] = {
       space,
       endOfFlags: { match: new RegExp(`--(?=[${SPACE_CLASS}]|$)`), next: name },
-      flag: { match: FLAG, value: decodeFlag },
+      flag: FLAG,
       ...withNext(rules, name),
     };
   }
@@ -204,25 +204,10 @@ function quotedWordPattern(escapeCharacter: EscapeCharacter): RegExp {
   return new RegExp(`(?:[^${SPACE_CLASS}'"${e}]|${e}[^\\n]|'[^']*'?|"(?:[^"${e}]|${e}[^\\n])*"?)+`);
 }
 
-/** In flags the escape is a backslash whatever the directive says, in quotes of both kinds. */
+/** As flag-text.ts reads it. */
 const FLAG = new RegExp(
   `--(?:[^${SPACE_CLASS}'"\\\\]|\\\\[^\\n]|\\\\$|'(?:[^'\\\\]|\\\\[^\\n])*\\\\?'?|"(?:[^"\\\\]|\\\\[^\\n])*\\\\?"?)+`,
 );
-
-function decodeFlag(text: string): string {
-  let quote = '';
-  let value = '';
-  for (let at = 0; at < text.length; at += 1) {
-    const character = text.charAt(at);
-    if (character === '\\') {
-      at += 1;
-      value += text.charAt(at);
-    } else if (quote === '' && (character === '"' || character === "'")) quote = character;
-    else if (character === quote) quote = '';
-    else value += character;
-  }
-  return value;
-}
 
 function decodeJsonString(text: string): string {
   return String(JSON.parse(text));

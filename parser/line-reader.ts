@@ -1,5 +1,5 @@
 import type { SourceRange } from '../core/index.ts';
-import type { EscapeCharacter } from './ast.ts';
+import type { EscapeCharacter, Word } from './ast.ts';
 import { JoinedText, type SourceText } from './source-text.ts';
 import { isSpace, trim } from './whitespace.ts';
 
@@ -8,7 +8,7 @@ export interface LogicalLine {
   /** Continuations joined, comments and empty lines between them dropped, outer blanks trimmed. Never empty. */
   readonly joined: JoinedText;
   /** Comment lines directly above. */
-  readonly comments: readonly string[];
+  readonly comments: readonly Word[];
   /** Empty lines between continued ones. */
   readonly emptyContinuations: readonly SourceRange[];
 }
@@ -40,14 +40,14 @@ export class LineReader {
 
   /** The next instruction; undefined at the end. An empty line or an empty comment parts comments from what follows. */
   next(): LogicalLine | undefined {
-    let comments: string[] = [];
+    let comments: Word[] = [];
     while (this.#line < this.#source.lineCount) {
       const content = trim(this.#source.line(this.#line));
       if (content === '' || content === '#') {
         comments = [];
         this.#line += 1;
       } else if (content.startsWith('#')) {
-        comments.push(trim(content.slice(1)));
+        comments.push(this.#comment());
         this.#line += 1;
       } else {
         const line = this.#readInstruction(comments);
@@ -95,7 +95,17 @@ export class LineReader {
     return this.#source.lineEnd(this.#line - 1);
   }
 
-  #readInstruction(comments: readonly string[]): LogicalLine | undefined {
+  /** The comment on the line that is read next. */
+  #comment(): Word {
+    const start = this.#source.lineStart(this.#line);
+    const line = this.#source.line(this.#line);
+    const hash = line.indexOf('#');
+    const text = trim(line.slice(hash + 1));
+    const at = start + line.indexOf(text, hash + 1);
+    return { text, range: this.#source.range(at, at + text.length) };
+  }
+
+  #readInstruction(comments: readonly Word[]): LogicalLine | undefined {
     const stretches: Stretch[] = [];
     const emptyContinuations: SourceRange[] = [];
     let continued = true;

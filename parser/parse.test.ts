@@ -287,7 +287,7 @@ describe('ONBUILD', () => {
   test('keeps the trigger as text and as a node', () => {
     expect(instructionOf('# mine\nonbuild  run \\\n a', 'ONBUILD')).toMatchObject({
       trigger: 'run  a',
-      comments: ['mine'],
+      comments: [{ text: 'mine' }],
       instruction: { kind: 'RUN', source: 'run  a', comments: [], range: { start: { line: 3, column: 10 } } },
     });
   });
@@ -328,8 +328,11 @@ describe('parse', () => {
 
   test('takes comments directly above, without blanks and #', () => {
     const { stages } = dockerfileOf('# a\n\n#  varve: x  \n# b\nFROM a\n# c\n#\n# d\nRUN x\n');
-    expect(stages[0]?.from.comments).toEqual(['varve: x', 'b']);
-    expect(stages[0]?.instructions[0]?.comments).toEqual(['d']);
+    expect(stages[0]?.from.comments).toMatchObject([
+      { text: 'varve: x', range: { start: { line: 3, column: 4 }, end: { line: 3, column: 12 } } },
+      { text: 'b', range: { start: { line: 4, column: 3 }, end: { line: 4, column: 4 } } },
+    ]);
+    expect(stages[0]?.instructions[0]?.comments).toMatchObject([{ text: 'd' }]);
   });
 
   test('reports all faulty instructions and goes on behind each', () => {

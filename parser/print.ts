@@ -27,7 +27,7 @@ function instructionLines(
   const lines: string[] = [];
   // The empty line keeps a comment from being read as a directive, or with comments further up.
   if (instruction.comments.length > 0) lines.push('');
-  for (const comment of instruction.comments) lines.push(`# ${comment}`);
+  for (const comment of instruction.comments) lines.push(`# ${comment.text}`);
   // A form feed is trimmed as a blank, but hides an escape character that would continue the line.
   const { source } = instruction;
   lines.push(source.endsWith(escapeCharacter) ? `${source}\f` : source);

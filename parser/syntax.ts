@@ -32,7 +32,7 @@ interface SyntaxNode {
 /** One instruction as the grammar sees it: tokens in their places. */
 export type Syntax = SyntaxNode &
   (
-    | { readonly kind: 'from'; readonly image: Token; readonly as?: Token }
+    | { readonly kind: 'from'; readonly image: Token; readonly asKeyword?: Token; readonly as?: Token }
     | { readonly kind: 'command'; readonly command: CommandSyntax }
     | { readonly kind: 'copy'; readonly sources: TokenList; readonly destination: Token }
     | { readonly kind: 'pairs'; readonly pairs: TokenList }
