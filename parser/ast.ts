@@ -42,6 +42,8 @@ interface Node {
    * empty comment parts them from the instruction; a parser directive is none. Triggers of ONBUILD have none.
    */
   readonly comments: readonly Word[];
+  /** The empty lines between the instruction's lines, from the first to the last; absent where there are none. */
+  readonly emptyContinuationRange?: SourceRange;
 }
 
 /** A piece of text with its place: a word, a value, a path. */
@@ -252,6 +254,8 @@ export type Instruction =
 export interface ParseOutput {
   /** Absent when an error diagnostic was given. */
   readonly dockerfile?: Dockerfile;
+  /** Where `dockerfile` is absent: the instructions that could be read. */
+  readonly partial?: Dockerfile;
   /** Errors and warnings in order of place. */
   readonly diagnostics: readonly Diagnostic[];
 }

@@ -26,6 +26,7 @@ export interface InstructionContext {
   readonly joined: JoinedText;
   readonly heredocs: readonly Heredoc[];
   readonly comments: readonly Word[];
+  readonly emptyContinuationRange: SourceRange | undefined;
   /** With the heredocs. */
   readonly range: SourceRange;
   /** Where faults go. */
@@ -33,7 +34,6 @@ export interface InstructionContext {
 }
 
 const STAGE_NAME = /^[a-z][a-z0-9-_.]*$/;
-const RULES_URL = 'https://docs.docker.com/go/dockerfile/rule/';
 
 /** Makes the node of an instruction out of its syntax, and reports what the grammar cannot see. */
 export function buildInstruction(syntax: Syntax, context: InstructionContext): FromInstruction | Instruction {
@@ -52,11 +52,13 @@ class InstructionBuilder {
   build(syntax: Syntax): FromInstruction | Instruction {
     const kind = keywordOf(syntax.keyword);
     const flags = this.#flags(kind, syntax.flags);
+    const { emptyContinuationRange } = this.#context;
     const node = {
       range: this.#context.range,
       keyword: this.#word(syntax.keyword),
       source: this.#joined.text.slice(syntax.keyword.offset),
       comments: this.#context.comments,
+      ...(emptyContinuationRange === undefined ? {} : { emptyContinuationRange }),
     };
     switch (syntax.kind) {
       case 'from':
@@ -92,7 +94,6 @@ class InstructionBuilder {
         return { ...node, kind: kind === 'ENV' ? kind : 'LABEL', pairs, legacy: false };
       }
       case 'legacyPair': {
-        this.#warnLegacy(kind, syntax.key, syntax.value);
         const pairs = [{ key: this.#word(syntax.key), value: this.#word(syntax.value) }];
         return { ...node, kind: kind === 'ENV' ? kind : 'LABEL', pairs, legacy: true };
       }
@@ -101,7 +102,6 @@ class InstructionBuilder {
       case 'words':
         return { ...node, kind: kind === 'EXPOSE' ? kind : 'VOLUME', words: this.#words(kind, syntax.words) };
       case 'word': {
-        if (kind === 'MAINTAINER') this.#warnMaintainer(syntax.word);
         const wordKind = kind === 'WORKDIR' || kind === 'USER' || kind === 'STOPSIGNAL' ? kind : 'MAINTAINER';
         return { ...node, kind: wordKind, word: this.#word(syntax.word) };
       }
@@ -273,29 +273,6 @@ class InstructionBuilder {
       message,
       range,
       ...(hint === undefined ? {} : { hint }),
-    });
-  }
-
-  #warnLegacy(kind: InstructionName, key: Token, value: Token): void {
-    const quoted = /[\s"'\\]/.test(value.text) ? JSON.stringify(value.text) : value.text;
-    this.#context.report({
-      severity: 'warning',
-      code: 'LegacyKeyValueFormat',
-      message: `"${kind} key=value" should be used instead of legacy "${kind} key value" format`,
-      range: this.#joined.range(key.offset, value.offset + value.text.length),
-      hint: `write ${kind} ${key.text}=${quoted}`,
-      url: `${RULES_URL}legacy-key-value-format/`,
-    });
-  }
-
-  #warnMaintainer(word: Token): void {
-    this.#context.report({
-      severity: 'warning',
-      code: 'MaintainerDeprecated',
-      message: 'MAINTAINER instruction is deprecated in favor of using label',
-      range: this.#context.range,
-      hint: `write LABEL org.opencontainers.image.authors=${JSON.stringify(word.text)}`,
-      url: `${RULES_URL}maintainer-deprecated/`,
     });
   }
 }

@@ -64,17 +64,3 @@ export function readDirectives(source: SourceText): DirectivesRead {
     diagnostics,
   };
 }
-
-/**
- * The checks that `# check=skip=A,B` switches off, `all` for every one; other parts of the directive are not for the parser.
- * https://docs.docker.com/reference/dockerfile/#check
- */
-export function skippedChecks(check: DirectiveValue | undefined): ReadonlySet<string> {
-  const skipped = new Set<string>();
-  for (const part of check?.value.split(';') ?? []) {
-    const [key = '', list = ''] = part.split('=', 2);
-    if (key.trim().toLowerCase() !== 'skip') continue;
-    for (const name of list.split(',')) skipped.add(name.trim());
-  }
-  return skipped;
-}

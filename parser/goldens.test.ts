@@ -65,9 +65,6 @@ describe('parse of fixtures/dockerfiles/negative', () => {
 
 /** Every code that the parser gives. Renaming one breaks those who look for it. */
 const CODES = [
-  'LegacyKeyValueFormat',
-  'MaintainerDeprecated',
-  'NoEmptyContinuation',
   'blank-name',
   'duplicate-directive',
   'duplicate-flag',

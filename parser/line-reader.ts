@@ -9,8 +9,8 @@ export interface LogicalLine {
   readonly joined: JoinedText;
   /** Comment lines directly above. */
   readonly comments: readonly Word[];
-  /** Empty lines between continued ones. */
-  readonly emptyContinuations: readonly SourceRange[];
+  /** The empty lines between continued ones, from the first to the last. */
+  readonly emptyContinuationRange: SourceRange | undefined;
 }
 
 export interface HeredocBody {
@@ -107,7 +107,8 @@ export class LineReader {
 
   #readInstruction(comments: readonly Word[]): LogicalLine | undefined {
     const stretches: Stretch[] = [];
-    const emptyContinuations: SourceRange[] = [];
+    let firstEmpty: number | undefined;
+    let lastEmpty = 0;
     let continued = true;
     for (let first = true; continued && this.#line < this.#source.lineCount; first = false) {
       const index = this.#line;
@@ -117,7 +118,8 @@ export class LineReader {
       const content = trim(this.#source.text.slice(start, end));
       if (!first && content.startsWith('#')) continue;
       if (!first && content === '') {
-        emptyContinuations.push(this.#source.range(start, end));
+        firstEmpty ??= start;
+        lastEmpty = end;
         continue;
       }
       while (first && start < end && isSpace(this.#source.text.charAt(start))) start += 1;
@@ -127,7 +129,9 @@ export class LineReader {
     }
     const trimmed = trimStretches(this.#source.text, stretches);
     if (trimmed.length === 0) return undefined;
-    return { joined: new JoinedText(this.#source, trimmed), comments, emptyContinuations };
+    const emptyContinuationRange =
+      firstEmpty === undefined ? undefined : this.#source.range(firstEmpty, lastEmpty);
+    return { joined: new JoinedText(this.#source, trimmed), comments, emptyContinuationRange };
   }
 
   /** Where a line's text ends before the continuation character; undefined where the line is not continued. */

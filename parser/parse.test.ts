@@ -210,16 +210,13 @@ describe('ENV, LABEL and ARG', () => {
     });
   });
 
-  test('take a name and the rest of the line for the legacy form, with a warning', () => {
+  test('take a name and the rest of the line for the legacy form', () => {
     const { dockerfile, diagnostics } = parse('FROM a\nENV K  v="w"  x\nLABEL "a b" c\n');
     expect(dockerfile?.stages[0]?.instructions).toMatchObject([
       { kind: 'ENV', legacy: true, pairs: [{ key: { text: 'K' }, value: { text: 'v="w"  x' } }] },
       { kind: 'LABEL', legacy: true, pairs: [{ key: { text: '"a' }, value: { text: 'b" c' } }] },
     ]);
-    expect(diagnostics).toMatchObject([
-      { severity: 'warning', code: 'LegacyKeyValueFormat', hint: 'write ENV K="v=\\"w\\"  x"' },
-      { severity: 'warning', code: 'LegacyKeyValueFormat' },
-    ]);
+    expect(diagnostics).toEqual([]);
   });
 
   test('ARG takes several names, with and without defaults', () => {
@@ -305,15 +302,6 @@ describe('directives', () => {
       expect(dockerfileOf(`${before}# escape=\`\nFROM a\n`).directives.escape).toBe('\\');
     }
   });
-
-  test('check=skip silences warnings, not errors', () => {
-    const text = 'FROM a\nMAINTAINER m\nENV a b\n';
-    expect(codesOf(text)).toEqual(['MaintainerDeprecated', 'LegacyKeyValueFormat']);
-    expect(codesOf(`# check=skip=MaintainerDeprecated;error=true\n${text}`)).toEqual([
-      'LegacyKeyValueFormat',
-    ]);
-    expect(codesOf(`# check=skip=all\n${text}BAD\n`)).toEqual(['unknown-instruction']);
-  });
 });
 
 describe('parse', () => {
@@ -344,13 +332,23 @@ describe('parse', () => {
     ]);
   });
 
-  test('warns of empty lines between continued ones, each in its place', () => {
-    const { dockerfile, diagnostics } = parse('FROM a\nRUN x \\\n\n  \n  y\n');
-    expect(dockerfile).toBeDefined();
-    expect(diagnostics.map(({ code, range }) => [code, range.start.line])).toEqual([
-      ['NoEmptyContinuation', 3],
-      ['NoEmptyContinuation', 4],
+  test('tells where empty lines part the lines of an instruction', () => {
+    const { dockerfile, diagnostics } = parse('FROM a\nRUN x \\\n\n  \n  y\nRUN z\n');
+    expect(diagnostics).toEqual([]);
+    expect(dockerfile?.stages[0]?.instructions.map((one) => one.emptyContinuationRange)).toEqual([
+      {
+        start: { line: 3, column: 1, offset: 15 },
+        end: { line: 4, column: 3, offset: 18 },
+      },
+      undefined,
     ]);
+  });
+
+  test('keeps what could be read beside what could not', () => {
+    const { dockerfile, partial } = parse('FROM a AS b\nMAINTAINER m\nBAD\nRUN x\n');
+    expect(dockerfile).toBeUndefined();
+    expect(partial?.stages.map(({ from }) => from.as?.text)).toEqual(['b']);
+    expect(partial?.stages[0]?.instructions.map(({ kind }) => kind)).toEqual(['MAINTAINER', 'RUN']);
   });
 });
 

@@ -9,7 +9,7 @@ import type {
   Stage,
 } from './ast.ts';
 import { buildInstruction } from './build.ts';
-import { readDirectives, skippedChecks } from './directives.ts';
+import { readDirectives } from './directives.ts';
 import { explain } from './explain.ts';
 import { parseTokens } from './grammar.ts';
 import { heredocsOf } from './heredoc.ts';
@@ -36,7 +36,8 @@ export function parse(text: string): ParseOutput {
   const assembly = new StageAssembly(reader);
   for (let read = reader.next(); read !== undefined; read = reader.next()) assembly.add(read);
   const dockerfile = assembly.finish();
-  return output(reader.diagnostics, (diagnostics) => ({ dockerfile, diagnostics }));
+  const diagnostics = inOrder(reader.diagnostics);
+  return hasError(diagnostics) ? { partial: dockerfile, diagnostics } : { dockerfile, diagnostics };
 }
 
 /** Reads the trigger that an image keeps of an ONBUILD: one instruction with its heredocs. */
@@ -59,19 +60,19 @@ export function parseInstruction(text: string): InstructionOutput {
       range: more?.range ?? read?.range ?? reader.source.range(0, 0),
     });
   }
-  return output(reader.diagnostics, (diagnostics) => {
-    if (instruction === undefined || instruction.kind === 'FROM') return { diagnostics };
-    return { instruction, diagnostics };
-  });
+  const diagnostics = inOrder(reader.diagnostics);
+  if (hasError(diagnostics) || instruction === undefined || instruction.kind === 'FROM')
+    return { diagnostics };
+  return { instruction, diagnostics };
 }
 
-/** Sorts the diagnostics by place; the result only counts where none of them is an error. */
-function output<T>(
-  reported: readonly Diagnostic[],
-  result: (diagnostics: readonly Diagnostic[]) => T,
-): T | { readonly diagnostics: readonly Diagnostic[] } {
-  const diagnostics = reported.toSorted((one, other) => one.range.start.offset - other.range.start.offset);
-  return diagnostics.some(({ severity }) => severity === 'error') ? { diagnostics } : result(diagnostics);
+/** By place. */
+function inOrder(diagnostics: readonly Diagnostic[]): readonly Diagnostic[] {
+  return diagnostics.toSorted((one, other) => one.range.start.offset - other.range.start.offset);
+}
+
+function hasError(diagnostics: readonly Diagnostic[]): boolean {
+  return diagnostics.some(({ severity }) => severity === 'error');
 }
 
 /** An instruction as it was met; without a node where it is faulty. */
@@ -89,36 +90,23 @@ class InstructionReader {
   readonly diagnostics: Diagnostic[];
   readonly #lines: LineReader;
   readonly #lexer: InstructionLexer;
-  readonly #skippedChecks: ReadonlySet<string>;
 
   constructor(text: string) {
     this.source = new SourceText(text);
     const { directives, nextLine, diagnostics } = readDirectives(this.source);
     this.directives = directives;
     this.diagnostics = [...diagnostics];
-    this.#skippedChecks = skippedChecks(directives.check);
     this.#lines = new LineReader(this.source, directives.escape, nextLine);
     this.#lexer = new InstructionLexer(directives.escape);
   }
 
   report(diagnostic: Diagnostic): void {
-    const skipped = this.#skippedChecks.has(diagnostic.code) || this.#skippedChecks.has('all');
-    if (diagnostic.severity === 'error' || !skipped) this.diagnostics.push(diagnostic);
+    this.diagnostics.push(diagnostic);
   }
 
   next(): InstructionRead | undefined {
     const line = this.#lines.next();
     if (line === undefined) return undefined;
-    for (const range of line.emptyContinuations) {
-      this.report({
-        severity: 'warning',
-        code: 'NoEmptyContinuation',
-        message: 'Empty continuation line',
-        range,
-        hint: 'remove the line, or start it with #',
-        url: 'https://docs.docker.com/go/dockerfile/rule/no-empty-continuation/',
-      });
-    }
     const { joined } = line;
     const tokens = this.#lexer.tokenize(joined.text);
     const heredocs = this.#takeHeredocs(line, tokens);
@@ -134,6 +122,7 @@ class InstructionReader {
       joined,
       heredocs: heredocs.found,
       comments: line.comments,
+      emptyContinuationRange: line.emptyContinuationRange,
       range,
       report: (diagnostic) => this.report(diagnostic),
     });
