@@ -18,6 +18,7 @@ const range = { start: { line: 1, column: 1, offset: 0 }, end: { line: 1, column
 const diff = (name: string) => digestOf(name) as DiffId;
 const REFERENCE: Reference = { host: 'docker.io', repository: 'library/base', tag: 'latest' };
 
+const platform = { os: 'linux', architecture: 'amd64' };
 const BASE_CONFIG: ImageConfig = {
   architecture: 'amd64',
   os: 'linux',
@@ -31,6 +32,7 @@ const BASE: UsableImage = {
   manifestDigest: digestOf('manifest'),
   manifest: { layers: [BASE_LAYER] } as Partial<ImageManifest> as ImageManifest,
   config: BASE_CONFIG,
+  platform,
 };
 
 function runStep(index: number, stage: number): Step {
@@ -41,6 +43,7 @@ function runStep(index: number, stage: number): Step {
     noCache: false,
     caching: DEFAULT_CACHING,
     slot: String(index),
+    platform,
     args: [],
     environment: {},
     hiddenEnvironment: {},
@@ -56,7 +59,6 @@ function solved(step: Step, layer: string | undefined, createdAtMs: number): Sol
   return { step, outcome: 'ran', reason: '', ms: 1, createdAtMs, ...made };
 }
 
-const platform = { os: 'linux', architecture: 'amd64' };
 const FIRST: StagePlan = {
   index: 0,
   name: 'first',
@@ -76,7 +78,8 @@ const SECOND: StagePlan = {
   platform,
   history: [{ createdBy: 'RUN 2', step: 0 }, { createdBy: 'CMD x' }],
 };
-const GRAPH: BuildGraph = { stages: [FIRST, SECOND], target: 1 };
+const TARGET = { stage: 1, platform };
+const GRAPH: BuildGraph = { stages: [FIRST, SECOND], targets: [TARGET] };
 
 function snapshotOf(...names: string[]): CommittedSnapshot {
   return { diffIds: names.map(diff) } as Partial<CommittedSnapshot> as CommittedSnapshot;
@@ -87,6 +90,7 @@ function assemble(layers: readonly (string | undefined)[], sourceDateEpoch?: num
   const stack = ['base', ...layers.filter((layer) => layer !== undefined)];
   return assembleImage({
     graph: GRAPH,
+    target: TARGET,
     solved: new Map(steps.map((step, nth) => [nth, solved(step, layers[nth], Date.UTC(2021, nth))])),
     snapshot: snapshotOf(...stack),
     sourceDateEpoch,
@@ -148,6 +152,7 @@ describe('assembleImage', () => {
     expect(() =>
       assembleImage({
         graph: GRAPH,
+        target: TARGET,
         solved: new Map([...FIRST.steps, ...SECOND.steps].map((step, nth) => [nth, solved(step, 'x', 0)])),
         snapshot: snapshotOf('base'),
         sourceDateEpoch: undefined,

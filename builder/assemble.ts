@@ -7,10 +7,11 @@ import {
 } from '../core/index.ts';
 import type { SolvedStep } from './attempt.ts';
 import type { UsableImage } from './base-image.ts';
-import type { BuildGraph, StagePlan } from './graph.ts';
+import type { BuildGraph, BuildTarget, StagePlan } from './graph.ts';
 
 export interface AssembleInput {
   readonly graph: BuildGraph;
+  readonly target: BuildTarget;
   readonly solved: ReadonlyMap<number, SolvedStep>;
   /** The target's files; undefined for an image without layers. */
   readonly snapshot: CommittedSnapshot | undefined;
@@ -36,15 +37,16 @@ interface Lineage {
  * digest every time.
  */
 export function assembleImage(input: AssembleInput): AssembledImage {
-  const target = stageOf(input.graph, input.graph.target);
+  const target = stageOf(input.graph, input.target.stage);
   const lineage = lineageOf(target, input);
+  const { platform } = input.target;
   const diffIds = input.snapshot?.diffIds ?? [];
   const config: ImageConfig = {
     ...(lineage.created === undefined ? {} : { created: lineage.created }),
     ...(target.author === undefined ? {} : { author: target.author }),
-    architecture: target.platform.architecture,
-    os: target.platform.os,
-    ...(target.platform.variant === undefined ? {} : { variant: target.platform.variant }),
+    architecture: platform.architecture,
+    os: platform.os,
+    ...(platform.variant === undefined ? {} : { variant: platform.variant }),
     config: target.config,
     rootfs: { type: 'layers', diff_ids: diffIds },
     history: lineage.history,

@@ -17,7 +17,7 @@ import {
   type SourceRange,
   type StepKey,
 } from '../core/index.ts';
-import { decompress, formatPlatform, type ResolvedImage, unpackLayer } from '../image/index.ts';
+import { decompress, formatPlatform, platformRank, type ResolvedImage, unpackLayer } from '../image/index.ts';
 import type { BuilderParts } from './contract.ts';
 import type { ImageUse } from './graph.ts';
 import type { FoundImage } from './plan.ts';
@@ -31,12 +31,17 @@ export interface UsableImage {
   readonly manifestDigest: Digest;
   readonly manifest: ImageManifest;
   readonly config: ImageConfig;
+  /** What it was asked for. */
+  readonly platform: Platform;
   /** Present when the image comes from a registry and is not in the store yet. */
   readonly resolved?: ResolvedImage;
 }
 
 export interface BaseImagesOptions {
-  readonly parts: Pick<BuilderParts, 'snapshotter' | 'treeOps' | 'cache' | 'images' | 'blobs' | 'registry'>;
+  readonly parts: Pick<
+    BuilderParts,
+    'snapshotter' | 'treeOps' | 'cache' | 'images' | 'blobs' | 'registry' | 'platform'
+  >;
   /** Ask the registry even when the store has the name. */
   readonly pull: boolean;
   readonly signal: AbortSignal;
@@ -78,15 +83,15 @@ export class BaseImages {
    */
   async lookUp(reference: Reference, platform: Platform): Promise<UsableImage> {
     const { parts, pull, signal } = this.#options;
-    const stored = pull ? undefined : await parts.images.resolve(formatReference(reference));
+    const stored = pull ? undefined : await parts.images.resolve(formatReference(reference), platform);
     let image: UsableImage;
     if (stored !== undefined && fits(stored.config, platform)) {
       const { manifestDigest, manifest, config } = stored;
-      image = { reference, manifestDigest, manifest, config };
+      image = { reference, manifestDigest, manifest, config, platform };
     } else {
       const resolved = await parts.registry.resolve(reference, platform, signal);
       const { manifestDigest, manifest, config } = resolved;
-      image = { reference, manifestDigest, manifest, config, resolved };
+      image = { reference, manifestDigest, manifest, config, platform, resolved };
     }
     this.#found.set(image.manifestDigest, image);
     return image;
@@ -136,6 +141,7 @@ export class BaseImages {
         manifest: image.resolved.manifestBytes,
         layers: image.manifest.layers,
         names: [formatReference(image.reference)],
+        beside: { platform: image.platform, another: !fits(image.config, parts.platform) },
       });
     }
     return snapshot;
@@ -211,9 +217,7 @@ export function wayOfSnapshot(id: SnapshotId | undefined): StepKey {
 }
 
 function fits(config: ImageConfig, platform: Platform): boolean {
-  const variant =
-    platform.variant === undefined || config.variant === undefined || platform.variant === config.variant;
-  return config.os === platform.os && config.architecture === platform.architecture && variant;
+  return config.architecture === platform.architecture && platformRank(platform, config) !== undefined;
 }
 
 function damaged(image: UsableImage, why: string): MachineError {

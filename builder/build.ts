@@ -11,12 +11,13 @@ import {
   joinHost,
   MachineError,
   ok,
+  type Platform,
   type Result,
   type StepSummary,
   type Tree,
   unreachable,
 } from '../core/index.ts';
-import { decompress, unpackLayer } from '../image/index.ts';
+import { decompress, formatPlatform, parsePlatform, unpackLayer } from '../image/index.ts';
 import { type Dockerfile, parse } from '../parser/index.ts';
 import { assembleImage } from './assemble.ts';
 import type { SolvedStep } from './attempt.ts';
@@ -26,10 +27,12 @@ import type { BuilderParts, BuildSuccess, FailedBuild } from './contract.ts';
 import { type LoadedDockerfile, loadDockerfile, loadIgnoreRules, openContextFolder } from './dockerfile.ts';
 import { earlierCopies } from './earlier-copies.ts';
 import { EMPTY_TREE } from './empty-tree.ts';
-import { exportImage } from './export.ts';
+import { Emulation } from './emulation.ts';
+import { exportImages } from './export.ts';
 import type { BuildGraph, StagePlan, Step, TreeRef } from './graph.ts';
 import { NO_IGNORE_RULES } from './ignore.ts';
 import { createLimiter } from './limiter.ts';
+import { mergeGraphs } from './merge-graphs.ts';
 import { planBuild } from './plan.ts';
 import { Solver, type TimelessEvent, timed } from './solve.ts';
 import { NO_BASE, type Standing, standOnCommitted, treeOf } from './standing.ts';
@@ -39,7 +42,7 @@ import { prepareRun } from './steps/run.ts';
 import { prepareWorkdir } from './steps/workdir.ts';
 import { BuildStop, stop } from './stop.ts';
 import { beginTransfer } from './transfer-phase.ts';
-import { parsePlatform, SOURCE_DATE_EPOCH } from './variables.ts';
+import { SOURCE_DATE_EPOCH } from './variables.ts';
 import { type VerifiedStep, verifyReused } from './verify-reused.ts';
 
 export interface BuildOptions {
@@ -70,6 +73,7 @@ class BuildRun {
   readonly #options: BuildOptions;
   readonly #emit: (event: TimelessEvent) => void;
   readonly #images: BaseImages;
+  readonly #emulation: Emulation;
   readonly #startedAtMs: number;
   #dockerfile: LoadedDockerfile | undefined;
   #contextName = '';
@@ -84,6 +88,7 @@ class BuildRun {
     this.#options = options;
     this.#emit = timed(options.onEvent, parts.now);
     this.#startedAtMs = parts.now();
+    this.#emulation = new Emulation(parts);
     this.#images = new BaseImages({
       parts,
       pull: request.pull,
@@ -128,24 +133,30 @@ class BuildRun {
     this.#graph = graph;
     const solver = cleanup.use(this.#newSolver(graph, sourceDateEpoch));
     this.#solver = solver;
-    let snapshot: Awaited<ReturnType<Solver['solve']>>;
+    let snapshots: Awaited<ReturnType<Solver['solve']>>;
     try {
-      snapshot = await solver.solve();
+      snapshots = await solver.solve();
     } finally {
       await this.#context.index?.save();
     }
-    const image = assembleImage({
-      graph,
-      solved: solver.solved,
-      snapshot,
-      sourceDateEpoch,
-      imageOf: (stage) => (stage.base.kind === 'image' ? this.#images.imageOf(stage.base.image) : undefined),
+    const images = graph.targets.map((target, nth) => {
+      const snapshot = snapshots[nth];
+      const image = assembleImage({
+        graph,
+        target,
+        solved: solver.solved,
+        snapshot,
+        sourceDateEpoch,
+        imageOf: (stage) =>
+          stage.base.kind === 'image' ? this.#images.imageOf(stage.base.image) : undefined,
+      });
+      return { image, snapshot, platform: target.platform };
     });
-    const exported = await exportImage({
+    const exported = await exportImages({
       parts: this.#parts,
       request: this.#request,
-      image,
-      snapshot,
+      images,
+      sourceDateEpoch,
       emit: this.#emit,
       signal: this.#options.signal,
       writeStdout: this.#options.writeStdout,
@@ -236,25 +247,27 @@ class BuildRun {
   }
 
   async #plan(dockerfile: Dockerfile): Promise<BuildGraph> {
-    const { platform } = this.#parts;
-    const wanted = this.#request.platform === undefined ? platform : parsePlatform(this.#request.platform);
-    if (wanted === undefined) {
-      stop('invalid-platform', `failed to parse platform ${JSON.stringify(this.#request.platform)}`, {
-        hint: 'Write os/architecture, such as linux/amd64.',
-      });
-    }
+    const buildPlatform = this.#parts.platform;
+    const wanted = readPlatforms(this.#request.platforms ?? [], buildPlatform);
     const { file } = this.#dockerfile ?? { file: '' };
-    const { graph, warnings } = await planBuild(
-      {
-        dockerfile,
-        request: this.#request,
-        buildPlatform: platform,
-        targetPlatform: wanted,
-        slotPrefix: `${this.#contextName}\n${file}`,
-      },
-      (name, on, range) => this.#images.find(name, on, range),
+    const plans = await Promise.all(
+      (wanted.length === 0 ? [buildPlatform] : wanted).map((targetPlatform) =>
+        planBuild(
+          {
+            dockerfile,
+            request: this.#request,
+            buildPlatform,
+            targetPlatform,
+            isOneOfSeveral: wanted.length > 1,
+            isPlatformGiven: wanted.length > 0,
+            slotPrefix: `${this.#contextName}\n${file}`,
+          },
+          (name, on, range) => this.#images.find(name, on, range),
+        ),
+      ),
     );
-    this.#warn(warnings);
+    const graph = mergeGraphs(plans.map((plan) => plan.graph));
+    this.#warn(sameOnce(plans.flatMap(({ warnings }) => warnings)));
     this.#emit({
       type: 'build.planned',
       steps: graph.stages.flatMap((stage) => stage.steps.map((step) => step.info)),
@@ -299,7 +312,7 @@ class BuildRun {
   }
 
   #prepare(step: Step, solver: Solver): Promise<PreparedStep> {
-    const { snapshotter, treeOps, runner, temporary, platform } = this.#parts;
+    const { snapshotter, treeOps, runner, temporary } = this.#parts;
     switch (step.kind) {
       case 'COPY':
       case 'ADD':
@@ -318,7 +331,14 @@ class BuildRun {
       case 'RUN': {
         const onOutput = this.#logger(step);
         return Promise.resolve(
-          prepareRun(step, { snapshotter, runner, temporary, platform, buildId: this.#request.id, onOutput }),
+          prepareRun(step, {
+            snapshotter,
+            runner,
+            temporary,
+            emulation: this.#emulation,
+            buildId: this.#request.id,
+            onOutput,
+          }),
         );
       }
       default:
@@ -360,6 +380,7 @@ class BuildRun {
     return this.#solvedInOrder().map(({ step, outcome, reason, ms }) => ({
       name: step.info.name,
       stage: step.info.stage,
+      ...(step.info.platform === undefined ? {} : { platform: step.info.platform }),
       outcome,
       reason,
       ms,
@@ -369,7 +390,8 @@ class BuildRun {
   /** Keeps the report of this build. A store that cannot take it does not fail a build that is done. */
   #conclude(error: string | undefined): void {
     const { id } = this.#request;
-    const target = this.#graph?.stages.find((stage) => stage.index === this.#graph?.target)?.name ?? '';
+    const asked = this.#graph?.targets[0]?.stage;
+    const target = this.#graph?.stages.find((stage) => stage.index === asked)?.name ?? '';
     try {
       this.#parts.buildLog.save({
         id,
@@ -393,6 +415,26 @@ class BuildRun {
       throw cause;
     }
   }
+}
+
+/** The platforms that were asked for, each once, in order. Ends the build at one that is none. */
+function readPlatforms(texts: readonly string[], local: Platform): readonly Platform[] {
+  const found = new Map<string, Platform>();
+  for (const text of texts) {
+    const platform = text === 'local' ? local : parsePlatform(text, local);
+    if (platform === undefined) {
+      stop('invalid-platform', `failed to parse platform ${JSON.stringify(text)}`, {
+        hint: 'Write os/architecture, such as linux/amd64.',
+      });
+    }
+    found.set(formatPlatform(platform), platform);
+  }
+  return [...found.values()];
+}
+
+/** What several platforms warn of alike is told once. */
+function sameOnce(warnings: readonly Diagnostic[]): readonly Diagnostic[] {
+  return [...new Map(warnings.map((warning) => [JSON.stringify(warning), warning])).values()];
 }
 
 /** SOURCE_DATE_EPOCH (reproducible-builds.org) as a build argument, in seconds. */

@@ -12,6 +12,7 @@ import type {
 import type {
   BlobStore,
   DiffSource,
+  DockerDaemons,
   ImageStore,
   LayerTable,
   PackedLayer,
@@ -33,6 +34,7 @@ export interface BuilderParts {
   readonly blobs: BlobStore;
   readonly layerTable: LayerTable;
   readonly registry: Registry;
+  readonly daemon: DockerDaemons;
   readonly packLayer: (source: DiffSource, options: PackOptions) => Promise<PackedLayer>;
   /** A folder of this process, on the store's file system, that is gone when it ends. */
   readonly temporary: HostPath;

@@ -1,33 +1,25 @@
-import { mkdir } from 'node:fs/promises';
 import {
   type BuildRequest,
   type BuiltImage,
   type CommittedSnapshot,
-  type Digest,
-  digestOf,
+  type Descriptor,
   familiarName,
   formatReference,
-  type HostPath,
-  type ImagePath,
-  MachineError,
+  type ImageForm,
   type Output,
   type OutputDest,
+  type Platform,
   parseReference,
   type Reference,
-  ROOT_PATH,
-  type Tree,
-  type TreeOp,
   unreachable,
 } from '../core/index.ts';
 import {
-  compressLayer,
+  descriptorOf,
   dockerArchiveFiles,
+  encodeConfig,
   encodeManifest,
-  type ImageToWrite,
-  type Layer,
   ociLayoutFiles,
-  type StoredImage,
-  treeTar,
+  platformRank,
   writeArchiveFolder,
   writeDockerArchive,
   writeOciArchive,
@@ -35,63 +27,128 @@ import {
 } from '../image/index.ts';
 import type { AssembledImage } from './assemble.ts';
 import type { BuilderParts } from './contract.ts';
-import { EMPTY_TREE } from './empty-tree.ts';
-import { entryOp } from './entry-op.ts';
+import { filesTar, writeFolder } from './export-files.ts';
+import { annotationsFor, compose, type StoredFor, type ToCompose } from './export-image.ts';
 import type { TimelessEvent } from './solve.ts';
 import { stop } from './stop.ts';
 import { beginTransfer } from './transfer-phase.ts';
 
 export interface ExportInput {
-  readonly parts: Pick<BuilderParts, 'images' | 'blobs' | 'layerTable' | 'registry' | 'treeOps' | 'owner'>;
-  readonly request: Pick<BuildRequest, 'outputs' | 'tags'>;
-  readonly image: AssembledImage;
-  readonly snapshot: CommittedSnapshot | undefined;
+  readonly parts: Pick<
+    BuilderParts,
+    'images' | 'blobs' | 'layerTable' | 'registry' | 'treeOps' | 'owner' | 'platform' | 'daemon'
+  >;
+  readonly request: Pick<BuildRequest, 'outputs' | 'tags' | 'annotations' | 'buildArgs'>;
+  /** One for each platform, in the order in which they were asked for. */
+  readonly images: readonly BuiltFor[];
+  /** SOURCE_DATE_EPOCH, seconds. */
+  readonly sourceDateEpoch: number | undefined;
   readonly emit: (event: TimelessEvent) => void;
   readonly signal: AbortSignal;
   readonly writeStdout: (chunk: Uint8Array) => Promise<void>;
 }
 
+/** What was built for one platform. */
+export interface BuiltFor {
+  readonly image: AssembledImage;
+  readonly snapshot: CommittedSnapshot | undefined;
+  readonly platform: Platform;
+}
+
+type StoredExport = ExportInput & ToCompose;
+
+const GZIP = { compression: 'gzip' } as const;
+
 /**
- * Puts the image where the request wants it. The local store gets it whatever the outputs are, because layers are read
- * from there; it gets the tags only with `type=image`.
+ * Puts the images where the request wants them. The local store gets them whatever the outputs are, because layers are read
+ * from there; it gets the tags only where an image is asked for.
  *
- * @returns the image; undefined where only its files were asked for.
+ * @returns what was built; undefined where only its files were asked for.
  */
-export async function exportImage(input: ExportInput): Promise<BuiltImage | undefined> {
+export async function exportImages(input: ExportInput): Promise<BuiltImage | undefined> {
   const { outputs, tags } = input.request;
   const references = tags.map(readTag);
-  const names = references.map(formatReference);
-  const wantsImage = outputs.some((output) => output.type === 'image');
-  if (outputs.every((output) => output.type === 'tar' || output.type === 'local')) {
+  const [image, ...others] = outputs.filter((output) => output.type !== 'tar' && output.type !== 'local');
+  if (image === undefined) {
     for (const output of outputs) await writeFiles(output, input);
     return undefined;
   }
   input.emit({ type: 'phase.started', phase: 'export', name: 'exporting to image' });
-  const config = Buffer.from(JSON.stringify(input.image.config));
-  const stored = await input.parts.images.put({
-    config,
-    layers: input.image.layers,
-    names: wantsImage ? names : [],
+  const named = [image, ...others].find(({ type }) => type === 'image' || type === 'daemon');
+  refuseIndexAnnotations(input);
+  const names = named === undefined ? [] : references.map(formatReference);
+  const stored = await store(input, names, named?.form);
+  const composed: StoredExport = { ...input, references, stored, isIndex: isIndex(input) };
+  let descriptor = descriptorOf(await compose(composed, { form: named?.form }));
+  for (const output of outputs) descriptor = (await writeOutput(output, composed)) ?? descriptor;
+  const [first, ...more] = stored;
+  const configDigest = more.length === 0 ? first?.stored.configDigest : undefined;
+  input.emit({
+    type: 'phase.finished',
+    phase: 'export',
+    detail: configDigest === undefined ? `index ${descriptor.digest}` : `image ${configDigest}`,
   });
-  let manifestDigest: Digest = stored.manifestDigest;
-  for (const output of outputs) {
-    manifestDigest = (await writeOutput(output, { ...input, stored, config, references })) ?? manifestDigest;
+  return {
+    manifestDigest: descriptor.digest,
+    ...(configDigest === undefined ? {} : { configDigest }),
+    descriptor,
+    names: references.map(familiarName),
+  };
+}
+
+/** Several platforms make an index; one does where BuildKit's argument asks for it. */
+function isIndex({ images, request }: ExportInput): boolean {
+  const asked = request.buildArgs['BUILDKIT_MULTI_PLATFORM'];
+  return images.length > 1 || asked === '1' || asked === 'true';
+}
+
+function refuseIndexAnnotations(input: ExportInput): void {
+  if (isIndex(input)) return;
+  const given = [
+    ...(input.request.annotations ?? []),
+    ...input.request.outputs.flatMap((output) => ('form' in output ? (output.form?.annotations ?? []) : [])),
+  ];
+  const wrong = given.find(({ at }) => at === 'index' || at === 'index-descriptor');
+  if (wrong === undefined) return;
+  stop('no-index', `the annotation ${wrong.at}:${wrong.name} has no index to stand in`, {
+    hint: 'One platform makes a manifest alone: annotate manifest: or manifest-descriptor:, or build for several platforms.',
+  });
+}
+
+/** The images in the local store. A name means that for this machine, or the first, and the others to who asks for them. */
+async function store(
+  input: ExportInput,
+  names: readonly string[],
+  form: ImageForm | undefined,
+): Promise<readonly StoredFor[]> {
+  const { parts, images } = input;
+  const main =
+    images.find(({ platform }) => platformRank(parts.platform, platform) !== undefined) ?? images[0];
+  const stored = new Map<BuiltFor, StoredFor>();
+  for (const built of [...images].sort((a, b) => Number(b === main) - Number(a === main))) {
+    const { image, platform } = built;
+    const annotations = annotationsFor('manifest', { request: input.request, form, platform });
+    const config = encodeConfig(image.config);
+    const kept = await parts.images.put({
+      config,
+      manifest: encodeManifest({ config, layers: image.layers, ...annotations }),
+      layers: image.layers,
+      names,
+      ...(built === main ? {} : { beside: { platform, another: true } }),
+    });
+    stored.set(built, { stored: kept, config, platform });
   }
-  input.emit({ type: 'phase.finished', phase: 'export', detail: `image ${stored.configDigest}` });
-  return { manifestDigest, configDigest: stored.configDigest, names: references.map(familiarName) };
+  return images.flatMap((built) => stored.get(built) ?? []);
 }
 
-interface StoredExport extends ExportInput {
-  readonly stored: StoredImage;
-  readonly config: Uint8Array;
-  readonly references: readonly Reference[];
-}
-
-/** @returns the digest of the manifest, where the output has one of its own. */
-async function writeOutput(output: Output, input: StoredExport): Promise<Digest | undefined> {
+/** @returns what names the image, where the output has a form of its own. */
+async function writeOutput(output: Output, input: StoredExport): Promise<Descriptor | undefined> {
   switch (output.type) {
     case 'image':
-      return output.push ? pushImage(input) : undefined;
+      return output.push ? pushImage(output, input) : undefined;
+    case 'daemon':
+      await loadIntoDaemon(output, input);
+      return undefined;
     case 'oci':
     case 'docker':
       return writeArchive(output, input);
@@ -113,56 +170,65 @@ function readTag(tag: string): Reference {
   return parsed.value;
 }
 
-/** The image with gzip layers, as it travels. */
-async function travelling(input: StoredExport): Promise<ImageToWrite> {
-  const { images, blobs, layerTable } = input.parts;
-  const layers: Layer[] = [];
-  for (const layer of await images.layersOf(input.stored)) {
-    input.signal.throwIfAborted();
-    layers.push(await compressLayer(layer, 'gzip', { blobs, table: layerTable }));
-  }
-  const manifest = encodeManifest({ config: input.config, layers: layers.map((layer) => layer.descriptor) });
-  return { manifest, config: input.config, layers, names: input.references.map(formatReference) };
-}
-
-async function pushImage(input: StoredExport): Promise<Digest> {
+async function pushImage(
+  output: Extract<Output, { type: 'image' }>,
+  input: StoredExport,
+): Promise<Descriptor> {
   if (input.references.length === 0) {
     stop('push-without-tag', 'a push needs a name to push to', {
       hint: 'Name the image with -t registry/name:tag.',
     });
   }
-  const image = await travelling(input);
-  let digest = digestOf(image.manifest);
+  const image = await compose(input, { form: output.form, layers: GZIP });
   for (const reference of input.references) {
     using phase = beginTransfer(input.emit, `push ${familiarName(reference)}`);
-    digest = await input.parts.registry.push(reference, image, {
-      onProgress: phase.onProgress,
-      signal: input.signal,
-    });
+    const { host, repository } = reference;
+    const byDigest: Reference = { host, repository };
+    const options = { onProgress: phase.onProgress, signal: input.signal };
+    const { registry } = input.parts;
+    const to = output.byDigest === true ? byDigest : reference;
+    if ('index' in image) {
+      for (const one of image.images) await registry.push(byDigest, one, options);
+      await registry.pushIndex(to, image.index, input.signal);
+    } else await registry.push(to, image, options);
   }
-  return digest;
+  return descriptorOf(image);
 }
+
+/** Docker's own daemon takes the image where one answers; it reads archives of one platform. */
+async function loadIntoDaemon(
+  output: Extract<Output, { type: 'daemon' }>,
+  input: StoredExport,
+): Promise<void> {
+  const daemon = await input.parts.daemon.find(input.signal);
+  if (daemon === undefined) return;
+  const image = await compose(input, { form: output.form });
+  if ('index' in image) stop('index-to-docker', NO_INDEX, { hint: INDEX_HINT });
+  const phase = 'load';
+  input.emit({ type: 'phase.started', phase, name: `loading into Docker at ${daemon.name}` });
+  await daemon.load(writeDockerArchive([image]), input.signal);
+  input.emit({ type: 'phase.finished', phase });
+}
+
+const NO_INDEX = 'an archive for Docker holds an image for one platform alone';
+const INDEX_HINT = 'Build for one platform, or write the index with --output type=oci or --push.';
 
 async function writeArchive(
   output: Extract<Output, { type: 'oci' | 'docker' }>,
   input: StoredExport,
-): Promise<Digest> {
-  const { images } = input.parts;
+): Promise<Descriptor> {
   const plain = output.type === 'docker';
-  const image = plain
-    ? {
-        manifest: encodeManifest({ config: input.config, layers: input.stored.manifest.layers }),
-        config: input.config,
-        layers: await images.layersOf(input.stored),
-        names: input.references.map(formatReference),
-      }
-    : await travelling(input);
-  if (output.tar)
-    await writeTo(output.dest, plain ? writeDockerArchive([image]) : writeOciArchive([image]), input);
-  else if (output.dest.kind === 'file') {
-    await writeArchiveFolder(plain ? dockerArchiveFiles([image]) : ociLayoutFiles([image]), output.dest.path);
+  const image = await compose(input, { form: output.form, ...(plain ? {} : { layers: GZIP }) });
+  if (plain && 'index' in image) stop('index-to-docker', NO_INDEX, { hint: INDEX_HINT });
+  const { dest } = output;
+  if (output.tar) {
+    const bytes = plain && !('index' in image) ? writeDockerArchive([image]) : writeOciArchive([image]);
+    await writeTo(dest, bytes, input);
+  } else if (dest.kind === 'file') {
+    const files = plain && !('index' in image) ? dockerArchiveFiles([image]) : ociLayoutFiles([image]);
+    await writeArchiveFolder(files, dest.path);
   } else stop('folder-to-stdout', `--output type=${output.type},tar=false needs a folder: dest=FOLDER`);
-  return digestOf(image.manifest);
+  return descriptorOf(image);
 }
 
 async function writeTo(
@@ -174,41 +240,8 @@ async function writeTo(
   for await (const chunk of bytes) await input.writeStdout(chunk);
 }
 
-/** The image's files alone, as a tar or in a folder. */
+/** The images' files alone, as a tar or in a folder. */
 async function writeFiles(output: Output, input: ExportInput): Promise<void> {
-  const tree = input.snapshot?.tree() ?? EMPTY_TREE;
-  if (output.type === 'tar') return writeTo(output.dest, treeTar(tree, { signal: input.signal }), input);
-  if (output.type !== 'local') throw new Error(`type=${output.type} does not write files`);
-  await writeFolder(tree, output.dest, input);
-}
-
-async function writeFolder(tree: Tree, dest: HostPath, input: ExportInput): Promise<void> {
-  input.emit({ type: 'phase.started', phase: 'export', name: 'exporting to client directory' });
-  try {
-    await mkdir(dest, { recursive: true });
-  } catch (cause) {
-    throw new MachineError('output-not-writable', `cannot make the folder ${dest}`, {
-      hint: 'Name a folder that can be written to with --output type=local,dest=FOLDER.',
-      cause,
-    });
-  }
-  const root = { type: 'directory', path: dest, readonly: false } as const;
-  await input.parts.treeOps.apply(root, folderOps(tree, input.parts.owner), input.signal);
-  input.emit({ type: 'phase.finished', phase: 'export' });
-}
-
-/** Every file of `tree`, owned by whoever asked for the export, as Docker's local exporter has it. */
-async function* folderOps(
-  tree: Tree,
-  owner: { readonly uid: number; readonly gid: number },
-): AsyncGenerator<TreeOp> {
-  const folders: ImagePath[] = [ROOT_PATH];
-  for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
-    for (const entry of await tree.list(folder)) {
-      const { path, mode, mtime } = entry;
-      const content = async () => ({ kind: 'host', path: await tree.hostPath(path) }) as const;
-      yield await entryOp(entry, { path, attributes: { mode, mtime, ...owner } }, content);
-      if (entry.type === 'dir') folders.push(entry.path);
-    }
-  }
+  if (output.type === 'tar') return writeTo(output.dest, filesTar(output, input), input);
+  if (output.type === 'local') await writeFolder(output, input);
 }

@@ -15,14 +15,21 @@ import type {
  * the target does not need left out. Plain data.
  */
 export interface BuildGraph {
-  /** The needed stages, in Dockerfile order. */
+  /** The needed stages, in Dockerfile order, for one platform after the other. */
   readonly stages: readonly StagePlan[];
-  /** Index (in the Dockerfile) of the stage that is asked for. */
-  readonly target: number;
+  /** The stages that are asked for: one for each platform. */
+  readonly targets: readonly BuildTarget[];
+}
+
+export interface BuildTarget {
+  /** Index of the stage. */
+  readonly stage: number;
+  /** What the image says that it runs on. */
+  readonly platform: Platform;
 }
 
 export interface StagePlan {
-  /** Position in the Dockerfile, from 0. */
+  /** Position in the Dockerfile, from 0; in a graph for several platforms, position in the graph. */
   readonly index: number;
   /** The stage's name, or its number where it has none. */
   readonly name: string;
@@ -70,6 +77,8 @@ interface StepBase {
 
 export interface RunStep extends StepBase {
   readonly kind: 'RUN';
+  /** What its programs are made for. */
+  readonly platform: Platform;
   readonly args: readonly string[];
   /** A heredoc that starts with `#!`: written to `/dev/pipes/<name>` and run itself. */
   readonly script?: { readonly name: string; readonly text: string };

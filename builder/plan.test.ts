@@ -55,7 +55,7 @@ async function plan(text: string, options: Options = {}): Promise<Planned> {
 
 async function target(text: string, options: Options = {}): Promise<StagePlan> {
   const { graph } = await plan(text, options);
-  const stage = graph.stages.find(({ index }) => index === graph.target);
+  const stage = graph.stages.find(({ index }) => index === graph.targets[0]?.stage);
   if (stage === undefined) throw new Error('no target');
   return stage;
 }
@@ -121,7 +121,7 @@ COPY --from=0 /y /y
     ['2', 2],
     ['', 3],
   ])('target %j is stage %d', async (name, index) => {
-    expect((await plan(STAGES, { target: name })).graph.target).toBe(index);
+    expect((await plan(STAGES, { target: name })).graph.targets[0]?.stage).toBe(index);
   });
 
   test('names the stages where the target is none', async () => {

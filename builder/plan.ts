@@ -39,6 +39,10 @@ export interface PlanInput {
   /** This machine's platform, and the one to build for. */
   readonly buildPlatform: Platform;
   readonly targetPlatform: Platform;
+  /** Is this one of several platforms? Then steps say for which they are. */
+  readonly isOneOfSeveral?: boolean;
+  /** Was the platform asked for? Then the image says that it is for that, whatever its base says. */
+  readonly isPlatformGiven?: boolean;
   readonly slotPrefix: string;
 }
 
@@ -73,7 +77,10 @@ export async function planBuild(input: PlanInput, findImage: FindImage): Promise
   for (const index of needed) await planner.plan(index);
   const stages = numberSteps(planner.drafts, target, request.labels);
   const warnings = [...unusedArgs(request.buildArgs, consumedArgs, dockerfile), ...uselessRules(dockerfile)];
-  return { graph: { stages, target }, warnings };
+  const platform = input.isPlatformGiven
+    ? input.targetPlatform
+    : (stages.find((stage) => stage.index === target)?.platform ?? input.targetPlatform);
+  return { graph: { stages, targets: [{ stage: target, platform }] }, warnings };
 }
 
 interface PlannerOptions {
@@ -126,7 +133,8 @@ class StagePlanner {
       globals,
       network: request.network,
       caching: request.caching ?? DEFAULT_CACHING,
-      slotPrefix: input.slotPrefix,
+      slotPrefix: this.#slotPrefix(sketch.platform),
+      namesPlatforms: input.isOneOfSeveral === true,
       treeNamed: (name) => {
         const tree = trees.get(name);
         if (tree === undefined) throw new Error(`--from=${name} was not looked up`);
@@ -139,6 +147,13 @@ class StagePlanner {
     const draft = new StageDraft(context, { index, name, noCache, platform }, { ...base, config });
     for (const instruction of instructions) planInstruction(instruction, draft);
     this.drafts.set(index, draft);
+  }
+
+  /** Steps for another machine's platform are other steps than those for this one's. */
+  #slotPrefix(platform: Platform): string {
+    const { slotPrefix, buildPlatform } = this.#options.input;
+    const [own, wanted] = [buildPlatform, platform].map(formatPlatform);
+    return own === wanted ? slotPrefix : `${slotPrefix}\n${wanted}`;
   }
 
   #sketch(index: number): StageSketch {

@@ -79,12 +79,13 @@ export class Solver implements AsyncDisposable {
     return standing;
   }
 
-  /** Solves the whole graph. @returns the target's snapshot, committed; undefined for an empty image. */
-  async solve(): Promise<CommittedSnapshot | undefined> {
+  /** Solves the whole graph. @returns the targets' snapshots in order, committed; undefined for an empty image. */
+  async solve(): Promise<readonly (CommittedSnapshot | undefined)[]> {
+    const { graph } = this.#options;
     try {
-      const target = this.stage(this.#options.graph.target);
-      for (const stage of this.#options.graph.stages) void this.stage(stage.index);
-      const committed = await (await target).committed;
+      const targets = graph.targets.map(({ stage }) => this.stage(stage));
+      for (const stage of graph.stages) void this.stage(stage.index);
+      const committed = await Promise.all(targets.map(async (target) => (await target).committed));
       await this.#settle();
       return committed;
     } catch (error) {

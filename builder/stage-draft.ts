@@ -6,6 +6,7 @@ import type {
   StepCaching,
   StepKind,
 } from '../core/index.ts';
+import { formatPlatform } from '../image/index.ts';
 import {
   expandBody,
   expandWord,
@@ -34,6 +35,8 @@ export interface PlanContext {
   readonly caching: StepCaching;
   /** Prefix of every step's slot: names the Dockerfile and its context. */
   readonly slotPrefix: string;
+  /** Do steps say for which platform they are? */
+  readonly namesPlatforms: boolean;
   /** Finds what `COPY --from=<name>` means. */
   readonly treeNamed: (name: string) => TreeRef;
 }
@@ -99,6 +102,10 @@ export class StageDraft {
     return (this.config.WorkingDir ?? '/').replace(/^\/+/, '') as ImagePath;
   }
 
+  get platform(): Platform {
+    return this.#stage.platform;
+  }
+
   get user(): string {
     return this.config.User ?? '';
   }
@@ -162,6 +169,7 @@ export class StageDraft {
       kind: details.kind,
       name: instruction.source,
       stage: this.#stage.name,
+      ...(this.context.namesPlatforms ? { platform: this.#platformLabel() } : {}),
       range: instruction.range,
     };
     const slot = `${this.context.slotPrefix}\n${this.#stage.name}\n${details.kind} ${nth}`;
@@ -169,6 +177,24 @@ export class StageDraft {
     const noCache = this.#stage.noCache || asked === 'never';
     const caching = asked === 'never' ? this.context.caching : asked;
     this.#steps.push({ ...details, info, stage: this.#stage.index, noCache, caching, slot });
+  }
+
+  /** `linux/amd64`, or `linux/amd64->arm64` where an ARG has told the steps what they build for. */
+  #platformLabel(): string {
+    const own = formatPlatform(this.platform);
+    const named = this.variables.get('TARGETPLATFORM') ?? this.#targetOfParts();
+    if (named === undefined || named === own) return own;
+    const [os = '', ...machine] = named.split('/');
+    return `${own}->${os === this.platform.os ? machine.join('/') : named}`;
+  }
+
+  #targetOfParts(): string | undefined {
+    const [os, architecture, variant] = ['TARGETOS', 'TARGETARCH', 'TARGETVARIANT'].map((name) =>
+      this.variables.get(name),
+    );
+    if (architecture === undefined) return undefined;
+    const variantPart = variant === undefined || variant === '' ? '' : `/${variant}`;
+    return `${os ?? this.platform.os}/${architecture}${variantPart}`;
   }
 
   /** The plan; `firstStep` is the number of the stage's first step in the whole build. */

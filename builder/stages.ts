@@ -1,4 +1,5 @@
 import type { BuildRequest, Platform, SourceRange } from '../core/index.ts';
+import { parsePlatform } from '../image/index.ts';
 import {
   type Dockerfile,
   expandWord,
@@ -8,7 +9,7 @@ import {
   type Word,
 } from '../parser/index.ts';
 import { stop } from './stop.ts';
-import { parsePlatform, platformArgs } from './variables.ts';
+import { platformArgs } from './variables.ts';
 
 /** What the stages' names, platforms and bases follow from. */
 export interface StagesInput {
@@ -106,7 +107,13 @@ function stagePlatform(
   const flag = flags.find((candidate) => candidate.name === 'platform');
   if (flag === undefined) return input.targetPlatform;
   const text = expandGlobal({ text: flag.value ?? '', range: flag.range }, globals, input);
-  const platform = parsePlatform(text);
+  if (text === '') {
+    stop('empty-platform', `empty platform value from expression ${flag.value ?? ''}`, {
+      range: flag.range,
+      hint: 'Give the ARG that the platform is made of a default, or pass it with --build-arg.',
+    });
+  }
+  const platform = parsePlatform(text, input.buildPlatform);
   if (platform === undefined) {
     stop('invalid-platform', `failed to parse platform ${JSON.stringify(text)}`, {
       range: flag.range,

@@ -1,18 +1,5 @@
-import { describe, expect, test } from 'vitest';
-import { formatEnvironment, parsePlatform, platformArgs, readEnvironment } from './variables.ts';
-
-describe('parsePlatform', () => {
-  test.each([
-    ['linux/amd64', { os: 'linux', architecture: 'amd64' }],
-    ['linux/arm/v7', { os: 'linux', architecture: 'arm', variant: 'v7' }],
-    ['linux/amd64/', { os: 'linux', architecture: 'amd64' }],
-    ['linux', undefined],
-    ['linux/', undefined],
-    ['/amd64', undefined],
-    ['a/b/c/d', undefined],
-    ['', undefined],
-  ])('%j', (text, platform) => expect(parsePlatform(text)).toEqual(platform));
-});
+import { expect, test } from 'vitest';
+import { formatEnvironment, platformArgs, readEnvironment } from './variables.ts';
 
 test('platformArgs names both platforms whole and in parts', () => {
   const args = platformArgs(

@@ -16,14 +16,6 @@ export const SOURCE_DATE_EPOCH = 'SOURCE_DATE_EPOCH';
 /** The PATH of images that set none, as Docker has it. */
 export const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
-/** Reads `os/arch[/variant]`; undefined where it is no such text. */
-export function parsePlatform(text: string): Platform | undefined {
-  const [os, architecture, variant, ...more] = text.split('/');
-  if (os === undefined || architecture === undefined || os === '' || architecture === '' || more.length > 0)
-    return undefined;
-  return { os, architecture, ...(variant === undefined || variant === '' ? {} : { variant }) };
-}
-
 /** The platform arguments of the global scope: https://docs.docker.com/reference/dockerfile/#automatic-platform-args-in-the-global-scope. */
 export function platformArgs(build: Platform, target: Platform): ReadonlyMap<string, string> {
   const entries: [string, string][] = [];

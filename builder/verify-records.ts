@@ -1,6 +1,7 @@
 import type { RepeatableStep } from '../cache/index.ts';
 import type { StepKey } from '../core/index.ts';
 import type { BuilderParts } from './contract.ts';
+import { Emulation } from './emulation.ts';
 import type { RunStep } from './graph.ts';
 import { checkNoise } from './noise.ts';
 import { contentOf } from './same-result.ts';
@@ -49,7 +50,7 @@ async function reusedStep(
   if (repeatable?.action.kind !== 'RUN') return undefined;
   const on = await standAgain(repeatable, parts);
   if (on === undefined) return undefined;
-  const { snapshotter, runner, temporary, platform } = parts;
+  const { snapshotter, runner, temporary } = parts;
   const isTraced = parts.cache.reads(key) !== undefined;
   const step = runStepOf(repeatable, { isTraced, noise: options.noise });
   const onOutput = (): void => {};
@@ -57,7 +58,7 @@ async function reusedStep(
     snapshotter,
     runner,
     temporary,
-    platform,
+    emulation: new Emulation(parts),
     buildId: options.id,
     onOutput,
   });

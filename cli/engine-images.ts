@@ -1,4 +1,4 @@
-import { BaseImages, type ContainerImage, parsePlatform, type UsableImage } from '../builder/index.ts';
+import { BaseImages, type ContainerImage, type UsableImage } from '../builder/index.ts';
 import {
   type DiffId,
   type Digest,
@@ -16,6 +16,7 @@ import {
   type ImageToWrite,
   type Layer,
   loadArchive,
+  parsePlatform,
   type StoredImage,
   writeDockerArchive,
 } from '../image/index.ts';
@@ -90,6 +91,7 @@ export class EngineImages {
     const bases = this.#bases({ pull: true, ...options });
     const found = await bases.lookUp(reference, platform);
     await bases.unpack(found);
+    await this.#parts.images.tag(found.manifestDigest, formatReference(reference));
     const image = await this.#stored(formatReference(reference));
     return { image, upToDate: before?.manifestDigest === image.manifestDigest };
   }
@@ -160,7 +162,7 @@ export class EngineImages {
 
   #platform(text: string | undefined): Platform {
     if (text === undefined) return this.#parts.platform;
-    const platform = parsePlatform(text);
+    const platform = parsePlatform(text, this.#parts.platform);
     if (platform === undefined)
       throw new UsageError(
         `--platform: ${JSON.stringify(text)} is no platform`,
@@ -182,7 +184,7 @@ export class EngineImages {
     let changed = false;
     for (const layer of await images.layersOf(stored)) {
       signal.throwIfAborted();
-      const compressed = await compressLayer(layer, 'gzip', { blobs, table: layerTable });
+      const compressed = await compressLayer(layer, { compression: 'gzip' }, { blobs, table: layerTable });
       changed ||= compressed.descriptor.digest !== layer.descriptor.digest;
       layers.push(compressed);
     }
@@ -213,7 +215,7 @@ function sum(numbers: readonly number[]): number {
 function usable(stored: StoredImage): UsableImage {
   const { manifestDigest, manifest, config, names } = stored;
   const [name = `local/${digestOf(manifestDigest).slice(7, 19)}`] = names;
-  return { reference: readReference(name), manifestDigest, manifest, config };
+  return { reference: readReference(name), manifestDigest, manifest, config, platform: config };
 }
 
 function unknownImage(name: string): MachineError {

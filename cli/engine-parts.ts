@@ -21,6 +21,7 @@ import {
 import {
   createBlobStore,
   createCredentialStore,
+  createDockerDaemons,
   createImageStore,
   createLayerTable,
   createRegistry,
@@ -120,6 +121,7 @@ export async function openParts(
     blobs,
     layerTable,
     registry,
+    daemon: createDockerDaemons({ dockerHost: env['DOCKER_HOST'] }),
     packLayer: (source, packOptions) => packLayer(source, { ...packOptions, ...bundledWorker() }),
     temporary,
     owner: { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },

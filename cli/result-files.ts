@@ -10,7 +10,9 @@ import type { BuildSuccess, FailedBuild } from './engine-contract.ts';
 export function metadataContent(result: BuildSuccess | FailedBuild): string {
   const metadata: Record<string, unknown> = {};
   if ('image' in result && result.image !== undefined) {
-    metadata['containerimage.config.digest'] = result.image.configDigest;
+    const { configDigest, descriptor } = result.image;
+    if (configDigest !== undefined) metadata['containerimage.config.digest'] = configDigest;
+    if (descriptor !== undefined) metadata['containerimage.descriptor'] = descriptor;
     metadata['containerimage.digest'] = result.image.manifestDigest;
     if (result.image.names.length > 0) metadata['image.name'] = result.image.names.map(fullName).join(',');
   }

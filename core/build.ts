@@ -1,5 +1,6 @@
 import type { Digest } from './digest.ts';
 import type { Diagnostic, SourceRange } from './failure.ts';
+import type { Descriptor } from './oci.ts';
 import type { HostPath } from './path.ts';
 
 /** What a build is asked to do. Plain JSON, so that a daemon can take the same request over a socket. */
@@ -23,10 +24,11 @@ export interface BuildRequest {
   readonly verifyCache?: boolean;
   /** Ask the registry for base images even when the local store has them. */
   readonly pull: boolean;
-  /** OCI platform, `linux/amd64`; absent: this machine's. */
-  readonly platform?: string;
+  /** OCI platforms, `linux/amd64`, `local` for this machine's; none: this machine's. Several make an index. */
+  readonly platforms?: readonly string[];
   readonly network: NetworkMode;
   readonly outputs: readonly Output[];
+  readonly annotations?: readonly ImageAnnotation[];
   /** Most steps at once over all stages. */
   readonly parallelism: number;
 }
@@ -65,11 +67,50 @@ export type DockerfileSource =
 export type NetworkMode = 'default' | 'none' | 'host';
 
 export type Output =
-  /** Into varve's own store, under the tags. */
-  | { readonly type: 'image'; readonly push: boolean }
-  | { readonly type: 'oci' | 'docker'; readonly dest: OutputDest; readonly tar: boolean }
-  | { readonly type: 'tar'; readonly dest: OutputDest }
-  | { readonly type: 'local'; readonly dest: HostPath };
+  /** Into varve's own store, under the tags; with `push` to their registries too, or `byDigest` alone. */
+  | {
+      readonly type: 'image';
+      readonly push: boolean;
+      readonly byDigest?: boolean;
+      readonly form?: ImageForm;
+    }
+  /** Into a Docker daemon where one answers, and into varve's own store. */
+  | { readonly type: 'daemon'; readonly form?: ImageForm }
+  | {
+      readonly type: 'oci' | 'docker';
+      readonly dest: OutputDest;
+      readonly tar: boolean;
+      readonly form?: ImageForm;
+    }
+  /** `platformSplit`: a folder for each platform; absent: where there are several. */
+  | { readonly type: 'tar'; readonly dest: OutputDest; readonly platformSplit?: boolean }
+  | { readonly type: 'local'; readonly dest: HostPath; readonly platformSplit?: boolean };
+
+/** How an image is written; what is absent is up to the output. */
+export interface ImageForm {
+  readonly layers?: LayerForm;
+  readonly mediaTypes?: 'oci' | 'docker';
+  /** Beside those of the request. */
+  readonly annotations?: readonly ImageAnnotation[];
+}
+
+export interface LayerForm {
+  readonly compression: 'uncompressed' | 'gzip' | 'zstd';
+  /** Absent: the usual one. */
+  readonly level?: number;
+  /** Also layers of the base that are compressed otherwise. */
+  readonly force?: boolean;
+}
+
+/** OCI image-spec, annotations.md. */
+export interface ImageAnnotation {
+  /** The document, or the descriptor that names it, that gets the annotation. */
+  readonly at: 'manifest' | 'manifest-descriptor' | 'index' | 'index-descriptor';
+  /** Absent: every platform. */
+  readonly platform?: string;
+  readonly name: string;
+  readonly value: string;
+}
 
 export type OutputDest = { readonly kind: 'file'; readonly path: HostPath } | { readonly kind: 'stdout' };
 
@@ -86,6 +127,8 @@ export interface StepInfo {
   readonly name: string;
   /** The stage's name, or its number where it has none. */
   readonly stage: string;
+  /** The stage's platform; absent in a build for one platform alone. */
+  readonly platform?: string;
   readonly range: SourceRange;
 }
 
@@ -93,6 +136,7 @@ export interface StepInfo {
 export interface StepSummary {
   readonly name: string;
   readonly stage: string;
+  readonly platform?: string;
   readonly outcome: StepOutcome;
   readonly reason: string;
   readonly ms: number;
@@ -140,11 +184,18 @@ export type BuildEvent =
     };
 
 export interface BuiltImage {
-  /** Digest of the manifest as stored or, after a push, as pushed. */
+  /** Digest of the manifest as stored or, after a push, as pushed; of several platforms, of the index. */
   readonly manifestDigest: Digest;
-  /** Digest of the configuration: Docker's image ID, and what `--iidfile` holds. */
-  readonly configDigest: Digest;
+  /** Digest of the configuration: Docker's image ID. Absent of several platforms, which have one each. */
+  readonly configDigest?: Digest;
+  /** What names the image in a registry. */
+  readonly descriptor?: Descriptor;
   readonly names: readonly string[];
 }
 
 export type EventSink = (event: BuildEvent) => void;
+
+/** What `--iidfile` holds and a quiet build prints: the image's ID, of several platforms the digest of their index. */
+export function idOf({ configDigest, manifestDigest }: BuiltImage): Digest {
+  return configDigest ?? manifestDigest;
+}

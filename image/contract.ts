@@ -63,19 +63,24 @@ export interface StoredImage {
  * the diff when it is asked for, byte for byte the same, and checked against its digest.
  */
 export interface ImageStore {
-  /** By name, by image ID (config digest) or manifest digest, or by a unique prefix of an ID (at least 4 hex digits). */
-  resolve(nameOrId: string): Promise<StoredImage | undefined>;
+  /**
+   * By name, by image ID (config digest) or manifest digest, or by a unique prefix of an ID (at least 4 hex digits). A name
+   * that means several images gives that for `platform`, else the one for this machine.
+   */
+  resolve(nameOrId: string, platform?: Platform): Promise<StoredImage | undefined>;
   list(): Promise<readonly StoredImage[]>;
   /**
    * Stores config and manifest and points `names` at it; names move from whatever had them. `manifest`: the bytes to keep
    * where they are another's (a pulled image keeps its digest); they must name this config and these layers. Absent: made
-   * by `encodeManifest`.
+   * by `encodeManifest`. `beside`: the names go on meaning what they do on other platforms; where that is `another`
+   * platform than this machine's, only who asks for it finds the image by them.
    */
   put(image: {
     readonly config: Uint8Array;
     readonly layers: readonly Descriptor[];
     readonly names: readonly string[];
     readonly manifest?: Uint8Array;
+    readonly beside?: { readonly platform: Platform; readonly another: boolean };
   }): Promise<StoredImage>;
   /** The layers of an image, lowest first; `open` fails with `layer-missing` where neither blob nor diff is there. */
   layersOf(image: StoredImage): Promise<readonly Layer[]>;
@@ -84,6 +89,19 @@ export interface ImageStore {
   untag(name: string): Promise<StoredImage | undefined>;
   /** Forgets an image without names; its blobs go with the next prune. */
   delete(manifestDigest: Digest): Promise<void>;
+}
+
+/** Finds a Docker daemon to hand images to. */
+export interface DockerDaemons {
+  /** The daemon of this machine's settings; undefined where none answers. */
+  find(signal: AbortSignal): Promise<DockerDaemon | undefined>;
+}
+
+export interface DockerDaemon {
+  /** Where it listens, as in `DOCKER_HOST`. */
+  readonly name: string;
+  /** Hands over an archive as `docker load` does. @throws MachineError `docker-load` where it is not taken. */
+  load(archive: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void>;
 }
 
 export interface PackedLayer {
@@ -186,6 +204,8 @@ export interface Registry {
       readonly signal?: AbortSignal;
     },
   ): Promise<Digest>;
+  /** Puts an index; what it names must be there already. @returns its digest. */
+  pushIndex(reference: Reference, index: Uint8Array, signal?: AbortSignal): Promise<Digest>;
   /** Is `host` a registry that takes these credentials (absent: the stored ones)? Fails with `registry-denied`, `registry-unreachable`. */
   ping(host: string, credentials?: Credentials, signal?: AbortSignal): Promise<void>;
 }

@@ -37,7 +37,7 @@ beforeEach(async () => {
   store = createTestStore(root);
   const plain = await store.addLayer({ 'etc/a': 'x'.repeat(5000) });
   const second = await store.addLayer({ 'etc/b': 'second' });
-  layers = [plain, await compressLayer(second, 'gzip', store)];
+  layers = [plain, await compressLayer(second, { compression: 'gzip' }, store)];
   image = await store.addImage(layers, [APP, MINE]);
 });
 afterEach(() => removeFolder(root));

@@ -11,7 +11,7 @@ import {
 } from '../core/index.ts';
 import { type ArchiveFile, bytesFile, tarOf } from './archive.ts';
 import type { Layer } from './contract.ts';
-import { parseConfig, parseManifest } from './manifest.ts';
+import { mediaTypeOf, parseConfig, parseManifest } from './manifest.ts';
 
 /** An image to write out. `manifest` names `config` and, in order, the descriptors of `layers`. */
 export interface ImageToWrite {
@@ -20,15 +20,29 @@ export interface ImageToWrite {
   readonly layers: readonly Layer[];
   /** Full references. */
   readonly names: readonly string[];
+  /** Of the descriptor that names the manifest. */
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
+/** Images for several platforms to write out, under an index that names their manifests. */
+export interface IndexToWrite {
+  readonly index: Uint8Array;
+  readonly images: readonly ImageToWrite[];
+  /** Full references of the whole. */
+  readonly names: readonly string[];
+  /** Of the descriptor that names the index. */
+  readonly annotations?: Readonly<Record<string, string>>;
 }
 
 /**
  * The files of an OCI image layout (image-spec, image-layout.md): `index.json` lists each image once for each of its names, with
  * the annotations that BuildKit writes, so that containerd, Docker and Podman find the names.
  */
-export function ociLayoutFiles(images: readonly ImageToWrite[]): readonly ArchiveFile[] {
+export function ociLayoutFiles(images: readonly (ImageToWrite | IndexToWrite)[]): readonly ArchiveFile[] {
   const blobs = new Map<Digest, ArchiveFile>();
-  for (const image of images) for (const [digest, file] of blobFiles(image)) blobs.set(digest, file);
+  for (const image of images)
+    for (const [digest, file] of 'index' in image ? indexFiles(image) : blobFiles(image))
+      blobs.set(digest, file);
   const index: ImageIndex = {
     schemaVersion: 2,
     mediaType: MEDIA_TYPE.ociIndex,
@@ -56,7 +70,7 @@ export function dockerArchiveFiles(images: readonly ImageToWrite[]): readonly Ar
 }
 
 /** `type=oci` as a tar. */
-export function writeOciArchive(images: readonly ImageToWrite[]): AsyncIterable<Uint8Array> {
+export function writeOciArchive(images: readonly (ImageToWrite | IndexToWrite)[]): AsyncIterable<Uint8Array> {
   return tarOf(ociLayoutFiles(images));
 }
 
@@ -83,6 +97,11 @@ function blobFiles(image: ImageToWrite): [Digest, ArchiveFile][] {
   ];
 }
 
+function indexFiles({ index, images }: IndexToWrite): [Digest, ArchiveFile][] {
+  const digest = digestOf(index);
+  return [...images.flatMap(blobFiles), [digest, bytesFile(blobPath(digest), index)]];
+}
+
 function blobPath(digest: Digest): string {
   return `blobs/sha256/${digestHex(digest)}`;
 }
@@ -91,15 +110,25 @@ function jsonFile(path: string, value: unknown): ArchiveFile {
   return bytesFile(path, Buffer.from(JSON.stringify(value)));
 }
 
-function indexEntries(image: ImageToWrite): readonly Descriptor[] {
-  const descriptor: Descriptor = {
-    mediaType: parseManifest(image.manifest).mediaType,
-    digest: digestOf(image.manifest),
-    size: image.manifest.byteLength,
-    platform: platformOf(parseConfig(image.config)),
-  };
+function indexEntries(image: ImageToWrite | IndexToWrite): readonly Descriptor[] {
+  const descriptor = descriptorOf(image);
   if (image.names.length === 0) return [descriptor];
-  return image.names.map((name) => ({ ...descriptor, annotations: nameAnnotations(name) }));
+  return image.names.map((name) => ({
+    ...descriptor,
+    annotations: { ...descriptor.annotations, ...nameAnnotations(name) },
+  }));
+}
+
+/** What names the image: its manifest with its platform, or its index. */
+export function descriptorOf(image: ImageToWrite | IndexToWrite): Descriptor {
+  const document = 'index' in image ? image.index : image.manifest;
+  return {
+    mediaType: mediaTypeOf(document),
+    digest: digestOf(document),
+    size: document.byteLength,
+    ...('index' in image ? {} : { platform: platformOf(parseConfig(image.config)) }),
+    ...(image.annotations === undefined ? {} : { annotations: image.annotations }),
+  };
 }
 
 function platformOf({ architecture, os, variant }: ImageConfig): NonNullable<Descriptor['platform']> {

@@ -171,7 +171,7 @@ describe('Layer of a stored image', () => {
 describe('compressLayer', () => {
   it.each(['gzip', 'zstd'] as const)('%s holds the same tar, the same bytes each time', async (form) => {
     const layer = await store.addLayer({ hello: 'x'.repeat(100_000) });
-    const compressed = await compressLayer(layer, form, store);
+    const compressed = await compressLayer(layer, { compression: form }, store);
     const bytes = await collect(compressed.open());
     const plain = form === 'gzip' ? gunzipSync(bytes) : zstdDecompressSync(bytes);
     expect(digestOf(plain)).toBe(layer.diffId);
@@ -181,25 +181,27 @@ describe('compressLayer', () => {
       size: bytes.length,
     });
     await store.blobs.remove(compressed.descriptor.digest);
-    expect((await compressLayer(layer, form, store)).descriptor).toEqual(compressed.descriptor);
+    expect((await compressLayer(layer, { compression: form }, store)).descriptor).toEqual(
+      compressed.descriptor,
+    );
   });
 
   it('finds the blob that an earlier call left, without opening the layer', async () => {
     const layer = await store.addLayer({ hello: 'x' });
-    const { descriptor } = await compressLayer(layer, 'gzip', store);
+    const { descriptor } = await compressLayer(layer, { compression: 'gzip' }, store);
     const closed: Layer = {
       ...layer,
       open: () => {
         throw new Error('opened');
       },
     };
-    expect((await compressLayer(closed, 'gzip', store)).descriptor).toEqual(descriptor);
+    expect((await compressLayer(closed, { compression: 'gzip' }, store)).descriptor).toEqual(descriptor);
     rmSync(join(root, 'layers'), { recursive: true });
-    await expect(compressLayer(closed, 'gzip', store)).rejects.toThrow('opened');
+    await expect(compressLayer(closed, { compression: 'gzip' }, store)).rejects.toThrow('opened');
   });
 
   it('gives a compressed layer back as it is', async () => {
-    const gzip = await compressLayer(await store.addLayer({ hello: 'x' }), 'gzip', store);
-    expect(await compressLayer(gzip, 'zstd', store)).toBe(gzip);
+    const gzip = await compressLayer(await store.addLayer({ hello: 'x' }), { compression: 'gzip' }, store);
+    expect(await compressLayer(gzip, { compression: 'zstd' }, store)).toBe(gzip);
   });
 });

@@ -10,6 +10,7 @@ import {
   isDigest,
   joinHost,
   MachineError,
+  type Platform,
   parseReference,
 } from '../core/index.ts';
 import { namesIn } from './blob-store.ts';
@@ -18,6 +19,7 @@ import { diskError, writeWhole } from './durable.ts';
 import { invalid, isObject, textField } from './json.ts';
 import { type LayerSources, layerFrom } from './layers.ts';
 import { encodeManifest, parseConfig, parseManifest } from './manifest.ts';
+import { formatPlatform } from './platform.ts';
 
 /** Raised when the meaning of a name file changes; an older varve then refuses it. */
 const NAME_VERSION = 1;
@@ -44,7 +46,8 @@ export function createImageStore(options: LayerSources & { readonly root: HostPa
     for (const hex of await namesIn(marks)) {
       if (isDigest(`sha256:${hex}`)) byDigest.set(asDigest(`sha256:${hex}`), []);
     }
-    for (const { name, manifest } of await names.all()) byDigest.get(manifest)?.push(name);
+    for (const entry of await names.all())
+      for (const manifest of meanings(entry)) byDigest.get(manifest)?.push(entry.name);
     const images = await Promise.all([...byDigest].map(([digest, own]) => loadIfThere(digest, own.sort())));
     return images.filter((image) => image !== undefined);
   }
@@ -71,15 +74,22 @@ export function createImageStore(options: LayerSources & { readonly root: HostPa
     await blobs.put(image.config);
     const { digest } = await blobs.put(manifestBytes);
     await writeWhole(markOf(digest), '');
-    for (const name of image.names) await names.set(name, digest);
+    for (const name of image.names) {
+      const before = image.beside === undefined ? undefined : await names.get(name);
+      await names.set(withMeaning({ name, manifest: digest }, before, image.beside));
+    }
     return load(digest, await names.of(digest));
   }
 
   async function untag(name: string): Promise<StoredImage | undefined> {
-    const manifest = await names.get(name);
-    if (manifest === undefined) return undefined;
-    const image = await load(manifest, await names.of(manifest));
+    const entry = await names.get(name);
+    if (entry === undefined) return undefined;
+    const image = await load(entry.manifest, await names.of(entry.manifest));
     await names.remove(name);
+    // Whoever takes the name away knows of one image alone: those for other platforms go with it.
+    for (const other of meanings(entry)) {
+      if (other !== entry.manifest && (await names.of(other)).length === 0) await remove(other);
+    }
     return image;
   }
 
@@ -90,8 +100,9 @@ export function createImageStore(options: LayerSources & { readonly root: HostPa
   }
 
   return {
-    resolve: (nameOrId) =>
+    resolve: (nameOrId, platform) =>
       resolveImage(nameOrId, {
+        platform,
         list,
         names,
         load: async (digest) => loadIfThere(digest, await names.of(digest)),
@@ -106,7 +117,7 @@ export function createImageStore(options: LayerSources & { readonly root: HostPa
       }),
     tag: async (manifestDigest, name) => {
       await writeWhole(markOf(manifestDigest), '');
-      await names.set(name, manifestDigest);
+      await names.set({ name, manifest: manifestDigest });
     },
     untag,
     delete: remove,
@@ -117,6 +128,7 @@ interface Lookup {
   readonly list: ImageStore['list'];
   readonly names: NameFiles;
   readonly load: (manifest: Digest) => Promise<StoredImage | undefined>;
+  readonly platform: Platform | undefined;
 }
 
 /** As Docker: a full ID first, then a name, then a prefix of an ID. */
@@ -140,22 +152,53 @@ async function byId(hex: string, { list }: Lookup): Promise<readonly StoredImage
 }
 
 /** A name with a digest also finds the image that has a tag of the same repository. */
-async function byName(text: string, { list, names, load }: Lookup): Promise<StoredImage | undefined> {
+async function byName(
+  text: string,
+  { list, names, load, platform }: Lookup,
+): Promise<StoredImage | undefined> {
   const reference = parseReference(text);
   if (!reference.ok) return undefined;
   const { host, repository, digest } = reference.value;
-  const manifest = await names.get(formatReference(reference.value));
-  if (manifest !== undefined) return load(manifest);
+  const entry = await names.get(formatReference(reference.value));
+  if (entry !== undefined) {
+    const special = platform === undefined ? undefined : entry.platforms?.[formatPlatform(platform)];
+    return load(special ?? entry.manifest);
+  }
   if (digest === undefined) return undefined;
   const sameRepository = (name: string): boolean => name.startsWith(`${host}/${repository}:`);
   return (await list()).find((image) => image.manifestDigest === digest && image.names.some(sameRepository));
 }
 
+/** What a name means: an image, and others for whoever asks for their platforms. */
+interface NamedImage {
+  readonly name: string;
+  readonly manifest: Digest;
+  readonly platforms?: Readonly<Record<string, Digest>>;
+}
+
+function meanings({ manifest, platforms = {} }: NamedImage): ReadonlySet<Digest> {
+  return new Set([manifest, ...Object.values(platforms)]);
+}
+
+function withMeaning(
+  named: NamedImage,
+  before: NamedImage | undefined,
+  beside: Parameters<ImageStore['put']>[0]['beside'],
+): NamedImage {
+  if (beside === undefined) return named;
+  const platforms = { ...before?.platforms, [formatPlatform(beside.platform)]: named.manifest };
+  return {
+    ...named,
+    manifest: beside.another ? (before?.manifest ?? named.manifest) : named.manifest,
+    platforms,
+  };
+}
+
 interface NameFiles {
-  get(name: string): Promise<Digest | undefined>;
-  set(name: string, manifest: Digest): Promise<void>;
+  get(name: string): Promise<NamedImage | undefined>;
+  set(named: NamedImage): Promise<void>;
   remove(name: string): Promise<void>;
-  all(): Promise<readonly { readonly name: string; readonly manifest: Digest }[]>;
+  all(): Promise<readonly NamedImage[]>;
   of(manifest: Digest): Promise<readonly string[]>;
 }
 
@@ -163,9 +206,7 @@ interface NameFiles {
 function createNameFiles(folder: HostPath): NameFiles {
   const fileOf = (name: string): HostPath => joinHost(folder, `${digestHex(digestOf(name))}.json`);
 
-  async function read(
-    file: HostPath,
-  ): Promise<{ readonly name: string; readonly manifest: Digest } | undefined> {
+  async function read(file: HostPath): Promise<NamedImage | undefined> {
     try {
       return parseName(await readFile(file, 'utf8'), file);
     } catch (error) {
@@ -174,27 +215,26 @@ function createNameFiles(folder: HostPath): NameFiles {
     }
   }
 
-  async function all(): Promise<readonly { readonly name: string; readonly manifest: Digest }[]> {
+  async function all(): Promise<readonly NamedImage[]> {
     const files = (await namesIn(folder)).filter((file) => /^[0-9a-f]{64}\.json$/.test(file));
     const found = await Promise.all(files.map((file) => read(joinHost(folder, file))));
     return found.filter((entry) => entry !== undefined);
   }
 
   return {
-    get: async (name) => (await read(fileOf(name)))?.manifest,
-    set: (name, manifest) =>
-      writeWhole(fileOf(name), JSON.stringify({ version: NAME_VERSION, name, manifest })),
+    get: (name) => read(fileOf(name)),
+    set: (named) => writeWhole(fileOf(named.name), JSON.stringify({ version: NAME_VERSION, ...named })),
     remove: (name) => rm(fileOf(name), { force: true }),
     all,
     of: async (manifest) =>
       (await all())
-        .filter((entry) => entry.manifest === manifest)
+        .filter((entry) => meanings(entry).has(manifest))
         .map((entry) => entry.name)
         .sort(),
   };
 }
 
-function parseName(text: string, file: HostPath): { readonly name: string; readonly manifest: Digest } {
+function parseName(text: string, file: HostPath): NamedImage {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -204,9 +244,20 @@ function parseName(text: string, file: HostPath): { readonly name: string; reado
   if (isObject(value) && value['version'] === NAME_VERSION) {
     const name = textField(value, 'name');
     const manifest = textField(value, 'manifest');
-    if (name !== undefined && manifest !== undefined && isDigest(manifest)) return { name, manifest };
+    const platforms = platformsOf(value['platforms']);
+    if (name !== undefined && manifest !== undefined && isDigest(manifest))
+      return { name, manifest, ...(platforms === undefined ? {} : { platforms }) };
   }
   throw new MachineError('store-version', `${file} was written by a newer version of varve`, {
     hint: 'update varve, or choose another folder with --root',
   });
+}
+
+function platformsOf(value: unknown): Readonly<Record<string, Digest>> | undefined {
+  if (!isObject(value)) return undefined;
+  const found: Record<string, Digest> = {};
+  for (const [platform, digest] of Object.entries(value)) {
+    if (typeof digest === 'string' && isDigest(digest)) found[platform] = digest;
+  }
+  return found;
 }

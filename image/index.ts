@@ -8,9 +8,12 @@ export {
   type DecompressLimits,
   decompress,
 } from './decompress.ts';
+export { createDockerDaemons } from './docker-daemon.ts';
 export {
+  descriptorOf,
   dockerArchiveFiles,
   type ImageToWrite,
+  type IndexToWrite,
   ociLayoutFiles,
   writeDockerArchive,
   writeOciArchive,
@@ -26,9 +29,23 @@ export {
   type LoadOptions,
   loadArchive,
 } from './load-archive.ts';
-export { encodeManifest, type ManifestParts, parseConfig, parseManifest } from './manifest.ts';
+export {
+  encodeConfig,
+  encodeIndex,
+  encodeManifest,
+  type ManifestParts,
+  mediaTypeOf,
+  parseConfig,
+  parseManifest,
+} from './manifest.ts';
 export { type PackLayerOptions, packLayer } from './pack-layer.ts';
-export { formatPlatform, normalizePlatform, platformRank, selectManifest } from './platform.ts';
+export {
+  formatPlatform,
+  normalizePlatform,
+  parsePlatform,
+  platformRank,
+  selectManifest,
+} from './platform.ts';
 export {
   type CredentialPlace,
   type CredentialStore,
@@ -38,5 +55,5 @@ export {
 } from './registry/credentials.ts';
 export { isLoopback, type RegistryConfig, type RegistrySettings } from './registry/endpoint.ts';
 export { createRegistry, type RegistryOptions } from './registry/registry.ts';
-export { treeTar } from './tree-tar.ts';
+export { type PlacedTree, treeTar } from './tree-tar.ts';
 export { DEFAULT_UNPACK_LIMITS, unpackLayer } from './unpack-layer.ts';

@@ -18,6 +18,7 @@ import {
   type Entry,
   type HostPath,
   type ImagePath,
+  ROOT_PATH,
   type Tree,
 } from '../core/index.ts';
 import {
@@ -132,7 +133,7 @@ describe.skipIf(process.getuid?.() !== 0)('a layer with one of everything (needs
     const diff = { changes: changesOf(scanned), folder: source as HostPath };
     const sources = { ...store, openDiff: async () => diff };
     const plain = layerFrom(...(await packed(diff)), sources);
-    for (const layer of [plain, await compressLayer(plain, 'gzip', store)]) {
+    for (const layer of [plain, await compressLayer(plain, { compression: 'gzip' }, store)]) {
       const image = await store.addImage([layer], ['docker.io/library/app:judged']);
       const file = join(root, 'app.tar') as HostPath;
       const written = {
@@ -163,7 +164,7 @@ describe.skipIf(process.getuid?.() !== 0)('a layer with one of everything (needs
       hostPath: async (path) => `${source}/${path}` as HostPath,
     };
     const file = join(root, 'tree.tar') as HostPath;
-    await writeStreamTo(file, treeTar(tree));
+    await writeStreamTo(file, treeTar([{ tree, below: ROOT_PATH }]));
     const target = join(root, 'target');
     mkdirSync(target);
     const flags = ['--numeric-owner', '--same-permissions', '--xattrs', '--xattrs-include=*', '-C', target];

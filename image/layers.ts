@@ -2,8 +2,16 @@ import { createHash } from 'node:crypto';
 import { Readable, type Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { constants, createGzip, createZstdCompress } from 'node:zlib';
-import { type Descriptor, type DiffId, type Digest, MachineError, MEDIA_TYPE } from '../core/index.ts';
+import {
+  type Descriptor,
+  type DiffId,
+  type Digest,
+  type LayerForm,
+  MachineError,
+  MEDIA_TYPE,
+} from '../core/index.ts';
 import type { BlobStore, DiffSource, Layer, LayerTable, PackedLayer } from './contract.ts';
+import { decompress } from './decompress.ts';
 import { layerTar } from './layer-tar.ts';
 
 export interface LayerSources {
@@ -61,36 +69,63 @@ async function* verified(tar: AsyncIterable<Uint8Array>, digest: Digest): AsyncG
 }
 
 /**
- * The layer in compressed form. Its blob is stored, and noted in `table`, so that a second call finds it. The same bytes
- * come out for the same layer and the same zlib; a layer that is compressed already is given back as it is.
+ * The layer in the form that is asked for. Its blob is stored, and noted in `table` where the level is the usual one, so that a
+ * second call finds it. The same bytes come out for the same layer and the same zlib. A layer that is compressed already is
+ * given back as it is, unless `force` asks for another form.
  */
 export async function compressLayer(
   layer: Layer,
-  form: 'gzip' | 'zstd',
+  form: LayerForm,
   { blobs, table }: Pick<LayerSources, 'blobs' | 'table'>,
 ): Promise<Layer> {
-  if (!isPlain(layer.diffId, layer.descriptor)) return layer;
-  const noted = (await table.get(layer.diffId))[form];
+  const { compression, level, force = false } = form;
+  const isCompressed = !isPlain(layer.diffId, layer.descriptor);
+  const isAsked = compression === compressionIn(layer.descriptor) && level === undefined;
+  if (isAsked || (isCompressed && !force)) return layer;
+  const noted =
+    compression === 'uncompressed' || level !== undefined
+      ? undefined
+      : (await table.get(layer.diffId))[compression];
   const kept = noted !== undefined && (await blobs.size(noted.digest)) === noted.size;
   const descriptor = kept ? noted : await compressInto(layer, form, blobs);
-  if (!kept) await table.note(layer.diffId, { [form]: descriptor });
+  if (!kept && level === undefined && compression !== 'uncompressed')
+    await table.note(layer.diffId, { [compression]: descriptor });
   return { diffId: layer.diffId, descriptor, open: () => blobs.open(descriptor.digest) };
 }
 
-async function compressInto(layer: Layer, form: 'gzip' | 'zstd', blobs: BlobStore): Promise<Descriptor> {
-  const { digest, size } = await blobs.put(compress(layer.open(), form));
-  return { mediaType: form === 'gzip' ? MEDIA_TYPE.ociLayerGzip : MEDIA_TYPE.ociLayerZstd, digest, size };
+function compressionIn({ mediaType }: Descriptor): LayerForm['compression'] {
+  if (/[+.]gzip$/.test(mediaType)) return 'gzip';
+  return /[+.]zstd$/.test(mediaType) ? 'zstd' : 'uncompressed';
+}
+
+const LAYER_TYPE = {
+  uncompressed: MEDIA_TYPE.ociLayer,
+  gzip: MEDIA_TYPE.ociLayerGzip,
+  zstd: MEDIA_TYPE.ociLayerZstd,
+} as const;
+
+async function compressInto(layer: Layer, form: LayerForm, blobs: BlobStore): Promise<Descriptor> {
+  const plain = isPlain(layer.diffId, layer.descriptor) ? layer.open() : decompress(layer.open());
+  const { digest, size } = await blobs.put(compress(plain, form));
+  return { mediaType: LAYER_TYPE[form.compression], digest, size };
 }
 
 /** gzip without name and time (zlib writes neither); levels are those that BuildKit and containerd use by default. */
 async function* compress(
   plain: AsyncIterable<Uint8Array>,
-  form: 'gzip' | 'zstd',
+  { compression, level }: LayerForm,
 ): AsyncGenerator<Uint8Array> {
+  if (compression === 'uncompressed') {
+    yield* plain;
+    return;
+  }
   const codec: Transform =
-    form === 'gzip'
-      ? createGzip({ level: constants.Z_DEFAULT_COMPRESSION, chunkSize: 128 * 1024 })
-      : createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: 3 }, chunkSize: 128 * 1024 });
+    compression === 'gzip'
+      ? createGzip({ level: level ?? constants.Z_DEFAULT_COMPRESSION, chunkSize: 128 * 1024 })
+      : createZstdCompress({
+          params: { [constants.ZSTD_c_compressionLevel]: level ?? 3 },
+          chunkSize: 128 * 1024,
+        });
   const flowing = pipeline(Readable.from(plain, { objectMode: true }), codec);
   // The reader below sees the same error; this keeps it from being reported as unhandled as well.
   flowing.catch(() => {});

@@ -1,46 +1,149 @@
 import {
+  type ContainerConfig,
   type Descriptor,
   digestOf,
   type ImageConfig,
+  type ImageIndex,
   type ImageManifest,
   isDigest,
   MEDIA_TYPE,
 } from '../core/index.ts';
-import { invalid, isDescriptor, isObject, isStringArray, parseObject } from './json.ts';
+import { invalid, isDescriptor, isObject, isStringArray, parseObject, textField } from './json.ts';
 
 /** Media types of Docker's and their OCI names for the same bytes. */
 const OCI_NAME: Readonly<Record<string, string>> = {
   [MEDIA_TYPE.dockerLayer]: MEDIA_TYPE.ociLayer,
   [MEDIA_TYPE.dockerLayerGzip]: MEDIA_TYPE.ociLayerGzip,
+  [MEDIA_TYPE.dockerLayerZstd]: MEDIA_TYPE.ociLayerZstd,
 };
+const DOCKER_NAME: Readonly<Record<string, string>> = Object.fromEntries(
+  Object.entries(OCI_NAME).map(([docker, oci]) => [oci, docker]),
+);
 
 export interface ManifestParts {
   readonly config: Uint8Array;
   readonly layers: readonly Descriptor[];
   readonly annotations?: Readonly<Record<string, string>>;
+  /** Whose names the media types have; absent: `oci`. Annotations are OCI's alone. */
+  readonly mediaTypes?: 'oci' | 'docker';
 }
 
 /**
- * The bytes of an OCI image manifest (image-spec, manifest.md): the same parts give the same bytes. Docker's media types
- * become the OCI ones.
+ * The bytes of an image manifest (image-spec, manifest.md): the same parts give the same bytes, and all media types are
+ * those of one side.
  */
 export function encodeManifest(parts: ManifestParts): Uint8Array {
+  const isDocker = parts.mediaTypes === 'docker' && parts.annotations === undefined;
+  const names = isDocker ? DOCKER_NAME : OCI_NAME;
   const manifest: ImageManifest = {
     schemaVersion: 2,
-    mediaType: MEDIA_TYPE.ociManifest,
+    mediaType: isDocker ? MEDIA_TYPE.dockerManifest : MEDIA_TYPE.ociManifest,
     config: {
-      mediaType: MEDIA_TYPE.ociConfig,
+      mediaType: isDocker ? MEDIA_TYPE.dockerConfig : MEDIA_TYPE.ociConfig,
       digest: digestOf(parts.config),
       size: parts.config.byteLength,
     },
     layers: parts.layers.map(({ mediaType, digest, size }) => ({
-      mediaType: OCI_NAME[mediaType] ?? mediaType,
+      mediaType: names[mediaType] ?? mediaType,
       digest,
       size,
     })),
     ...(parts.annotations === undefined ? {} : { annotations: parts.annotations }),
   };
   return Buffer.from(JSON.stringify(manifest));
+}
+
+/** Fields of `config` in the order in which Docker and BuildKit write them; names in their maps are sorted. */
+const CONFIG_ORDER = [
+  'User',
+  'ExposedPorts',
+  'Env',
+  'Entrypoint',
+  'Cmd',
+  'Volumes',
+  'WorkingDir',
+  'Labels',
+  'StopSignal',
+  'ArgsEscaped',
+  'Healthcheck',
+  'OnBuild',
+  'Shell',
+] as const satisfies readonly (keyof ContainerConfig)[];
+const HEALTH_ORDER = ['Test', 'Interval', 'Timeout', 'StartPeriod', 'StartInterval', 'Retries'] as const;
+const HISTORY_ORDER = ['created', 'created_by', 'author', 'comment', 'empty_layer'] as const;
+
+/**
+ * The bytes of an image configuration (image-spec, config.md) as BuildKit writes them: fields in its order, what is empty
+ * left out, `<`, `>` and `&` escaped. The same configuration gives the same bytes, however it came about.
+ */
+export function encodeConfig(config: ImageConfig): Uint8Array {
+  const { history } = config;
+  const top: Readonly<Record<string, unknown>> = {
+    ...config,
+    config: containerFields(config.config ?? {}),
+    ...(history === undefined ? {} : { history: history.map((entry) => inOrder(entry, HISTORY_ORDER)) }),
+  };
+  const text = JSON.stringify(sorted(top));
+  return Buffer.from(text.replace(/[<>&\u2028\u2029]/g, escaped));
+}
+
+function escaped(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+}
+
+function containerFields(config: ContainerConfig): Readonly<Record<string, unknown>> {
+  const { ExposedPorts, Volumes, Labels, Healthcheck } = config;
+  const fields = {
+    ...config,
+    ...(ExposedPorts === undefined ? {} : { ExposedPorts: sorted(ExposedPorts) }),
+    ...(Volumes === undefined ? {} : { Volumes: sorted(Volumes) }),
+    ...(Labels === undefined ? {} : { Labels: sorted(Labels) }),
+    ...(Healthcheck === undefined ? {} : { Healthcheck: inOrder(Healthcheck, HEALTH_ORDER) }),
+  };
+  return inOrder(fields, CONFIG_ORDER);
+}
+
+/** The fields of `order` that hold something, then whatever else there is. */
+function inOrder(fields: object, order: readonly string[]): Record<string, unknown> {
+  const all = new Map<string, unknown>(Object.entries(fields));
+  const names = [...order, ...[...all.keys()].filter((name) => !order.includes(name))];
+  return Object.fromEntries(
+    names.map((name) => [name, all.get(name)] as const).filter(([, value]) => !isNothing(value)),
+  );
+}
+
+/** What Go's `omitempty` leaves out. */
+function isNothing(value: unknown): boolean {
+  if (value === undefined || value === null || value === '' || value === 0 || value === false) return true;
+  return typeof value === 'object' && Object.keys(value).length === 0;
+}
+
+/** Names in the order of their bytes, as Go sorts the names of a map. */
+function sorted<T>(record: Readonly<Record<string, T>>): Record<string, T> {
+  return Object.fromEntries(
+    Object.entries(record).sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b))),
+  );
+}
+
+/** The bytes of an image index (image-spec, image-index.md). */
+export function encodeIndex(parts: {
+  readonly manifests: readonly Descriptor[];
+  readonly annotations?: Readonly<Record<string, string>>;
+  readonly mediaTypes?: 'oci' | 'docker';
+}): Uint8Array {
+  const isDocker = parts.mediaTypes === 'docker' && parts.annotations === undefined;
+  const index: ImageIndex = {
+    schemaVersion: 2,
+    mediaType: isDocker ? MEDIA_TYPE.dockerIndex : MEDIA_TYPE.ociIndex,
+    manifests: parts.manifests,
+    ...(parts.annotations === undefined ? {} : { annotations: parts.annotations }),
+  };
+  return Buffer.from(JSON.stringify(index));
+}
+
+/** The media type that a manifest or an index says that it has. */
+export function mediaTypeOf(document: Uint8Array): string {
+  return textField(parseObject(document, 'the manifest'), 'mediaType') ?? MEDIA_TYPE.ociManifest;
 }
 
 /** @throws MachineError `image-invalid` where the bytes are no manifest of an image. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type Descriptor, digestOf, type Platform } from '../core/index.ts';
-import { formatPlatform, platformRank, selectManifest } from './platform.ts';
+import { formatPlatform, parsePlatform, platformRank, selectManifest } from './platform.ts';
 
 function platform(text: string): Platform {
   const [os = '', architecture = '', variant] = text.split('/');
@@ -65,4 +65,36 @@ describe('platformRank', () => {
     expect(platformRank(platform('linux/amd64'), platform('linux/arm64'))).toBeUndefined();
     expect(platformRank(platform('linux/arm64'), platform('linux/arm64/v8'))).toBe(0);
   });
+});
+
+describe('parsePlatform', () => {
+  const local = { os: 'linux', architecture: 'amd64' };
+  it.each([
+    ['linux/amd64', 'linux/amd64'],
+    ['linux/amd64/v1', 'linux/amd64'],
+    ['linux/amd64/v3', 'linux/amd64/v3'],
+    ['linux/x86_64', 'linux/amd64'],
+    ['linux/arm64', 'linux/arm64'],
+    ['linux/arm64/v8', 'linux/arm64'],
+    ['Linux/AArch64', 'linux/arm64'],
+    ['linux/arm', 'linux/arm/v7'],
+    ['linux/arm/7', 'linux/arm/v7'],
+    ['linux/armel', 'linux/arm/v6'],
+    ['linux/i386', 'linux/386'],
+    ['arm64', 'linux/arm64'],
+    ['armhf', 'linux/arm/v7'],
+    ['linux', 'linux/amd64'],
+    ['windows', 'windows/amd64'],
+    ['linux/unheard-of', 'linux/unheard-of'],
+  ])('reads %s as %s', (text, expected) => {
+    const found = parsePlatform(text, local);
+    expect(found === undefined ? undefined : formatPlatform(found)).toBe(expected);
+  });
+
+  it.each(['', 'linux/', '/amd64', 'linux/amd64/', 'a/b/c/d', 'unheard-of', 'linux/a b', 'linux/\u00e4'])(
+    'refuses %j',
+    (text) => {
+      expect(parsePlatform(text, local)).toBeUndefined();
+    },
+  );
 });

@@ -11,6 +11,8 @@ const ARCHITECTURES: Readonly<Record<string, readonly [architecture: string, var
   armel: ['arm', 'v6'],
 };
 
+const USUAL_VARIANT: Readonly<Record<string, string>> = { arm64: 'v8', arm: 'v7', amd64: 'v1' };
+
 /** One word for each platform: `arm64` is `arm64/v8`, `arm` is `arm/v7`, `amd64` is `amd64/v1`. */
 export function normalizePlatform(
   platform: Platform,
@@ -19,9 +21,69 @@ export function normalizePlatform(
   const written = platform.architecture.toLowerCase();
   const [architecture, implied] = ARCHITECTURES[written] ?? [written];
   const variant = platform.variant?.toLowerCase() ?? implied ?? '';
-  const usual: Readonly<Record<string, string>> = { arm64: 'v8', arm: 'v7', amd64: 'v1' };
   const numbered = /^[0-9]+$/.test(variant) ? `v${variant}` : variant;
-  return { os, architecture, variant: numbered === '' ? (usual[architecture] ?? '') : numbered };
+  return { os, architecture, variant: numbered === '' ? (USUAL_VARIANT[architecture] ?? '') : numbered };
+}
+
+const SYSTEMS: ReadonlySet<string> = new Set([
+  'aix',
+  'android',
+  'darwin',
+  'dragonfly',
+  'freebsd',
+  'illumos',
+  'ios',
+  'js',
+  'linux',
+  'netbsd',
+  'openbsd',
+  'plan9',
+  'solaris',
+  'wasip1',
+  'windows',
+]);
+const KNOWN_ARCHITECTURES: ReadonlySet<string> = new Set([
+  '386',
+  'amd64',
+  'arm',
+  'arm64',
+  'loong64',
+  'mips',
+  'mips64',
+  'mips64le',
+  'mipsle',
+  'ppc64',
+  'ppc64le',
+  'riscv64',
+  's390x',
+  'wasm',
+]);
+
+/**
+ * Reads `os`, `architecture`, `os/architecture` or `os/architecture/variant` in the words that containerd takes
+ * (containerd/platforms, `Parse` and `Normalize`): `aarch64` is `arm64`, `arm` is `arm/v7`, and a variant that says nothing
+ * (`arm64/v8`, `amd64/v1`) is left out. What one word alone leaves open is that of `local`.
+ *
+ * @returns undefined where it is no platform.
+ */
+export function parsePlatform(text: string, local: Platform): Platform | undefined {
+  const parts = text.split('/');
+  if (parts.length > 3 || !parts.every((part) => /^[A-Za-z0-9_.-]+$/.test(part))) return undefined;
+  const [first = '', second, variant] = parts;
+  if (second !== undefined) {
+    return shortPlatform({ os: first, architecture: second, ...(variant === undefined ? {} : { variant }) });
+  }
+  const os = normalizePlatform({ ...local, os: first }).os;
+  if (SYSTEMS.has(os)) return shortPlatform({ ...local, os });
+  const alone = shortPlatform({ os: local.os, architecture: first });
+  return KNOWN_ARCHITECTURES.has(alone.architecture) ? alone : undefined;
+}
+
+/** The one way to write a platform: a variant that every machine of the architecture has is left out. */
+function shortPlatform(platform: Platform): Platform {
+  const { os, architecture, variant } = normalizePlatform(platform);
+  const isUsual = architecture !== 'arm' && variant === USUAL_VARIANT[architecture];
+  return { os, architecture, ...(variant === '' || isUsual ? {} : { variant }) };
 }
 
 export function formatPlatform(platform: Platform): string {

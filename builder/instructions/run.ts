@@ -17,6 +17,7 @@ export function planRun(instruction: RunInstruction, stage: StageDraft): void {
     instruction,
     {
       kind: 'RUN',
+      platform: stage.platform,
       args,
       ...(script === undefined ? {} : { script }),
       environment: { PATH: DEFAULT_PATH, ...environment },

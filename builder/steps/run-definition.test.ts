@@ -3,8 +3,8 @@ import { encodeCanonical } from '../../cache/index.ts';
 import { imagePath } from '../../core/index.ts';
 import { type RunFields, readRunDefinition, runDefinition } from './run-definition.ts';
 
-const PLATFORM = { os: 'linux', architecture: 'amd64' };
 const PLAIN: RunFields = {
+  platform: { os: 'linux', architecture: 'amd64' },
   args: ['/bin/sh', '-c', 'make'],
   environment: { PATH: '/bin', EMPTY: '' },
   user: '',
@@ -14,6 +14,7 @@ const PLAIN: RunFields = {
 };
 const FULL: RunFields = {
   ...PLAIN,
+  platform: { os: 'linux', architecture: 'arm', variant: 'v7' },
   script: { name: 'EOF', text: '#!/bin/sh\n' },
   user: 'app:staff',
   workdir: imagePath('/'),
@@ -28,7 +29,7 @@ test.each([
   ['a plain RUN', PLAIN],
   ['one with everything', FULL],
 ])('readRunDefinition reads back %s as it was recorded', (_what, fields) => {
-  const recorded = JSON.parse(encodeCanonical(runDefinition(fields, PLATFORM)));
+  const recorded = JSON.parse(encodeCanonical(runDefinition(fields)));
   expect(readRunDefinition(recorded)).toEqual(fields);
 });
 
@@ -40,7 +41,8 @@ test.each([
   ['mounts', [{ type: 'cache', target: 'x' }]],
   ['mounts', [{ type: 'tmpfs', target: 'x', sizeBytes: 'big' }]],
   ['workdir', null],
+  ['platform', 'linux'],
 ])('readRunDefinition refuses the field %s as %j', (field, value) => {
-  const definition = { ...runDefinition(PLAIN, PLATFORM), [field]: value };
+  const definition = { ...runDefinition(PLAIN), [field]: value };
   expect(() => readRunDefinition(definition)).toThrow('not part of the definition of a RUN');
 });

@@ -6,10 +6,10 @@ import type { RunMount, RunStep } from '../graph.ts';
 /** What of a RUN can change its result, and so is part of its action. */
 export type RunFields = Pick<
   RunStep,
-  'args' | 'script' | 'environment' | 'user' | 'workdir' | 'network' | 'mounts'
+  'platform' | 'args' | 'script' | 'environment' | 'user' | 'workdir' | 'network' | 'mounts'
 >;
 
-export function runDefinition(step: RunFields, platform: Platform): Action['definition'] {
+export function runDefinition(step: RunFields): Action['definition'] {
   return {
     command: step.args,
     script: step.script === undefined ? undefined : { ...step.script },
@@ -18,14 +18,15 @@ export function runDefinition(step: RunFields, platform: Platform): Action['defi
     workdir: step.workdir,
     network: step.network,
     mounts: step.mounts.map((mount) => ({ ...mount })),
-    platform: formatPlatform(platform),
+    platform: formatPlatform(step.platform),
   };
 }
 
 /** Reads back what {@link runDefinition} wrote. @throws Error for anything else: a record's digest vouches for its definition. */
 export function readRunDefinition(definition: Action['definition']): RunFields {
-  const { command, script, environment, user, workdir, network, mounts } = definition;
+  const { command, script, environment, user, workdir, network, mounts, platform } = definition;
   return {
+    platform: platformOf(textOf(platform)),
     args: listOf(command).map(textOf),
     ...(script === undefined
       ? {}
@@ -38,6 +39,12 @@ export function readRunDefinition(definition: Action['definition']): RunFields {
     network: networkOf(network),
     mounts: listOf(mounts).map(mountOf),
   };
+}
+
+function platformOf(text: string): Platform {
+  const [os, architecture, variant] = text.split('/');
+  if (os === undefined || architecture === undefined) return refuse(text);
+  return { os, architecture, ...(variant === undefined ? {} : { variant }) };
 }
 
 type Field = Canonical | undefined;

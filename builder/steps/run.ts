@@ -7,7 +7,6 @@ import {
   imagePath,
   joinHost,
   type Mount,
-  type Platform,
   type Runner,
   type SandboxOutcome,
   type SandboxSpec,
@@ -15,6 +14,7 @@ import {
   type TraceReport,
   unreachable,
 } from '../../core/index.ts';
+import type { Emulation } from '../emulation.ts';
 import type { RunStep } from '../graph.ts';
 import { type Standing, treeOf } from '../standing.ts';
 import { BuildStop, stop } from '../stop.ts';
@@ -32,7 +32,7 @@ export interface RunParts {
   readonly snapshotter: Snapshotter;
   readonly runner: Runner;
   readonly temporary: HostPath;
-  readonly platform: Platform;
+  readonly emulation: Pick<Emulation, 'need'>;
   readonly buildId: string;
   readonly onOutput: (stream: 'stdout' | 'stderr', chunk: Uint8Array) => void;
 }
@@ -42,7 +42,7 @@ export function prepareRun(step: RunStep, parts: RunParts): PreparedStep {
   const action: Action = {
     version: ACTION_VERSION,
     kind: 'RUN',
-    definition: runDefinition(step, parts.platform),
+    definition: runDefinition(step),
   };
   return {
     action,
@@ -82,6 +82,7 @@ async function run(
   signal: AbortSignal,
 ): Promise<Executed> {
   const { home, ...user } = await userOf(step, on);
+  await parts.emulation.need(step.platform, step.info.range, signal);
   await using script = await scriptMount(step, parts.temporary);
   const tracing = step.caching.mode === 'exact' ? {} : { traceAbove: on.base.depth };
   await using active = await parts.snapshotter.prepare(on.snapshot, tracing);

@@ -254,7 +254,8 @@ export function graphOf(stages: Readonly<Record<string, readonly string[]>>, noC
       history: [],
     };
   });
-  return { stages: plans, target: plans.length - 1 };
+  const platform = { os: 'linux', architecture: 'amd64' };
+  return { stages: plans, targets: [{ stage: plans.length - 1, platform }] };
 }
 
 function stepOf(
@@ -273,6 +274,7 @@ function stepOf(
   };
   if (from === undefined) {
     const run = {
+      platform: { os: 'linux', architecture: 'amd64' },
       args: [],
       environment: {},
       hiddenEnvironment: {},

@@ -56,11 +56,8 @@ export function toBuildRequest(options: BuildOptions, around: RequestSurrounding
       'Give one with --tag [registry/]repository[:tag].',
     );
   }
-  const platforms = flags.platform.flatMap((text) => text.split(','));
-  const platform = platforms[0];
-  if (platforms.length > 1)
-    throw new UsageError('--platform: several platforms at once are not supported yet');
-  if (platform !== undefined) checkPlatform(platform);
+  const platforms = flags.platform.flatMap((text) => text.split(',')).map((text) => text.trim());
+  for (const platform of platforms) checkPlatform(platform);
   return {
     id: around.id,
     context: contextOf(options, around),
@@ -74,7 +71,7 @@ export function toBuildRequest(options: BuildOptions, around: RequestSurrounding
     caching: cachingOf(flags),
     ...(flags['verify-cache'] ? { verifyCache: true } : {}),
     pull: flags.pull,
-    ...(platform === undefined ? {} : { platform }),
+    platforms,
     network: networkOf(flags.network),
     outputs,
     parallelism: parallelismOf(flags.parallelism, around.parallelism),
@@ -109,7 +106,7 @@ function checkTag(tag: string): void {
 }
 
 function checkPlatform(platform: string): void {
-  if (/^[a-z0-9_]+(?:\/[a-z0-9_]+){0,2}$/.test(platform)) return;
+  if (/^[A-Za-z0-9_.-]+(?:\/[A-Za-z0-9_.-]+){0,2}$/.test(platform)) return;
   throw new UsageError(
     `invalid platform ${JSON.stringify(platform)}`,
     'Write os/architecture, as in linux/amd64.',

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BuildRequest, Diagnostic } from '../../core/index.ts';
-import { UsageError, unreachable } from '../../core/index.ts';
+import { idOf, UsageError, unreachable } from '../../core/index.ts';
 import type { FormatOptions } from '../../parser/index.ts';
 import { type BuildOptions, readsStdin, type StdinContent, toBuildRequest } from '../argv/build-options.ts';
 import { BUILD_SPEC } from '../argv/build-spec.ts';
@@ -75,8 +75,8 @@ async function reportSuccess(
   flags: BuildOptions['flags'],
   { streams }: CommandContext,
 ): Promise<void> {
-  const id = success.image?.configDigest;
-  if (id === undefined) return;
+  if (success.image === undefined) return;
+  const id = idOf(success.image);
   if (flags.iidfile !== undefined) await writeAtomically(flags.iidfile, id, 'the image ID file');
   if (flags.quiet || flags.progress === 'quiet') await write(streams.stdout, `${id}\n`);
 }

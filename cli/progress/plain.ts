@@ -1,4 +1,4 @@
-import type { BuildEvent, StepOutcome } from '../../core/index.ts';
+import { type BuildEvent, idOf, type StepOutcome } from '../../core/index.ts';
 import type { OutputStream, ProgressRenderer, RendererOptions } from './renderer.ts';
 import { formatSeconds, formatSize, safeLine } from './text.ts';
 import {
@@ -105,7 +105,7 @@ export class PlainRenderer implements ProgressRenderer {
     const summary = summaryLine(this.#view);
     this.#line('');
     if (event.image !== undefined) {
-      this.#line(`image ${event.image.configDigest}`);
+      this.#line(`image ${idOf(event.image)}`);
       for (const name of event.image.names) this.#line(`named ${name}`);
     }
     if (summary !== '') this.#line(summary);

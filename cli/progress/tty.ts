@@ -1,6 +1,6 @@
 import { Box, render, Static, Text } from 'ink';
 import { createElement, type ReactElement } from 'react';
-import type { BuildEvent } from '../../core/index.ts';
+import { type BuildEvent, idOf } from '../../core/index.ts';
 import type { Style } from '../style.ts';
 import { summaryLine } from './plain.ts';
 import { failedTail } from './quiet.ts';
@@ -103,7 +103,7 @@ function endRows(view: BuildView, style: Style): Row[] {
   if (image === undefined) return rows;
   return [
     ...rows,
-    { left: `image ${image.configDigest}`, wrap: true },
+    { left: `image ${idOf(image)}`, wrap: true },
     ...image.names.map((name) => ({ left: `named ${name}`, wrap: true })),
   ];
 }

@@ -157,19 +157,34 @@ function addLog(step: StepView, stream: 'stdout' | 'stderr', text: string): Step
   return { ...step, tail, open: { ...step.open, [stream]: open } };
 }
 
-/** Titles as BuildKit's: `[stage 2/4] RUN …`; the stage is left out where it is the only one and has no name. */
+/** Titles as BuildKit's: `[stage 2/4] RUN …`, `[linux/arm64 stage 2/4] RUN …`; the stage is left out where it is the only one and has no name. */
 function planSteps(infos: readonly StepInfo[]): StepView[] {
-  const totals = new Map<string, number>();
-  for (const { stage } of infos) totals.set(stage, (totals.get(stage) ?? 0) + 1);
-  const seen = new Map<string, number>();
-  return infos.map((info) => {
-    const position = (seen.get(info.stage) ?? 0) + 1;
-    seen.set(info.stage, position);
-    const unnamed = /^[0-9]+$/.test(info.stage);
-    const stage = unnamed ? (totals.size === 1 ? '' : `stage-${info.stage} `) : `${info.stage} `;
-    const title = `[${stage}${position}/${totals.get(info.stage) ?? position}] ${safeLine(info.name)}`;
-    return { info, title, state: { kind: 'waiting' }, tail: [], open: { stdout: '', stderr: '' } };
-  });
+  const isOnly = new Set(infos.map(({ stage }) => stage)).size === 1;
+  return stagesOf(infos).flatMap((steps) =>
+    steps.map((info, nth) => {
+      const unnamed = /^[0-9]+$/.test(info.stage);
+      const stage = unnamed ? (isOnly ? '' : `stage-${info.stage} `) : `${info.stage} `;
+      const platform = info.platform === undefined ? '' : `${info.platform} `;
+      const title = `[${platform}${stage}${nth + 1}/${steps.length}] ${safeLine(info.name)}`;
+      return { info, title, state: { kind: 'waiting' }, tail: [], open: { stdout: '', stderr: '' } };
+    }),
+  );
+}
+
+/** The steps of each stage; of one that is built for several platforms, those for each of them. */
+function stagesOf(infos: readonly StepInfo[]): StepInfo[][] {
+  const stages: StepInfo[][] = [];
+  for (const info of infos) {
+    const last = stages.at(-1);
+    const before = last?.at(-1);
+    const goesOn =
+      before !== undefined &&
+      before.stage === info.stage &&
+      before.range.start.offset <= info.range.start.offset;
+    if (goesOn) last?.push(info);
+    else stages.push([info]);
+  }
+  return stages;
 }
 
 function nextNumber(view: BuildView): number {

@@ -1,6 +1,6 @@
 import { type Descriptor, type Digest, digestOf, MachineError, type Reference } from '../../core/index.ts';
 import type { Layer, TransferProgress } from '../contract.ts';
-import { parseManifest } from '../manifest.ts';
+import { mediaTypeOf } from '../manifest.ts';
 import { type Client, discard, failureOf, isPassing, unreachableRegistry } from './client.ts';
 import { blobUrl, type Endpoint, manifestUrl } from './endpoint.ts';
 import { ConnectionError, type HttpResponse } from './transport.ts';
@@ -180,7 +180,7 @@ export async function pushManifest(options: PushOptions, manifest: Uint8Array): 
     method: 'PUT',
     url: manifestUrl(endpoint, reference, name),
     headers: {
-      'content-type': parseManifest(manifest).mediaType,
+      'content-type': mediaTypeOf(manifest),
       'content-length': String(manifest.byteLength),
     },
     body: manifest,

@@ -35,7 +35,11 @@ beforeEach(async () => {
   store = createTestStore(root);
   const layers = [
     await store.addLayer({ 'etc/a': 'x'.repeat(700_000), unique: String(Math.random()) }),
-    await compressLayer(await store.addLayer({ 'etc/b': String(Math.random()) }), 'gzip', store),
+    await compressLayer(
+      await store.addLayer({ 'etc/b': String(Math.random()) }),
+      { compression: 'gzip' },
+      store,
+    ),
   ];
   image = await store.addImage(layers, []);
 });

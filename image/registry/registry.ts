@@ -82,6 +82,11 @@ export function createRegistry(options: RegistryOptions): Registry {
         return pushManifest(at, image.manifest);
       }),
 
+    pushIndex: (reference, index, signal) =>
+      firstThatWorks(originEndpoints(reference.host, options.config), (endpoint) =>
+        pushManifest({ client, endpoint, reference, mountFrom: [], onProgress: undefined, signal }, index),
+      ),
+
     ping: (host, credentials, signal) =>
       firstThatWorks(originEndpoints(host, options.config), (endpoint) =>
         ping(credentials === undefined ? client : clientWith(async () => credentials), endpoint, signal),
