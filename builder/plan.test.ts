@@ -172,7 +172,8 @@ COPY --from=0 /y /y
     ['a variable in --from', 'FROM scratch\nCOPY --from=$X /x /', 'unsupported-from', '--from=$X'],
     ['no image name in --from', 'FROM scratch\nCOPY --from=Bad /x /', 'invalid-reference', '--from=Bad'],
     ['an empty base', 'ARG B\nFROM ${B}', 'empty-base', '${B}'],
-    ['a bad platform', 'FROM --platform=linux scratch', 'invalid-platform', '--platform=linux'],
+    ['a bad platform', 'FROM --platform=a/b/c/d scratch', 'invalid-platform', '--platform=a/b/c/d'],
+    ['no platform', 'ARG P\nFROM --platform=$P scratch', 'empty-platform', '--platform=$P'],
     ['a failing substitution in FROM', 'FROM ${B:?no}', 'bad-substitution', '${B:?no}'],
   ])('refuses %s', async (_title, text, code, at) => {
     const failure = await refused(text);

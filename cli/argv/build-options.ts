@@ -71,7 +71,7 @@ export function toBuildRequest(options: BuildOptions, around: RequestSurrounding
     caching: cachingOf(flags),
     ...(flags['verify-cache'] ? { verifyCache: true } : {}),
     pull: flags.pull,
-    platforms,
+    ...(platforms.length === 0 ? {} : { platforms }),
     network: networkOf(flags.network),
     outputs,
     parallelism: parallelismOf(flags.parallelism, around.parallelism),

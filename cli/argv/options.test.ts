@@ -41,6 +41,12 @@ describe('toBuildRequest', () => {
     });
   });
 
+  test('--platform names one platform or several, in one flag or in several', () => {
+    expect(build(['--platform=linux/arm64', '.']).platforms).toEqual(['linux/arm64']);
+    const both = build(['--platform', 'linux/amd64, linux/arm64', '--platform', 'linux/arm/v7', '.']);
+    expect(both.platforms).toEqual(['linux/amd64', 'linux/arm64', 'linux/arm/v7']);
+  });
+
   test('--build-arg NAME takes the value from the environment and is left out where it is not set', () => {
     const { buildArgs } = build([
       '--build-arg',
@@ -149,8 +155,8 @@ describe('toBuildRequest', () => {
     [['-t', `a@sha256:${'0'.repeat(64)}`, '.'], /cannot hold a digest/],
     [['--push', '.'], /needs a name/],
     [['--build-arg', '=x', '.'], /the name is empty/],
-    [['--platform', 'linux/amd64,linux/arm64', '.'], /not supported yet/],
-    [['--platform', 'LINUX', '.'], /invalid platform/],
+    [['--platform', 'linux/amd64,', '.'], /invalid platform ""/],
+    [['--platform', 'linux//v7', '.'], /invalid platform/],
     [['https://github.com/a/b.git'], /remote contexts/],
     [['git@github.com:a/b'], /remote contexts/],
     [['-f', '-', '-'], /only one of them/],
