@@ -49,13 +49,15 @@ function layerOf({ diffId, layerBytes }: StepRecord): Pick<SolvedStep, 'layer'> 
 /** What the exact answer compares. */
 export function queryOf(attempt: Attempt, parent: CommittedSnapshot | undefined): StepQuery {
   const { prepared, step } = attempt;
-  return { action: prepared.action, inputs: prepared.inputs, parent: parent?.id, slot: step.slot };
+  const { action, inputs } = prepared;
+  return { action, inputs, parent: prepared.standsApart === true ? undefined : parent?.id, slot: step.slot };
 }
 
 /** What a step stands on, as its record keeps it. */
 export function standsOn(
-  { on }: Attempt,
+  { on, prepared }: Attempt,
   parent: CommittedSnapshot | undefined,
 ): { readonly standsOn: StandsOn } {
+  if (prepared.standsApart === true) return { standsOn: { diffs: [], base: 0 } };
   return { standsOn: { diffs: parent?.diffIds ?? [], base: on.base.depth } };
 }

@@ -8,7 +8,9 @@ import {
   type TreeOp,
 } from '../core/index.ts';
 import { type PlacedSource, type Placement, placeSources } from './copy-placement.ts';
-import { selectSources } from './copy-selection.ts';
+import { type SelectionOptions, selectSources } from './copy-selection.ts';
+import { parseMode } from './file-mode.ts';
+import { type IgnoreRules, ignoreRulesOf } from './ignore.ts';
 import { link, type MemoryFile, memoryTree } from './testing/memory-tree.ts';
 import { stopped } from './testing/stopped.ts';
 
@@ -30,13 +32,19 @@ const SOURCE: Readonly<Record<string, MemoryFile>> = {
   'other.txt': 'other',
   pipe: { type: 'fifo' },
   null: { type: 'char', device: { major: 1, minor: 3 } },
+  socket: { type: 'socket', mode: 0o640 },
 };
 
-async function sourcesOf(patterns: readonly string[], tree: Tree): Promise<PlacedSource[]> {
+async function sourcesOf(
+  patterns: readonly string[],
+  tree: Tree,
+  selection: SelectionOptions = {},
+): Promise<PlacedSource[]> {
   const placed: PlacedSource[] = [];
   for (const pattern of patterns) {
-    for (const root of await selectSources(tree, pattern, { range: RANGE, where: 'x' })) {
+    for (const root of await selectSources(tree, pattern, { range: RANGE, where: 'x' }, selection)) {
       placed.push({
+        kind: 'root',
         root,
         timeOf: async (entry) => entry.mtime,
         contentOf: async (path) => ({ kind: 'host', path: await tree.hostPath(path) }),
@@ -46,18 +54,26 @@ async function sourcesOf(patterns: readonly string[], tree: Tree): Promise<Place
   return placed;
 }
 
+async function* inTurn(ops: readonly TreeOp[]): AsyncGenerator<TreeOp> {
+  yield* ops;
+}
+
 interface Copy {
   readonly sources: readonly string[];
   readonly destination: string;
   readonly parent?: Readonly<Record<string, MemoryFile>>;
   readonly from?: Tree;
-  readonly options?: Partial<Placement>;
+  readonly options?: Partial<Omit<Placement, 'kind'>>;
+  readonly selection?: SelectionOptions;
+  /** Archives behind the sources. */
+  readonly archives?: readonly (readonly TreeOp[])[];
 }
 
 async function place(copy: Copy): Promise<readonly TreeOp[]> {
-  const sources = await sourcesOf(copy.sources, copy.from ?? memoryTree(SOURCE));
-  const placement = { destination: copy.destination, range: RANGE, ...copy.options };
-  return placeSources(memoryTree(copy.parent ?? {}), sources, placement);
+  const sources = await sourcesOf(copy.sources, copy.from ?? memoryTree(SOURCE), copy.selection);
+  for (const ops of copy.archives ?? []) sources.push({ kind: 'archive', ops: () => inTurn(ops) });
+  const placement: Placement = { kind: 'COPY', destination: copy.destination, range: RANGE, ...copy.options };
+  return Array.fromAsync(placeSources(memoryTree(copy.parent ?? {}), sources, placement));
 }
 
 /** `op path` of every operation. */
@@ -139,9 +155,107 @@ describe('placeSources: where things go', () => {
       { sources: ['file.txt'], destination: '/../../x' },
       ['file x'],
     ],
-    ['nothing to copy makes the folder alone', { sources: ['none*'], destination: '/x/' }, ['ensureDir x']],
+    ['nothing to copy makes nothing', { sources: ['none*'], destination: '/x/' }, []],
   ])('%s', async (_title, copy, expected) => {
     expect(await paths(copy)).toEqual(expected);
+  });
+});
+
+/** Rules that a test is sure of. */
+function excluding(...patterns: readonly string[]): IgnoreRules {
+  const rules = ignoreRulesOf(patterns);
+  if (!rules.ok) throw new Error(rules.error);
+  return rules.value;
+}
+
+describe('placeSources: --parents and --exclude', () => {
+  test('folders on the way keep the attributes of the source; those that exist keep their owner', async () => {
+    const ops = await place({
+      sources: ['dir/sub/b', 'dir/s*/b'],
+      destination: '/x/',
+      parent: { 'x/dir': { type: 'dir', mode: 0o711, uid: 3, gid: 4 } },
+      selection: { parents: true },
+      options: { owner: { uid: 5, gid: 6 } },
+    });
+    expect(ops.map((op) => `${op.op} ${op.path}`)).toEqual([
+      'dir x/dir',
+      'dir x/dir/sub',
+      'file x/dir/sub/b',
+      'file x/dir/sub/b',
+    ]);
+    expect(ops[0]).toMatchObject({ attributes: { mode: 0o700, uid: 3, gid: 4 } });
+    expect(ops[1]).toMatchObject({ attributes: { mode: 0o750, uid: 5, gid: 6 } });
+  });
+
+  test.each<[title: string, copy: Copy, expected: string[]]>([
+    [
+      'a folder without what is left out',
+      { sources: ['dir'], destination: '/x/', selection: { exclude: excluding('**/b', 'link') } },
+      ['ensureDir x', 'file x/a', 'dir x/sub'],
+    ],
+    [
+      'a folder that is left out but for one file',
+      { sources: ['dir'], destination: '/x/', selection: { exclude: excluding('*', '!sub/b') } },
+      ['ensureDir x', 'dir x/sub', 'file x/sub/b'],
+    ],
+    [
+      'files without those whose name is left out',
+      { sources: ['*.txt'], destination: '/x/', selection: { exclude: excluding('f*') } },
+      ['ensureDir x', 'file x/other.txt'],
+    ],
+    [
+      'all that is left out leaves the destination of a folder',
+      { sources: ['d*'], destination: '/x', selection: { exclude: excluding('*') } },
+      ['ensureDir x'],
+    ],
+    [
+      'from the pivot on',
+      { sources: ['./dir/./sub/b'], destination: '/x/', selection: { parents: true } },
+      ['ensureDir x', 'dir x/sub', 'file x/sub/b'],
+    ],
+  ])('%s', async (_title, copy, expected) => {
+    expect(await paths(copy)).toEqual(expected);
+  });
+});
+
+describe('placeSources: archives', () => {
+  const FILE = {
+    attributes: { mode: 0o600, uid: 3, gid: 4 },
+    content: { kind: 'bytes', bytes: new Uint8Array() },
+  } as const;
+  const ARCHIVE: readonly TreeOp[] = [
+    { op: 'dir', path: imagePath(''), attributes: FILE.attributes },
+    { op: 'dir', path: imagePath('sub'), attributes: FILE.attributes },
+    { op: 'file', path: imagePath('sub/f'), ...FILE },
+    { op: 'hardlink', path: imagePath('g'), target: imagePath('sub/f') },
+  ];
+
+  test('an archive makes the destination a folder, and comes in its turn', async () => {
+    const ops = await place({ sources: ['dir'], destination: '/x', archives: [ARCHIVE, ARCHIVE] });
+    expect(ops.map((op) => `${op.op} ${op.path}`).slice(-6)).toEqual([
+      'dir x/sub',
+      'file x/sub/f',
+      'hardlink x/g',
+      'dir x/sub',
+      'file x/sub/f',
+      'hardlink x/g',
+    ]);
+    expect(ops.at(-1)).toMatchObject({ target: 'x/sub/f' });
+    expect(ops.at(-2)).toMatchObject({ attributes: FILE.attributes });
+  });
+
+  test('a given owner goes to all that the archive holds, a mode to nothing of it', async () => {
+    const options = { owner: { uid: 5, gid: 6 }, mode: () => 0o777 };
+    const ops = await place({ sources: [], destination: '/x', archives: [ARCHIVE], options });
+    expect(ops[0]).toMatchObject({ op: 'ensureDir', attributes: { uid: 5, gid: 6, mode: 0o755 } });
+    expect(ops[2]).toMatchObject({ op: 'file', attributes: { uid: 5, gid: 6, mode: 0o600 } });
+  });
+
+  test('an archive is refused where the destination is a file', async () => {
+    const failure = await stopped(() =>
+      place({ sources: [], destination: '/x', parent: { x: '' }, archives: [ARCHIVE] }),
+    );
+    expect(failure.code).toBe('copy-destination-not-folder');
   });
 });
 
@@ -227,11 +341,28 @@ describe('placeSources: attributes', () => {
   });
 
   test('a mode goes to files and folders, not to symlinks or to folders made on the way', async () => {
-    const ops = await place({ sources: ['dir'], destination: '/a/', options: { mode: 0o4711 } });
+    const ops = await place({ sources: ['dir'], destination: '/a/', options: { mode: () => 0o4711 } });
     const modes = Object.fromEntries(
       ops.map((op) => [op.path, 'attributes' in op ? op.attributes.mode : undefined]),
     );
     expect(modes).toEqual({ a: 0o755, 'a/a': 0o4711, 'a/link': 0o777, 'a/sub': 0o4711, 'a/sub/b': 0o4711 });
+  });
+
+  test('a symbolic mode changes the mode that each source has', async () => {
+    const mode = parseMode('u=rwX,go=rX');
+    if (!mode.ok) throw new Error(mode.error);
+    const ops = await place({ sources: ['dir'], destination: '/a/', options: { mode: mode.value } });
+    const modes = ops.map((op) => ('attributes' in op ? op.attributes.mode.toString(8) : ''));
+    expect(modes).toEqual(['755', '644', '777', '755', '644']);
+  });
+
+  test('a socket becomes an empty file', async () => {
+    const [file] = await place({ sources: ['socket'], destination: '/' });
+    expect(file).toMatchObject({
+      op: 'file',
+      attributes: { mode: 0o640 },
+      content: { bytes: new Uint8Array() },
+    });
   });
 
   test('hard links are kept within one source', async () => {

@@ -17,40 +17,53 @@ import {
 } from '../core/index.ts';
 import type { SelectedRoot } from './copy-selection.ts';
 import { entryOp } from './entry-op.ts';
+import type { ModeOf } from './file-mode.ts';
 import { stop } from './stop.ts';
 
 /** How a COPY gives owners and modes. */
 export interface Placement {
+  readonly kind: 'COPY' | 'ADD';
   /** Absolute; a trailing slash asks for a folder. */
   readonly destination: string;
   /** Owner of all that is copied and of folders made on the way; absent: as the source has it (and 0:0 for folders). */
   readonly owner?: { readonly uid: number; readonly gid: number };
-  /** Permission bits of all that is copied; absent: as the source has them. */
-  readonly mode?: number;
+  /** Gives the permission bits of all that is copied; absent: as the source has them. */
+  readonly mode?: ModeOf;
   readonly range: SourceRange;
 }
 
+export type PlacedSource = PlacedRoot | PlacedArchive;
+
 /** A selected root with the way to the bytes of its files, by their paths in the tree it was selected from. */
-export interface PlacedSource {
+export interface PlacedRoot {
+  readonly kind: 'root';
   readonly root: SelectedRoot;
   readonly contentOf: (path: ImagePath) => Promise<FileContent>;
   /** The time that a copied entry gets at `target`. */
   readonly timeOf: (entry: Entry, target: ImagePath) => Promise<Time>;
 }
 
+/** An archive that is unpacked into the destination: what is in it, by paths relative to there. */
+export interface PlacedArchive {
+  readonly kind: 'archive';
+  readonly ops: () => AsyncIterable<TreeOp>;
+}
+
 const NEW_FOLDER_MODE = 0o755;
 
 /**
  * Turns selected sources into operations on the parent's tree, by Docker's destination rules: a folder's content is copied, a file
- * goes into a destination that is a folder or ends with a slash, and otherwise becomes the destination. Symlinks in the
- * destination are resolved inside the root. The destination itself, where it is made, has mode 0755, whatever folder is copied;
- * where it exists, it keeps its attributes. Folders below it take the source's.
+ * goes into a destination that is a folder or ends with a slash, and otherwise becomes the destination; an archive makes it a
+ * folder. Symlinks in the destination are resolved inside the root. The destination itself, where it is made, has mode 0755,
+ * whatever folder is copied; where it exists, it keeps its attributes. Folders below it take the source's. Sources are placed
+ * one after the other, so a later one finds what an earlier one has made.
  */
-export async function placeSources(
+export async function* placeSources(
   parent: Tree,
   sources: readonly PlacedSource[],
   placement: Placement,
-): Promise<readonly TreeOp[]> {
+): AsyncGenerator<TreeOp> {
+  if (sources.length === 0) return;
   const wantsFolder = placement.destination.endsWith('/');
   const resolved = await resolvePath(parent, imagePath(placement.destination), { followLast: true });
   if (resolved === undefined) {
@@ -58,47 +71,44 @@ export async function placeSources(
       range: placement.range,
     });
   }
-  const { path: destination, entry } = resolved;
-  if (wantsFolder && entry !== undefined && entry.type !== 'dir') refuseNonFolder(destination, placement);
-  const progress: Progress = { ops: [], placed: new Map(), placement };
-  let isFolder = wantsFolder || entry?.type === 'dir';
-  if (wantsFolder) await makeFolders(parent, destination, progress);
+  const { path: destination } = resolved;
+  const progress: Progress = { parent, placed: new Map(), placement };
+  if (wantsFolder) yield* makeFolders(destination, progress);
   for (const source of sources) {
-    const { root } = source;
-    if (root.entry.type === 'dir') {
-      await makeFolders(parent, destination, progress);
-      await placeFolder(parent, source, { ...progress, destination });
-      isFolder = true;
-    } else {
-      if (!isFolder && sources.length > 1) refuseSeveral(sources.length, placement);
-      const target = isFolder ? joinPath(destination, baseName(root.path)) : destination;
-      await makeFolders(parent, parentPath(target), progress);
-      await refuseClash(parent, { path: target, type: root.entry.type }, progress);
-      progress.ops.push(
-        await placeEntry(source, { entry: root.entry, from: root.resolved }, { path: target, placement }),
-      );
+    if (source.kind === 'archive' || source.root.entry.type === 'dir') {
+      yield* makeFolders(destination, progress);
+      yield* source.kind === 'archive'
+        ? placeArchive(source, destination, progress)
+        : placeFolder(source, destination, progress);
+      continue;
     }
+    const { root } = source;
+    const isFolder = wantsFolder || (await typeAt(destination, progress)) === 'dir';
+    if (!isFolder && sources.length > 1) refuseSeveral(placement);
+    const target = isFolder ? joinPath(destination, baseName(root.path)) : destination;
+    yield* makeFolders(parentPath(target), progress);
+    await refuseClash({ path: target, type: root.entry.type }, progress);
+    yield await placeEntry(source, { entry: root.entry, from: root.resolved }, { path: target, placement });
   }
-  return progress.ops;
 }
 
 interface Progress {
-  readonly ops: TreeOp[];
+  readonly parent: Tree;
   /** What earlier operations of this COPY make. */
   readonly placed: Map<ImagePath, FileType>;
   readonly placement: Placement;
 }
 
 /** What lies at `path` when the operations so far are done. */
-async function typeAt(parent: Tree, path: ImagePath, progress: Progress): Promise<FileType | undefined> {
-  return path === '' ? 'dir' : (progress.placed.get(path) ?? (await parent.lstat(path))?.type);
+async function typeAt(path: ImagePath, { parent, placed }: Progress): Promise<FileType | undefined> {
+  return path === '' ? 'dir' : (placed.get(path) ?? (await parent.lstat(path))?.type);
 }
 
 /** Makes the missing folders of a resolved path. */
-async function makeFolders(parent: Tree, path: ImagePath, progress: Progress): Promise<void> {
+async function* makeFolders(path: ImagePath, progress: Progress): AsyncGenerator<TreeOp> {
   const missing: ImagePath[] = [];
   for (let at = path; at !== ''; at = parentPath(at)) {
-    const type = await typeAt(parent, at, progress);
+    const type = await typeAt(at, progress);
     if (type === 'dir') break;
     if (type !== undefined) refuseNonFolder(at, progress.placement);
     missing.push(at);
@@ -107,35 +117,66 @@ async function makeFolders(parent: Tree, path: ImagePath, progress: Progress): P
   for (const folder of missing.reverse()) {
     progress.placed.set(folder, 'dir');
     const attributes = { mode: NEW_FOLDER_MODE, ...owner, mtime: FOLDER_TIME };
-    progress.ops.push({ op: 'ensureDir', path: folder, attributes });
+    yield { op: 'ensureDir', path: folder, attributes };
   }
 }
 
-async function placeFolder(
-  parent: Tree,
-  source: PlacedSource,
-  progress: Progress & { readonly destination: ImagePath },
-): Promise<void> {
-  const { destination, ops, placement } = progress;
+async function* placeFolder(
+  source: PlacedRoot,
+  destination: ImagePath,
+  progress: Progress,
+): AsyncGenerator<TreeOp> {
+  const { placement } = progress;
   const copied = new Map<ImagePath, ImagePath>();
-  for (const { path, entry } of source.root.inside) {
+  for (const { path, entry, implied } of source.root.inside) {
     const target = imagePath(path, destination);
-    await refuseClash(parent, { path: target, type: entry.type }, progress);
+    const isMade = progress.placed.get(target) === 'dir';
+    await refuseClash({ path: target, type: entry.type }, progress);
+    if (implied === true && isMade) continue;
+    const existing = implied === true ? await progress.parent.lstat(target) : undefined;
     const first = entry.hardlinkTo === undefined ? undefined : copied.get(entry.hardlinkTo);
-    if (first !== undefined) ops.push({ op: 'hardlink', path: target, target: first });
-    else ops.push(await placeEntry(source, { entry, from: entry.path }, { path: target, placement }));
+    if (existing !== undefined) yield passThrough(existing, entry);
+    else if (first !== undefined) yield { op: 'hardlink', path: target, target: first };
+    else yield await placeEntry(source, { entry, from: entry.path }, { path: target, placement });
     if (entry.type === 'file') copied.set(entry.hardlinkTo ?? entry.path, first ?? target);
+  }
+}
+
+/** A folder that only leads to what is copied, and exists: it takes the mode of its source and keeps its owner, as BuildKit has it. */
+function passThrough(existing: Entry, source: Entry): TreeOp {
+  const { path, uid, gid, mtime, xattrs } = existing;
+  const attributes = { mode: source.mode, uid, gid, mtime, ...(xattrs === undefined ? {} : { xattrs }) };
+  return { op: 'dir', path, attributes };
+}
+
+/** What an archive holds is laid over what is there, name by name; a given owner goes to all of it. */
+async function* placeArchive(
+  source: PlacedArchive,
+  destination: ImagePath,
+  { placed, placement: { owner } }: Progress,
+): AsyncGenerator<TreeOp> {
+  const within = (path: ImagePath): ImagePath => imagePath(path, destination);
+  for await (const op of source.ops()) {
+    // The archive's own `./`: the destination keeps its attributes.
+    if (op.path === '') continue;
+    const path = within(op.path);
+    if (op.op === 'hardlink') {
+      placed.set(path, 'file');
+      yield { ...op, path, target: within(op.target) };
+    } else if ('attributes' in op) {
+      placed.set(path, op.op === 'node' ? op.type : op.op === 'ensureDir' ? 'dir' : op.op);
+      yield { ...op, path, attributes: { ...op.attributes, ...owner } };
+    } else yield { ...op, path };
   }
 }
 
 /** A folder never replaces a file, and a file never replaces a folder, be it the parent's or one that was just copied. */
 async function refuseClash(
-  parent: Tree,
   target: { readonly path: ImagePath; readonly type: FileType },
   progress: Progress,
 ): Promise<void> {
   const { path, type } = target;
-  const existing = await typeAt(parent, path, progress);
+  const existing = await typeAt(path, progress);
   if (type === 'dir' && existing !== undefined && existing !== 'dir')
     refuseNonFolder(path, progress.placement);
   if (type !== 'dir' && existing === 'dir') {
@@ -151,18 +192,17 @@ function refuseNonFolder(path: ImagePath, placement: Placement): never {
   stop('copy-destination-not-folder', `cannot copy to non-directory: /${path}`, { range: placement.range });
 }
 
-function refuseSeveral(count: number, placement: Placement): never {
-  const { destination, range } = placement;
+function refuseSeveral({ kind, destination, range }: Placement): never {
   stop(
     'copy-destination-not-folder',
-    `${count} files cannot become one: the destination ${destination} is no folder`,
+    `When using ${kind} with more than one source file, the destination must be a directory and end with a /`,
     { range, hint: `Write ${destination}/ instead of ${destination}.` },
   );
 }
 
 function attributesOf(entry: Entry, placement: Placement, mtime: Time): Attributes {
   return {
-    mode: placement.mode ?? entry.mode,
+    mode: placement.mode?.(entry) ?? entry.mode,
     uid: placement.owner?.uid ?? entry.uid,
     gid: placement.owner?.gid ?? entry.gid,
     mtime,
@@ -171,11 +211,16 @@ function attributesOf(entry: Entry, placement: Placement, mtime: Time): Attribut
 }
 
 async function placeEntry(
-  source: PlacedSource,
+  source: PlacedRoot,
   what: { readonly entry: Entry; readonly from: ImagePath },
-  target: { readonly path: ImagePath; readonly placement: Placement },
+  { path, placement }: { readonly path: ImagePath; readonly placement: Placement },
 ): Promise<TreeOp> {
-  const mtime = await source.timeOf(what.entry, target.path);
-  const attributes = attributesOf(what.entry, target.placement, mtime);
-  return entryOp(what.entry, { path: target.path, attributes }, () => source.contentOf(what.from));
+  const { entry, from } = what;
+  const mtime = await source.timeOf(entry, path);
+  const attributes = attributesOf(entry, placement, mtime);
+  // A layer cannot hold a socket; what stands for it is an empty file.
+  if (entry.type === 'socket') return { op: 'file', path, attributes, content: NOTHING };
+  return entryOp(entry, { path, attributes }, () => source.contentOf(from));
 }
+
+const NOTHING: FileContent = { kind: 'bytes', bytes: new Uint8Array() };

@@ -106,6 +106,14 @@ describe('selectSources', () => {
     },
   );
 
+  test.each([
+    ['a.tx', 'a.txt'],
+    ['scr/a.ts', 'src/a.ts'],
+    ['src/deep/bb.ts', 'src/deep/b.ts'],
+  ])('the hint for %j names %j', async (pattern, near) => {
+    expect((await stopped(() => select(pattern))).hint).toBe(`Did you mean ${near}?`);
+  });
+
   test('a climbing name that is not there gets a hint of its own', async () => {
     expect((await stopped(() => select('../outside'))).hint).toContain('".."');
   });
@@ -116,5 +124,55 @@ describe('selectSources', () => {
 
   test('a malformed pattern ends the build', async () => {
     expect(await stopped(() => select('src/[a'))).toMatchObject({ code: 'bad-pattern', range: RANGE });
+  });
+});
+
+describe('selectSources with --parents', () => {
+  const inside = async (pattern: string): Promise<readonly string[]> => {
+    const roots = await selectSources(TREE, pattern, PLACE, { parents: true });
+    return roots.flatMap((root) =>
+      root.inside.map((one) => `${root.path}: ${one.path}${one.implied === true ? ' (implied)' : ''}`),
+    );
+  };
+
+  test.each<[pattern: string, expected: readonly string[]]>([
+    ['src/a.ts', [': src (implied)', ': src/a.ts']],
+    ['./src/deep/', [': src (implied)', ': src/deep', ': src/deep/b.ts']],
+    ['/src/deep/.', [': src (implied)', ': src/deep', ': src/deep/b.ts']],
+    ['src/./deep/b.ts', ['src: deep (implied)', 'src: deep/b.ts']],
+    ['./src/./*.ts', ['src: a.ts', 'src: z.ts']],
+    ['o*/./deep/./b.ts', ['other: deep (implied)', 'other: deep/b.ts']],
+    [
+      'src/**/*.ts',
+      [': src (implied)', ': src/a.ts', ': src/deep (implied)', ': src/deep/b.ts', ': src/z.ts'],
+    ],
+    [
+      '**/b.ts',
+      [
+        ': other (implied)',
+        ': other/deep (implied)',
+        ': other/deep/b.ts',
+        ': src (implied)',
+        ': src/deep (implied)',
+        ': src/deep/b.ts',
+      ],
+    ],
+    ['src/deep/./.', ['src/deep: b.ts']],
+    ['toFolder/./deep/b.ts', ['toFolder: deep (implied)', 'toFolder: deep/b.ts']],
+    ['toFile', [': toFile']],
+    ['none*/x', []],
+  ])('%j', async (pattern, expected) => {
+    expect(await inside(pattern)).toEqual(expected);
+  });
+
+  test.each(['src/none', 'none/./a', 'src/./none', 'toFolder/a.ts'])(
+    'a plain name that is not there ends the build: %j',
+    async (pattern) => {
+      expect(await stopped(() => inside(pattern))).toMatchObject({ code: 'copy-source-missing' });
+    },
+  );
+
+  test('a malformed pattern ends the build', async () => {
+    expect(await stopped(() => inside('src/[a'))).toMatchObject({ code: 'bad-pattern' });
   });
 });

@@ -101,8 +101,16 @@ export interface CopyStep extends StepBase {
   readonly destination: string;
   /** `user[:group]` as written; absent: owners are 0:0 for the context and kept for stages and images. */
   readonly chown?: string;
-  /** Permission bits for everything that is copied. */
-  readonly chmod?: number;
+  /** Permission bits for everything that is copied, or a symbolic mode that changes those of the source (chmod(1)). */
+  readonly chmod?: number | string;
+  /** The layer is made on nothing and laid on whatever the stage has: it sees nothing of its parent. */
+  readonly link?: true;
+  /** Folders on the way to a source are kept. */
+  readonly parents?: true;
+  /** Patterns of what is left out; valid ones. */
+  readonly exclude?: readonly string[];
+  /** ADD: whether archives are unpacked; absent: as it is for their kind of source. */
+  readonly unpack?: boolean;
 }
 
 export type CopySourcePlan =

@@ -28,14 +28,36 @@ export function parseIgnoreFile(text: string): Result<IgnoreRules, string> {
     if (line.startsWith('#')) continue;
     const trimmed = line.trim();
     if (trimmed === '') continue;
-    const negated = trimmed.startsWith('!');
-    const body = negated ? trimmed.slice(1).trim() : trimmed;
-    if (body === '') return err(`line ${index + 1}: illegal exclusion pattern: "!"`);
-    const rule = readRule(body, negated);
-    if (!rule.ok) return err(`line ${index + 1}: ${JSON.stringify(trimmed)}: ${rule.error}`);
+    const rule = readPattern(trimmed);
+    if (!rule.ok) return err(`line ${index + 1}: ${rule.error}`);
     if (rule.value !== undefined) rules.push(rule.value);
   }
   return ok(rules.length === 0 ? NO_IGNORE_RULES : rulesOf(rules));
+}
+
+/**
+ * Rules of patterns that stand by themselves, as in `--exclude`: there are no comments, and blanks around a pattern do not count.
+ *
+ * @returns the rules, or a message that names the pattern which is no valid one.
+ */
+export function ignoreRulesOf(patterns: readonly string[]): Result<IgnoreRules, string> {
+  const rules: Rule[] = [];
+  for (const pattern of patterns) {
+    if (pattern.trim() === '') continue;
+    const rule = readPattern(pattern.trim());
+    if (!rule.ok) return rule;
+    if (rule.value !== undefined) rules.push(rule.value);
+  }
+  return ok(rulesOf(rules));
+}
+
+/** A pattern with the `!` that it may begin with. */
+function readPattern(trimmed: string): Result<Rule | undefined, string> {
+  const negated = trimmed.startsWith('!');
+  const body = negated ? trimmed.slice(1).trim() : trimmed;
+  if (body === '') return err('illegal exclusion pattern: "!"');
+  const rule = readRule(body, negated);
+  return rule.ok ? rule : err(`${JSON.stringify(trimmed)}: ${rule.error}`);
 }
 
 /**

@@ -178,7 +178,10 @@ export class Solver implements AsyncDisposable {
         if (adopted !== undefined) return early.resolve(adopted);
         const committed = this.#commit(attempt, run);
         this.#watch(committed);
-        early.resolve({ snapshot: changed(run.executed) ?? on.snapshot, committed, way, base: on.base });
+        // What stands apart is laid on its parent once it has its digest: until then there is nothing to build on.
+        const snapshot =
+          attempt.prepared.standsApart === true ? await committed : (changed(run.executed) ?? on.snapshot);
+        early.resolve({ snapshot, committed, way, base: on.base });
         await committed;
       },
       this.signal,
@@ -252,6 +255,10 @@ export class Solver implements AsyncDisposable {
     if (frozen !== undefined && packed !== undefined) {
       cache.hold([packed.diffId]);
       committed = await frozen.commit(packed.diffId);
+      if (attempt.prepared.standsApart === true) {
+        committed = await this.#options.parts.snapshotter.stack(parent, packed.diffId);
+        if (committed === undefined) throw new Error(`the diff ${packed.diffId} is gone, though it is held`);
+      }
     }
     const record = await this.#record(attempt, run, {
       durationMs: ran.toMs - ran.fromMs,

@@ -65,12 +65,15 @@ export async function lookUpUser(tree: Tree, text: string): Promise<Result<Image
   return ok({ uid, gid, additionalGids: [...new Set(additionalGids)], home });
 }
 
-/** Ids for `--chown=user[:group]`: as {@link lookUpUser}, and a user without a group owns with the group of the same number. */
+/**
+ * Ids for `--chown=user[:group]`: as {@link lookUpUser}, and a user without a group owns with the group of the same number.
+ * `root` is 0 without any entry, as in BuildKit.
+ */
 export async function lookUpOwner(
   tree: Tree,
   text: string,
 ): Promise<Result<{ uid: number; gid: number }, string>> {
-  const [userPart = '', groupPart] = text.split(':');
+  const [userPart = '', groupPart] = text.split(':').map((part) => (part === 'root' ? '0' : part));
   const id = numericId(userPart);
   const named = groupPart === undefined || groupPart === '' ? (userPart === '' ? '0' : userPart) : groupPart;
   const accounts = id === undefined && userPart !== '' ? await readAccounts(tree) : [];

@@ -1,10 +1,14 @@
 import { Readable, type Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
-import { errnoOf, MachineError } from '../core/index.ts';
+import { errnoOf, MachineError, unreachable } from '../core/index.ts';
 import { refused } from './byte-source.ts';
+import { type ProgramCompression, throughProgram } from './decompress-program.ts';
 
 export type Compression = 'none' | 'gzip' | 'zstd';
+
+/** What an archive that a user gives may be compressed with. Layers never are with the latter two. */
+export type ArchiveCompression = Compression | ProgramCompression;
 
 const CHUNK_BYTES = 128 * 1024;
 
@@ -33,25 +37,72 @@ export function compressionOf(head: Uint8Array): Compression {
   return skippable ? 'zstd' : 'none';
 }
 
+/** As {@link compressionOf}, and by the magic numbers of bzip2 and of the .xz file format (section 2.1.1.1). */
+export function archiveCompressionOf(head: Uint8Array): ArchiveCompression {
+  const startsWith = (magic: readonly number[]): boolean => magic.every((byte, at) => head[at] === byte);
+  if (startsWith(BZIP2_MAGIC)) return 'bzip2';
+  return startsWith(XZ_MAGIC) ? 'xz' : compressionOf(head);
+}
+
+const BZIP2_MAGIC = [0x42, 0x5a, 0x68];
+const XZ_MAGIC = [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00];
+/** As many bytes as tell every compression. */
+const HEAD_BYTES = 6;
+
 /**
  * The plain bytes of a stream that is plain, gzip (of one or more members) or zstd (of one or more frames), told by its first bytes.
  *
  * @throws MachineError `layer-refused` where the stream is damaged or gives more than the limits.
  */
-export async function* decompress(
+export function decompress(
   stream: AsyncIterable<Uint8Array>,
   limits: DecompressLimits = DEFAULT_DECOMPRESS_LIMITS,
 ): AsyncGenerator<Uint8Array> {
+  return expand(stream, limits, compressionOf);
+}
+
+/**
+ * As {@link decompress}, for archives that users give: bzip2 and xz too, by the programs of these names.
+ *
+ * @throws MachineError also `program-missing` where the program is not installed.
+ */
+export function decompressArchive(
+  stream: AsyncIterable<Uint8Array>,
+  limits: DecompressLimits = DEFAULT_DECOMPRESS_LIMITS,
+): AsyncGenerator<Uint8Array> {
+  return expand(stream, limits, archiveCompressionOf);
+}
+
+async function* expand(
+  stream: AsyncIterable<Uint8Array>,
+  limits: DecompressLimits,
+  tell: (head: Uint8Array) => ArchiveCompression,
+): AsyncGenerator<Uint8Array> {
   const counter = { in: 0, out: 0 };
   const { head, rest } = await peek(count(stream, counter));
-  const kind = compressionOf(head);
-  const plain = kind === 'none' ? rest : inflate(rest, kind);
+  const kind = tell(head);
+  const plain = plainBytes(rest, kind);
   for await (const chunk of plain) {
     counter.out += chunk.byteLength;
     if (counter.out > limits.maxBytes) throw refused(`the archive holds more than ${limits.maxBytes} bytes`);
     const swollen = counter.out > limits.ratioFromBytes && counter.out / counter.in > limits.maxRatio;
     if (kind !== 'none' && swollen) throw refused('the archive is a decompression bomb');
     yield chunk;
+  }
+}
+
+function plainBytes(stream: AsyncIterable<Uint8Array>, kind: ArchiveCompression): AsyncIterable<Uint8Array> {
+  switch (kind) {
+    case 'none':
+      return stream;
+    case 'gzip':
+    case 'zstd':
+      return inflate(stream, kind);
+    case 'bzip2':
+    case 'xz':
+      return throughProgram(stream, kind);
+    default:
+      return unreachable(kind);
   }
 }
 
@@ -65,12 +116,12 @@ async function* count(
   }
 }
 
-/** The first four bytes (fewer where there are no more), and the whole stream. */
+/** The first bytes (fewer where there are no more), and the whole stream. */
 async function peek(
   stream: AsyncGenerator<Uint8Array>,
 ): Promise<{ readonly head: Uint8Array; readonly rest: AsyncIterable<Uint8Array> }> {
   let head: Uint8Array = new Uint8Array();
-  while (head.byteLength < 4) {
+  while (head.byteLength < HEAD_BYTES) {
     const next = await stream.next();
     if (next.done === true) break;
     head = head.byteLength === 0 ? next.value : Buffer.concat([head, next.value]);

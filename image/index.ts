@@ -2,11 +2,14 @@ export { type ArchiveFile, tarOf, writeArchiveFolder, writeStreamTo } from './ar
 export { createBlobStore } from './blob-store.ts';
 export * from './contract.ts';
 export {
+  type ArchiveCompression,
+  archiveCompressionOf,
   type Compression,
   compressionOf,
   DEFAULT_DECOMPRESS_LIMITS,
   type DecompressLimits,
   decompress,
+  decompressArchive,
 } from './decompress.ts';
 export { createDockerDaemons } from './docker-daemon.ts';
 export {

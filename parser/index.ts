@@ -13,3 +13,4 @@ export {
 } from './mount.ts';
 export { type InstructionOutput, parse, parseInstruction } from './parse.ts';
 export { heredocsIn, print } from './print.ts';
+export { nearest } from './suggest.ts';

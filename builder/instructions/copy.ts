@@ -1,10 +1,12 @@
 import { ROOT_PATH } from '../../core/index.ts';
 import type { CopyInstruction, CopySource, Flag } from '../../parser/index.ts';
+import { parseMode } from '../file-mode.ts';
 import type { CopySourcePlan, CopyStep, TreeRef } from '../graph.ts';
+import { ignoreRulesOf } from '../ignore.ts';
 import type { StageDraft } from '../stage-draft.ts';
 import { stop } from '../stop.ts';
 
-const LATER_FLAGS = new Set(['parents', 'exclude', 'keep-git-dir', 'checksum', 'unpack']);
+const LATER_FLAGS = new Set(['keep-git-dir', 'checksum']);
 const REMOTE = /^(?:https?|git|ssh|ftp):\/\/|^git@/;
 
 /** COPY and ADD of local files, heredocs and, with `--from`, files of a stage or an image. */
@@ -20,27 +22,50 @@ export function planCopy(instruction: CopyInstruction, stage: StageDraft): void 
   }
   const from = treeOf(flags.get('from'), stage);
   const sources = instruction.sources.map((source) => planSource(source, from, instruction.kind, stage));
-  const destination = destinationOf(stage.expand(instruction.destination), stage);
-  if (sources.length > 1 && !destination.endsWith('/')) {
-    stop(
-      'copy-destination-not-folder',
-      `When using ${instruction.kind} with more than one source file, the destination must be a directory and end with a /`,
-      {
-        range: instruction.destination.range,
-        hint: `Write ${destination}/ instead of ${destination}.`,
-      },
-    );
-  }
-  const chown = flagValue(flags.get('chown'), stage);
-  const chmod = modeOf(flags.get('chmod'), stage);
   const details: Omit<CopyStep, 'info' | 'stage' | 'noCache' | 'caching' | 'slot'> = {
     kind: instruction.kind,
-    sources,
-    destination,
-    ...(chown === undefined ? {} : { chown }),
-    ...(chmod === undefined ? {} : { chmod }),
+    // Heredocs come behind all paths, as in BuildKit.
+    sources: [...sources].sort((a, b) => Number(a.kind === 'inline') - Number(b.kind === 'inline')),
+    destination: destinationOf(stage.expand(instruction.destination), stage),
+    ...copyOptions(flags, instruction, stage),
   };
   stage.addStep(instruction, details, instruction.source);
+}
+
+type CopyOptions = Pick<CopyStep, 'chown' | 'chmod' | 'link' | 'parents' | 'exclude' | 'unpack'>;
+
+/** What the flags say, but for where the sources are. */
+function copyOptions(
+  flags: ReadonlyMap<string, Flag>,
+  instruction: CopyInstruction,
+  stage: StageDraft,
+): CopyOptions {
+  const chown = flagValue(flags.get('chown'), stage);
+  const chmod = modeOf(flags.get('chmod'), stage);
+  const exclude = excludeOf(instruction, stage);
+  const unpack = flags.get('unpack');
+  return {
+    ...(chown === undefined ? {} : { chown }),
+    ...(chmod === undefined ? {} : { chmod }),
+    ...(isOn(flags.get('link')) && chmod === undefined ? { link: true } : {}),
+    ...(isOn(flags.get('parents')) ? { parents: true } : {}),
+    ...(exclude.length === 0 ? {} : { exclude }),
+    ...(unpack === undefined ? {} : { unpack: isOn(unpack) }),
+  };
+}
+
+function isOn(flag: Flag | undefined): boolean {
+  return flag !== undefined && flag.value?.toLowerCase() !== 'false';
+}
+
+/** The patterns of all `--exclude` flags; ends the build at one that is none. */
+function excludeOf(instruction: CopyInstruction, stage: StageDraft): readonly string[] {
+  return instruction.flags.flatMap((flag) => {
+    const pattern = flag.name === 'exclude' ? flagValue(flag, stage) : undefined;
+    if (pattern === undefined) return [];
+    const rules = ignoreRulesOf([pattern]);
+    return rules.ok ? [pattern] : stop('bad-pattern', `--exclude: ${rules.error}`, { range: flag.range });
+  });
 }
 
 function treeOf(flag: Flag | undefined, stage: StageDraft): TreeRef {
@@ -95,14 +120,13 @@ function flagValue(flag: Flag | undefined, stage: StageDraft): string | undefine
   return text === '' ? undefined : text;
 }
 
-/** Octal digits up to 7777, as BuildKit takes them. */
-function modeOf(flag: Flag | undefined, stage: StageDraft): number | undefined {
+function modeOf(flag: Flag | undefined, stage: StageDraft): number | string | undefined {
   const text = flagValue(flag, stage);
   if (flag === undefined || text === undefined) return undefined;
-  const mode = /^[0-7]+$/.test(text) ? Number.parseInt(text, 8) : undefined;
-  if (mode !== undefined && mode <= 0o7777) return mode;
-  stop('invalid-mode', `invalid chmod parameter: ${JSON.stringify(text)}`, {
+  const mode = parseMode(text);
+  if (mode.ok) return /^\d/.test(text) ? Number.parseInt(text, 8) : text;
+  return stop('invalid-mode', mode.error, {
     range: flag.range,
-    hint: 'Write octal digits from 0 to 7777, such as --chmod=755.',
+    hint: 'Write octal digits, such as --chmod=755, or changes, such as --chmod=u=rwX,go=rX.',
   });
 }

@@ -19,8 +19,11 @@ import {
 import { archiveOps, isArchive } from '../archive.ts';
 import { ContextTree } from '../context.ts';
 import { type PlacedSource, type Placement, placeSources } from '../copy-placement.ts';
-import { missingSource, type SelectedRoot, selectSources } from '../copy-selection.ts';
+import { type SelectedRoot, type SelectionOptions, selectSources } from '../copy-selection.ts';
+import { EMPTY_TREE } from '../empty-tree.ts';
+import { type ModeOf, parseMode } from '../file-mode.ts';
 import type { CopyStep, TreeRef } from '../graph.ts';
+import { ignoreRulesOf } from '../ignore.ts';
 import { RecordingTree } from '../recording-tree.ts';
 import { type Standing, treeOf } from '../standing.ts';
 import { stop } from '../stop.ts';
@@ -29,8 +32,8 @@ import { ObservedOps } from './observed-ops.ts';
 import { type Executed, observingWholeTree, type PreparedStep, seenOfWholeTree } from './prepared-step.ts';
 import { StickyTimes } from './sticky-times.ts';
 
-/** 2: folders that no source gives a time have a fixed one. */
-const ACTION_VERSION = 2;
+/** 3: sources are placed one after the other, archives among them, which take a given owner; a socket becomes an empty file. */
+const ACTION_VERSION = 3;
 const INLINE_MODE = 0o644;
 /** Heredoc files carry no time of their own: the epoch, so that the layer is the same wherever it is made. */
 const INLINE_TIME = { sec: 0, nsec: 0 };
@@ -66,13 +69,19 @@ export async function prepareCopy(
     destination: step.destination,
     chown: step.chown,
     chmod: step.chmod,
+    link: step.link,
+    parents: step.parents,
+    exclude: step.exclude,
+    unpack: step.unpack,
     hardLinks: hardLinks(found),
   };
   const action: Action = { version: ACTION_VERSION, kind: step.kind, definition };
   return {
     action,
     inputs,
-    ...observingWholeTree(step, { action, inputs }, parts.snapshotter),
+    ...(step.link === true
+      ? { standsApart: true }
+      : observingWholeTree(step, { action, inputs }, parts.snapshotter)),
     execute: (on, executeSignal) => copy({ step, action, found, on, parts }, executeSignal),
   };
 }
@@ -87,19 +96,28 @@ interface CopyWork {
 
 async function copy(work: CopyWork, signal: AbortSignal): Promise<Executed> {
   const { step, action, found, on, parts } = work;
-  const parent = new RecordingTree(treeOf(on));
+  const isApart = step.link === true;
+  const parent = new RecordingTree(isApart ? EMPTY_TREE : treeOf(on));
   const previous = await parts.previous(step.slot, action);
   const times = new StickyTimes(previous);
-  const ops = new ObservedOps(await operations(work, parent, times), parent);
-  await using active = await parts.snapshotter.prepare(on.snapshot);
+  const ops = new ObservedOps(times.following(await operations(work, parent, times)), parent);
+  await using active = await parts.snapshotter.prepare(isApart ? undefined : on.snapshot);
   await parts.treeOps.apply(active.root, ops, signal);
   await refuseChangedSources(step, found);
   return {
-    frozen: await active.freeze({ fixFolderTimes: true, digests: times.digests }),
-    seen: ops.isTraceable
-      ? seenOfWholeTree(parent, parts.snapshotter)
-      : { kind: 'unknown', reason: 'it unpacked an archive through symlinks' },
+    // Where an archive wrote through its own symlinks, a name may hold other bytes than were copied there.
+    frozen: await active.freeze({
+      fixFolderTimes: true,
+      ...(ops.isTraceable ? { digests: times.digests } : {}),
+    }),
+    seen: isApart ? { kind: 'unknown' } : seenBy(ops, parent, parts),
   };
+}
+
+function seenBy(ops: ObservedOps, parent: RecordingTree, parts: CopyParts): Executed['seen'] {
+  return ops.isTraceable
+    ? seenOfWholeTree(parent, parts.snapshotter)
+    : { kind: 'unknown', reason: 'it unpacked an archive through symlinks' };
 }
 
 /** Which copied names are one file: the facts of an input tell each name's content, not whether it is shared. */
@@ -116,19 +134,19 @@ function hardLinks(found: readonly FoundSource[]): Readonly<Record<string, strin
 
 async function findSources(step: CopyStep, parts: CopyParts): Promise<readonly FoundSource[]> {
   const found: FoundSource[] = [];
+  const exclude = step.exclude === undefined ? undefined : ignoreRulesOf(step.exclude);
+  const options: SelectionOptions = {
+    ...(exclude?.ok === true ? { exclude: exclude.value } : {}),
+    ...(step.parents === true ? { parents: true } : {}),
+  };
   for (const source of step.sources) {
     if (source.kind === 'inline') {
       found.push(source);
       continue;
     }
     const { tree, where } = await parts.treeFor(source.from);
-    const roots = await selectSources(tree, source.pattern, { range: source.range, where });
+    const roots = await selectSources(tree, source.pattern, { range: source.range, where }, options);
     for (const root of roots) found.push({ kind: 'root', tree, where, root });
-  }
-  const [first] = step.sources;
-  if (found.length === 0 && first?.kind === 'path') {
-    const { where } = await parts.treeFor(first.from);
-    missingSource(first.pattern, { range: first.range, where });
   }
   return found;
 }
@@ -156,37 +174,53 @@ async function operations(
   { step, found }: CopyWork,
   parent: Tree,
   times: StickyTimes,
-): Promise<AsyncIterable<TreeOp> | readonly TreeOp[]> {
-  const owner = step.chown === undefined ? undefined : await lookUpOwner(parent, step.chown);
-  if (owner?.ok === false) stop('unknown-user', owner.error, { range: step.info.range });
+): Promise<AsyncIterable<TreeOp>> {
+  const owner = step.chown === undefined ? undefined : await ownerOf(step, step.chown, parent);
+  const mode = step.chmod === undefined ? undefined : modeOf(step.chmod);
   const placement: Placement = {
+    kind: step.kind,
     destination: step.destination,
     range: step.info.range,
-    ...(owner === undefined ? {} : { owner: owner.value }),
-    ...(step.chmod === undefined ? {} : { mode: step.chmod }),
+    ...(owner === undefined ? {} : { owner }),
+    ...(mode === undefined ? {} : { mode }),
   };
-  const archives: HostPath[] = [];
   const placed: PlacedSource[] = [];
   for (const source of found) {
-    const archive = step.kind === 'ADD' ? await archivePath(source) : undefined;
-    if (archive === undefined) placed.push(placedSource(source, times));
-    else archives.push(archive);
+    const archive = await archivePath(step, source);
+    placed.push(
+      archive === undefined
+        ? placedSource(source, times)
+        : { kind: 'archive', ops: () => archiveOps(archive) },
+    );
   }
-  const ops = await placeSources(parent, placed, placement);
-  return archives.length === 0 ? ops : withArchives(parent, ops, { archives, placement });
+  return placeSources(parent, placed, placement);
 }
 
-async function* withArchives(
+async function ownerOf(
+  step: CopyStep,
+  chown: string,
   parent: Tree,
-  ops: readonly TreeOp[],
-  from: { readonly archives: readonly HostPath[]; readonly placement: Placement },
-): AsyncGenerator<TreeOp> {
-  yield* ops;
-  for (const archive of from.archives) yield* archiveOps(parent, archive, from.placement);
+): Promise<{ readonly uid: number; readonly gid: number }> {
+  const owner = await lookUpOwner(parent, chown);
+  if (owner.ok) return owner.value;
+  return stop('unknown-user', owner.error, {
+    range: step.info.range,
+    ...(step.link === true
+      ? { hint: 'With --link there is no passwd or group to look into: give numbers.' }
+      : {}),
+  });
+}
+
+function modeOf(chmod: number | string): ModeOf {
+  if (typeof chmod === 'number') return () => chmod;
+  const mode = parseMode(chmod);
+  if (!mode.ok) throw new Error(`the plan let a mode through: ${mode.error}`);
+  return mode.value;
 }
 
 /** Where a source lies that ADD unpacks: a tar, plain or compressed. */
-async function archivePath(source: FoundSource): Promise<HostPath | undefined> {
+async function archivePath(step: CopyStep, source: FoundSource): Promise<HostPath | undefined> {
+  if (step.kind === 'COPY' || step.unpack === false) return undefined;
   if (source.kind === 'inline' || source.root.entry.type !== 'file') return undefined;
   const path = await source.tree.hostPath(source.root.resolved);
   return (await isArchive(path)) ? path : undefined;
@@ -196,6 +230,7 @@ function placedSource(source: FoundSource, times: StickyTimes): PlacedSource {
   if (source.kind === 'root') {
     const { root, tree } = source;
     return {
+      kind: 'root',
       root,
       contentOf: async (path) => ({ kind: 'host', path: await tree.hostPath(path) }),
       timeOf: (entry, target) => times.timeOf({ entry, tree, target }),
@@ -213,6 +248,7 @@ function placedSource(source: FoundSource, times: StickyTimes): PlacedSource {
     mtime: INLINE_TIME,
   };
   return {
+    kind: 'root',
     root: { path, resolved: path, entry, inside: [] },
     contentOf: async () => ({ kind: 'bytes', bytes }),
     timeOf: async () => INLINE_TIME,

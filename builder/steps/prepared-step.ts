@@ -13,6 +13,11 @@ export interface PreparedStep {
   readonly inputs: readonly TreeInput[];
   /** What the observed answer compares on `on`; absent where the exact answer alone counts. */
   readonly observed?: (on: Standing) => Promise<ObservedQuery>;
+  /**
+   * The step sees nothing of what it stands on: its parent is no part of its key, and its diff is made on nothing and laid on any
+   * parent.
+   */
+  readonly standsApart?: true;
   /** Carries the step out on `on`. */
   execute(on: Standing, signal: AbortSignal): Promise<Executed>;
 }

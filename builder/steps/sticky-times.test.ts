@@ -1,10 +1,15 @@
 import { expect, test } from 'vitest';
-import { type Entry, imagePath } from '../../core/index.ts';
+import { type Entry, imagePath, type TreeOp } from '../../core/index.ts';
 import { link, type MemoryFile, memoryTree } from '../testing/memory-tree.ts';
 import { StickyTimes } from './sticky-times.ts';
 
 const OLD = { sec: 100, nsec: 5 };
 const NEW = { sec: 200, nsec: 6 };
+const FILE = {
+  op: 'file',
+  attributes: { mode: 0o644, uid: 0, gid: 0 },
+  content: { kind: 'bytes', bytes: new Uint8Array() },
+} as const;
 
 /** The time that `now`, from the context, gets where the last copy had left `before`. */
 async function timeAfter(before: MemoryFile | undefined, now: MemoryFile) {
@@ -38,10 +43,17 @@ test('a link keeps its time as long as it leads to the same place', async () => 
   expect(await timeAfter(link('x'), link('y'))).toEqual(NEW);
 });
 
-test('the digests of copied files are kept by where they went', async () => {
-  const tree = memoryTree({ src: 'text' });
-  const entry = await tree.lstat(imagePath('src'));
+test('the digests of copied files are kept by where they went, those of names that were made again are not', async () => {
+  const tree = memoryTree({ src: 'text', again: 'lost' });
   const times = new StickyTimes([]);
-  if (entry !== undefined) await times.timeOf({ entry, tree, target: imagePath('app/src') });
+  async function* ops(): AsyncGenerator<TreeOp> {
+    for (const name of ['src', 'again']) {
+      const entry = await tree.lstat(imagePath(name));
+      if (entry !== undefined) await times.timeOf({ entry, tree, target: imagePath(`app/${name}`) });
+      yield { ...FILE, path: imagePath(`app/${name}`) };
+    }
+    yield { ...FILE, path: imagePath('app/again') };
+  }
+  await Array.fromAsync(times.following(ops()));
   expect([...times.digests]).toEqual([['app/src', await tree.digest(imagePath('src'))]]);
 });

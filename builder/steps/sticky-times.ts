@@ -1,4 +1,4 @@
-import type { Digest, Entry, ImagePath, Time, Tree } from '../../core/index.ts';
+import type { Digest, Entry, ImagePath, Time, Tree, TreeOp } from '../../core/index.ts';
 
 /**
  * The times that copied files get. A file that lies where the last copy of the same step put one, with the same type and bytes,
@@ -7,8 +7,9 @@ import type { Digest, Entry, ImagePath, Time, Tree } from '../../core/index.ts';
  * was built from it.
  */
 export class StickyTimes {
-  /** The digests of the copied files by where they went, as far as they were asked for. */
+  /** The digests of the files that {@link following} saw copied, by where they went. */
   readonly digests = new Map<ImagePath, Digest>();
+  #asked: { readonly target: ImagePath; readonly digest: Digest } | undefined;
   readonly #previous: readonly Tree[];
 
   /** @param previous the diffs of earlier copies; the first one that has the same file decides. */
@@ -24,7 +25,7 @@ export class StickyTimes {
   }): Promise<Time> {
     const { entry, tree, target } = file;
     const digest = entry.type === 'file' ? await tree.digest(entry.path) : undefined;
-    if (digest !== undefined) this.digests.set(target, digest);
+    this.#asked = digest === undefined ? undefined : { target, digest };
     if (entry.type === 'dir') return entry.mtime;
     for (const previous of this.#previous) {
       const before = await previous.lstat(target);
@@ -33,5 +34,16 @@ export class StickyTimes {
       if (digest === undefined || (await previous.digest(target)) === digest) return before.mtime;
     }
     return entry.mtime;
+  }
+
+  /** `ops` with an eye on which digests hold: a name that is made again has the digest of what was made last. */
+  async *following(ops: AsyncIterable<TreeOp>): AsyncGenerator<TreeOp> {
+    for await (const op of ops) {
+      const asked = this.#asked;
+      this.#asked = undefined;
+      if (op.op === 'file' && asked?.target === op.path) this.digests.set(op.path, asked.digest);
+      else this.digests.delete(op.path);
+      yield op;
+    }
   }
 }
