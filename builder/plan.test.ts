@@ -448,8 +448,8 @@ describe('planBuild: what instructions do to configuration and history', () => {
     ['COPY --chmod=999 a /b', 'invalid-mode', '--chmod=999'],
     ['COPY --chmod=17777 a /b', 'invalid-mode', '--chmod=17777'],
     ['COPY --chmod=u=q a /b', 'invalid-mode', '--chmod=u=q'],
-    ['COPY --exclude=! a /b', 'bad-pattern', '--exclude=!'],
-    ['COPY --exclude=[a a /b', 'bad-pattern', '--exclude=[a'],
+    ['COPY --exclude=! a /b', 'bad-pattern', '!'],
+    ['COPY --exclude=[a a /b', 'bad-pattern', '[a'],
     ['COPY https://x.y/z /c', 'copy-source-not-local', 'https://x.y/z'],
     ['ADD https://x.y/z /c', 'unsupported-source', 'https://x.y/z'],
     ['RUN --security=insecure x', 'unsupported-flag', '--security=insecure'],
@@ -528,6 +528,17 @@ describe('planBuild: steps', () => {
     });
     const empty = copies(await target('FROM scratch\nCOPY --chown=$O --chmod=$M a /x\n'))[0];
     expect([empty?.chown, empty?.chmod]).toEqual([undefined, undefined]);
+  });
+
+  test('COPY has its flags by meaning; what is linked keeps its mode', async () => {
+    const text =
+      'FROM scratch\nARG M=u=rwX,go=rX\nCOPY --link --parents --exclude=*.md --exclude=b <<e a /x/\ne\nADD --link --chmod=$M --unpack=false a /\nCOPY --link=false --parents=false a /\n';
+    const [linked, added, plain] = copies(await target(text));
+    expect(linked).toMatchObject({ link: true, parents: true, exclude: ['*.md', 'b'] });
+    expect(linked?.sources.map((source) => source.kind)).toEqual(['path', 'inline']);
+    expect(added).toMatchObject({ chmod: 'u=rwX,go=rX', unpack: false });
+    for (const step of [added, plain]) expect(step).not.toHaveProperty('link');
+    expect(plain).not.toHaveProperty('parents');
   });
 
   test('a heredoc of COPY is expanded unless its name is quoted', async () => {

@@ -218,3 +218,31 @@ test('a record that appears for another parent between two questions to the cach
   expect((await solver.solve())[0]?.diffIds).toEqual([digestOf('diff of one'), digestOf('diff of two')]);
   expect(ran).toEqual(['one', 'two']);
 });
+
+test('a step that stands apart is laid on what is below, and is found again whatever lies there', async () => {
+  const store = new FakeStore();
+  const apart = ['linked', 'more'];
+  const first = solverFor(graphOf({ app: ['one', 'linked', 'more', 'last'] }), { store, apart });
+  expect((await first.solver.solve())[0]?.diffIds).toEqual(
+    ['one', 'linked', 'more', 'last'].map((name) => digestOf(`diff of ${name}`)),
+  );
+  const again = solverFor(graphOf({ app: ['other', 'linked', 'more', 'last'] }), { store, apart });
+  expect((await again.solver.solve())[0]?.diffIds).toEqual(
+    ['other', 'linked', 'more', 'last'].map((name) => digestOf(`diff of ${name}`)),
+  );
+  expect(again.ran).toEqual(['other', 'last']);
+  expect(again.finished()).toEqual([
+    '0 ran field-changed',
+    '1 exact hit',
+    '2 exact hit',
+    '3 ran parent-changed; it left the same files as before',
+  ]);
+});
+
+test('a record of a step that stands apart is none of the same step where it sees its parent', async () => {
+  const store = new FakeStore();
+  await solverFor(graphOf({ app: ['one', 'two'] }), { store, apart: ['two'] }).solver.solve();
+  const seeing = solverFor(graphOf({ app: ['one', 'two'] }), { store });
+  await seeing.solver.solve();
+  expect(seeing.ran).toEqual(['two']);
+});

@@ -1,76 +1,58 @@
 import { ROOT_PATH } from '../../core/index.ts';
-import type { CopyInstruction, CopySource, Flag } from '../../parser/index.ts';
+import type { CopyInstruction, CopySource, Word } from '../../parser/index.ts';
 import { parseMode } from '../file-mode.ts';
 import type { CopySourcePlan, CopyStep, TreeRef } from '../graph.ts';
 import { ignoreRulesOf } from '../ignore.ts';
 import type { StageDraft } from '../stage-draft.ts';
 import { stop } from '../stop.ts';
 
-const LATER_FLAGS = new Set(['keep-git-dir', 'checksum']);
 const REMOTE = /^(?:https?|git|ssh|ftp):\/\/|^git@/;
 
 /** COPY and ADD of local files, heredocs and, with `--from`, files of a stage or an image. */
 export function planCopy(instruction: CopyInstruction, stage: StageDraft): void {
-  const flags = new Map<string, Flag>();
-  for (const flag of instruction.flags) {
-    if (LATER_FLAGS.has(flag.name)) {
-      stop('unsupported-flag', `${instruction.kind} --${flag.name} is not supported yet`, {
-        range: flag.range,
-      });
-    }
-    flags.set(flag.name, flag);
-  }
-  const from = treeOf(flags.get('from'), stage);
-  const sources = instruction.sources.map((source) => planSource(source, from, instruction.kind, stage));
+  const { options, kind } = instruction;
+  const later = options.checksum === undefined ? options.keepGitDir && '--keep-git-dir' : '--checksum';
+  if (typeof later === 'string')
+    stop('unsupported-flag', `${kind} ${later} is not supported yet`, { range: instruction.range });
+  const from = treeOf(options.from, stage);
+  const sources = instruction.sources.map((source) => planSource(source, from, kind, stage));
   const details: Omit<CopyStep, 'info' | 'stage' | 'noCache' | 'caching' | 'slot'> = {
-    kind: instruction.kind,
+    kind,
     // Heredocs come behind all paths, as in BuildKit.
     sources: [...sources].sort((a, b) => Number(a.kind === 'inline') - Number(b.kind === 'inline')),
     destination: destinationOf(stage.expand(instruction.destination), stage),
-    ...copyOptions(flags, instruction, stage),
+    ...planOptions(instruction, stage),
   };
   stage.addStep(instruction, details, instruction.source);
 }
 
-type CopyOptions = Pick<CopyStep, 'chown' | 'chmod' | 'link' | 'parents' | 'exclude' | 'unpack'>;
+type PlannedOptions = Pick<CopyStep, 'chown' | 'chmod' | 'link' | 'parents' | 'exclude' | 'unpack'>;
 
-/** What the flags say, but for where the sources are. */
-function copyOptions(
-  flags: ReadonlyMap<string, Flag>,
-  instruction: CopyInstruction,
-  stage: StageDraft,
-): CopyOptions {
-  const chown = flagValue(flags.get('chown'), stage);
-  const chmod = modeOf(flags.get('chmod'), stage);
-  const exclude = excludeOf(instruction, stage);
-  const unpack = flags.get('unpack');
+/** What the flags say, but for where the sources are. BuildKit links nothing whose mode is to be changed. */
+function planOptions(instruction: CopyInstruction, stage: StageDraft): PlannedOptions {
+  const { options } = instruction;
+  const chown = expandOptional(options.chown, stage);
+  const chmod = modeOf(instruction, stage);
+  const exclude = options.exclude.flatMap((pattern) => excludeOf(pattern));
   return {
     ...(chown === undefined ? {} : { chown }),
     ...(chmod === undefined ? {} : { chmod }),
-    ...(isOn(flags.get('link')) && chmod === undefined ? { link: true } : {}),
-    ...(isOn(flags.get('parents')) ? { parents: true } : {}),
+    ...(options.link === true && chmod === undefined ? { link: true } : {}),
+    ...(options.parents === true ? { parents: true } : {}),
     ...(exclude.length === 0 ? {} : { exclude }),
-    ...(unpack === undefined ? {} : { unpack: isOn(unpack) }),
+    ...(options.unpack === undefined ? {} : { unpack: options.unpack }),
   };
 }
 
-function isOn(flag: Flag | undefined): boolean {
-  return flag !== undefined && flag.value?.toLowerCase() !== 'false';
+/** A pattern of `--exclude`, none where it is empty; ends the build where it is no pattern. */
+function excludeOf({ text, range }: Word): readonly string[] {
+  const rules = ignoreRulesOf([text]);
+  if (!rules.ok) stop('bad-pattern', `--exclude: ${rules.error}`, { range });
+  return text.trim() === '' ? [] : [text];
 }
 
-/** The patterns of all `--exclude` flags; ends the build at one that is none. */
-function excludeOf(instruction: CopyInstruction, stage: StageDraft): readonly string[] {
-  return instruction.flags.flatMap((flag) => {
-    const pattern = flag.name === 'exclude' ? flagValue(flag, stage) : undefined;
-    if (pattern === undefined) return [];
-    const rules = ignoreRulesOf([pattern]);
-    return rules.ok ? [pattern] : stop('bad-pattern', `--exclude: ${rules.error}`, { range: flag.range });
-  });
-}
-
-function treeOf(flag: Flag | undefined, stage: StageDraft): TreeRef {
-  if (flag === undefined) return { kind: 'context' };
-  return stage.context.treeNamed(flag.value ?? '');
+function treeOf(from: Word | undefined, stage: StageDraft): TreeRef {
+  return from === undefined ? { kind: 'context' } : stage.context.treeNamed(from.text);
 }
 
 function planSource(
@@ -113,20 +95,20 @@ function destinationOf(text: string, stage: StageDraft): string {
   return folder && path !== '/' ? `${path}/` : path;
 }
 
-/** The value with variables expanded; one that comes to nothing counts as absent. */
-function flagValue(flag: Flag | undefined, stage: StageDraft): string | undefined {
-  if (flag === undefined) return undefined;
-  const text = stage.expand({ text: flag.value ?? '', range: flag.range });
+/** The word with variables expanded; one that comes to nothing counts as absent. */
+function expandOptional(word: Word | undefined, stage: StageDraft): string | undefined {
+  const text = word === undefined ? '' : stage.expand(word);
   return text === '' ? undefined : text;
 }
 
-function modeOf(flag: Flag | undefined, stage: StageDraft): number | string | undefined {
-  const text = flagValue(flag, stage);
-  if (flag === undefined || text === undefined) return undefined;
+function modeOf({ options, flags }: CopyInstruction, stage: StageDraft): number | string | undefined {
+  const text = expandOptional(options.chmod, stage);
+  if (text === undefined) return undefined;
   const mode = parseMode(text);
   if (mode.ok) return /^\d/.test(text) ? Number.parseInt(text, 8) : text;
+  const flag = flags.find((one) => one.name === 'chmod');
   return stop('invalid-mode', mode.error, {
-    range: flag.range,
+    ...(flag === undefined ? {} : { range: flag.range }),
     hint: 'Write octal digits, such as --chmod=755, or changes, such as --chmod=u=rwX,go=rX.',
   });
 }

@@ -68,7 +68,7 @@ export async function prepareCopy(
     inline: inline.length === 0 ? undefined : inline,
     destination: step.destination,
     chown: step.chown,
-    chmod: step.chmod,
+    chmod: typeof step.chmod === 'number' ? step.chmod.toString(8) : step.chmod,
     link: step.link,
     parents: step.parents,
     exclude: step.exclude,

@@ -148,6 +148,8 @@ function fileOf(path: ImagePath, size: number): Entry {
 export interface Work {
   /** What steps look at, by name; others are not observed. */
   readonly looksAt?: Readonly<Record<string, string>>;
+  /** Steps that see nothing of what they stand on, by name. */
+  readonly apart?: readonly string[];
   /** What a step leaves, where that is not named like it. */
   readonly leaves?: Readonly<Record<string, string>>;
   readonly now?: () => number;
@@ -158,6 +160,10 @@ export interface Work {
   readonly store?: FakeStore;
   readonly parallelism?: number;
   readonly signal?: AbortSignal;
+}
+
+function onNothing(on: Standing): Standing {
+  return { ...on, snapshot: undefined, committed: Promise.resolve(undefined) };
 }
 
 /** A solver whose steps are counted instead of run. */
@@ -192,9 +198,11 @@ function solverOn(graph: BuildGraph, work: Work & { readonly cache: StepCache })
       const { name } = step.info;
       const action = { version: 1, kind: step.kind, definition: { name } };
       const path = work.looksAt?.[name];
+      const isApart = work.apart?.includes(name) === true;
       return {
         action,
         inputs: [],
+        ...(isApart ? { standsApart: true } : {}),
         ...(path === undefined || step.caching.mode === 'exact'
           ? {}
           : {
@@ -216,7 +224,7 @@ function solverOn(graph: BuildGraph, work: Work & { readonly cache: StepCache })
                 } as const);
           return result === 'unchanged'
             ? { seen }
-            : { seen, frozen: store.frozen(on, work.leaves?.[name] ?? name) };
+            : { seen, frozen: store.frozen(isApart ? onNothing(on) : on, work.leaves?.[name] ?? name) };
         },
       };
     },
