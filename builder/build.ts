@@ -18,22 +18,31 @@ import {
   unreachable,
 } from '../core/index.ts';
 import { decompress, formatPlatform, parsePlatform, unpackLayer } from '../image/index.ts';
-import { type Dockerfile, parse } from '../parser/index.ts';
+import type { Dockerfile } from '../parser/index.ts';
 import { assembleImage } from './assemble.ts';
 import type { SolvedStep } from './attempt.ts';
 import { BaseImages, wayOfSnapshot } from './base-image.ts';
+import { answerCall, type CallAnswer, type CallKind } from './checks/call.ts';
+import { createLinter, type Linter } from './checks/linter.ts';
+import { checkStages, checkSyntax } from './checks/syntax.ts';
 import { ContextTree } from './context.ts';
 import type { BuilderParts, BuildSuccess, FailedBuild } from './contract.ts';
-import { type LoadedDockerfile, loadDockerfile, loadIgnoreRules, openContextFolder } from './dockerfile.ts';
+import {
+  type LoadedDockerfile,
+  loadDockerfile,
+  loadIgnoreRules,
+  openContextFolder,
+  readDockerfile,
+} from './dockerfile.ts';
 import { earlierCopies } from './earlier-copies.ts';
 import { EMPTY_TREE } from './empty-tree.ts';
 import { Emulation } from './emulation.ts';
 import { exportImages } from './export.ts';
 import type { BuildGraph, StagePlan, Step, TreeRef } from './graph.ts';
-import { NO_IGNORE_RULES } from './ignore.ts';
+import { type IgnoreRules, NO_IGNORE_RULES } from './ignore.ts';
 import { createLimiter } from './limiter.ts';
 import { mergeGraphs } from './merge-graphs.ts';
-import { planBuild } from './plan.ts';
+import { type FindImage, type PlanInput, planBuild } from './plan.ts';
 import { Solver, type TimelessEvent, timed } from './solve.ts';
 import { NO_BASE, type Standing, standOnCommitted, treeOf } from './standing.ts';
 import { prepareCopy } from './steps/copy.ts';
@@ -67,6 +76,21 @@ export async function build(
   return run.run();
 }
 
+/**
+ * Answers a question about the Dockerfile that `request` names, without building anything. Images that are not in the local
+ * store are asked for at their registries. No report is kept.
+ *
+ * @returns the answer, or the user's failure where there is none. Otherwise as {@link build}.
+ */
+export async function callBuild(
+  parts: BuilderParts,
+  request: BuildRequest & { readonly call: CallKind },
+  options: BuildOptions,
+): Promise<Result<CallAnswer, FailedBuild>> {
+  const run = new BuildRun(parts, request, options);
+  return run.call(request.call);
+}
+
 class BuildRun {
   readonly #parts: BuilderParts;
   readonly #request: BuildRequest;
@@ -81,6 +105,7 @@ class BuildRun {
   #solver: Solver | undefined;
   #graph: BuildGraph | undefined;
   #context: { readonly tree: Tree; readonly index?: FileIndex } = { tree: EMPTY_TREE };
+  #ignore: IgnoreRules | undefined;
 
   constructor(parts: BuilderParts, request: BuildRequest, options: BuildOptions) {
     this.#parts = parts;
@@ -115,21 +140,37 @@ class BuildRun {
       this.#conclude(message);
       this.#emit({ type: 'build.finished', ok: false, error: message });
       if (!(error instanceof BuildStop)) throw error;
-      const dockerfile = this.#dockerfile;
-      return err({
-        failure: error.failure,
-        steps: this.#summaries(),
-        ...(dockerfile === undefined ? {} : { dockerfile }),
-      });
+      return err(this.#failed(error));
     }
+  }
+
+  async call(kind: CallKind): Promise<Result<CallAnswer, FailedBuild>> {
+    await using cleanup = new AsyncDisposableStack();
+    try {
+      const loaded = await this.#load(await this.#openContext(cleanup));
+      const { target, buildArgs } = this.#request;
+      const allStages = kind === 'check' && target === undefined;
+      const plans = (dockerfile: Dockerfile, linter: Linter): readonly PlanInput[] =>
+        this.#planInputs(dockerfile, linter).map((input) => ({ ...input, allStages }));
+      return ok(await answerCall(kind, { loaded, buildArgs, plans, findImage: this.#findImage }));
+    } catch (error) {
+      if (!(error instanceof BuildStop)) throw error;
+      return err(this.#failed(error));
+    }
+  }
+
+  readonly #findImage: FindImage = (name, platform, range) => this.#images.find(name, platform, range);
+
+  #failed({ failure }: BuildStop): FailedBuild {
+    const dockerfile = this.#dockerfile;
+    return { failure, steps: this.#summaries(), ...(dockerfile === undefined ? {} : { dockerfile }) };
   }
 
   async #build(): Promise<BuildSuccess> {
     await using cleanup = new AsyncDisposableStack();
     const folder = await this.#openContext(cleanup);
     const sourceDateEpoch = readEpoch(this.#request.buildArgs);
-    const dockerfile = this.#parse(await this.#load(folder));
-    const graph = await this.#plan(dockerfile);
+    const graph = await this.#plan(await this.#load(folder));
     this.#graph = graph;
     const solver = cleanup.use(this.#newSolver(graph, sourceDateEpoch));
     this.#solver = solver;
@@ -162,7 +203,12 @@ class BuildRun {
       writeStdout: this.#options.writeStdout,
     });
     const verified = this.#request.verifyCache === true ? { verified: await this.#verify(solver) } : {};
-    return { ...(exported === undefined ? {} : { image: exported }), steps: this.#summaries(), ...verified };
+    return {
+      ...(exported === undefined ? {} : { image: exported }),
+      ...(this.#dockerfile === undefined ? {} : { dockerfile: this.#dockerfile }),
+      steps: this.#summaries(),
+      ...verified,
+    };
   }
 
   /** Runs the reused steps again, silently. The image is out by then: a wrong hit is told, not undone. */
@@ -216,6 +262,7 @@ class BuildRun {
     if (folder === undefined) return loaded;
     this.#contextName = folder;
     const ignore = await loadIgnoreRules(source, folder);
+    this.#ignore = ignore;
     const index = await this.#parts.openFileIndex(folder);
     this.#context = {
       index,
@@ -228,51 +275,50 @@ class BuildRun {
     return loaded;
   }
 
-  #parse(loaded: LoadedDockerfile): Dockerfile {
-    if (loaded.text.trim() === '') {
-      stop('dockerfile-empty', `${loaded.file} is empty`, { hint: 'A Dockerfile begins with FROM.' });
+  /** Warnings are told also where a failure ends the build after them. */
+  async #plan(loaded: LoadedDockerfile): Promise<BuildGraph> {
+    const { dockerfile, partial, failure, warnings } = readDockerfile(loaded);
+    this.#warn(warnings);
+    const linter = createLinter((dockerfile ?? partial)?.directives.check, this.#request.buildArgs);
+    let graph: BuildGraph;
+    try {
+      if (dockerfile === undefined) {
+        if (partial !== undefined) checkSyntax(partial, linter);
+        throw new BuildStop(failure);
+      }
+      checkSyntax(dockerfile, linter);
+      checkStages(dockerfile, linter);
+      const plans = await Promise.all(
+        this.#planInputs(dockerfile, linter).map((input) => planBuild(input, this.#findImage)),
+      );
+      this.#warn(sameOnce(plans.flatMap((plan) => plan.warnings)));
+      graph = mergeGraphs(plans.map((plan) => plan.graph));
+    } finally {
+      this.#warn(linter.warnings);
     }
-    const { dockerfile, diagnostics } = parse(loaded.text);
-    const errors = diagnostics.filter((diagnostic) => diagnostic.severity === 'error');
-    this.#warn(diagnostics.filter((diagnostic) => diagnostic.severity === 'warning'));
-    const [first] = errors;
-    if (dockerfile !== undefined && first === undefined) return dockerfile;
-    throw new BuildStop({
-      kind: 'build-failure',
-      code: first?.code ?? 'dockerfile-invalid',
-      message: first?.message ?? `${loaded.file} cannot be read`,
-      ...(first === undefined ? {} : { range: first.range }),
-      diagnostics: errors,
-    });
-  }
-
-  async #plan(dockerfile: Dockerfile): Promise<BuildGraph> {
-    const buildPlatform = this.#parts.platform;
-    const wanted = readPlatforms(this.#request.platforms ?? [], buildPlatform);
-    const { file } = this.#dockerfile ?? { file: '' };
-    const plans = await Promise.all(
-      (wanted.length === 0 ? [buildPlatform] : wanted).map((targetPlatform) =>
-        planBuild(
-          {
-            dockerfile,
-            request: this.#request,
-            buildPlatform,
-            targetPlatform,
-            isOneOfSeveral: wanted.length > 1,
-            isPlatformGiven: wanted.length > 0,
-            slotPrefix: `${this.#contextName}\n${file}`,
-          },
-          (name, on, range) => this.#images.find(name, on, range),
-        ),
-      ),
-    );
-    const graph = mergeGraphs(plans.map((plan) => plan.graph));
-    this.#warn(sameOnce(plans.flatMap(({ warnings }) => warnings)));
+    if (linter.failure !== undefined) throw new BuildStop(linter.failure);
     this.#emit({
       type: 'build.planned',
       steps: graph.stages.flatMap((stage) => stage.steps.map((step) => step.info)),
     });
     return graph;
+  }
+
+  /** One for each platform that is built for. */
+  #planInputs(dockerfile: Dockerfile, linter: Linter): readonly PlanInput[] {
+    const buildPlatform = this.#parts.platform;
+    const wanted = readPlatforms(this.#request.platforms ?? [], buildPlatform);
+    const { file } = this.#dockerfile ?? { file: '' };
+    return (wanted.length === 0 ? [buildPlatform] : wanted).map((targetPlatform) => ({
+      dockerfile,
+      request: this.#request,
+      buildPlatform,
+      targetPlatform,
+      isOneOfSeveral: wanted.length > 1,
+      isPlatformGiven: wanted.length > 0,
+      slotPrefix: `${this.#contextName}\n${file}`,
+      lint: { linter, ...(this.#ignore === undefined ? {} : { ignore: this.#ignore }) },
+    }));
   }
 
   #warn(diagnostics: readonly Diagnostic[]): void {

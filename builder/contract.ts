@@ -52,6 +52,8 @@ export interface BuilderParts {
 export interface BuildSuccess {
   /** Absent where no image was asked for (`--output type=local` alone). */
   readonly image?: BuiltImage;
+  /** The text that the ranges of warnings point into. */
+  readonly dockerfile?: { readonly file: string; readonly text: string };
   readonly steps: readonly StepSummary[];
   /** What running the reused steps again showed, where that was asked for. */
   readonly verified?: readonly VerifiedStep[];

@@ -1,6 +1,14 @@
 import { readFile, realpath } from 'node:fs/promises';
 import { basename, isAbsolute, join } from 'node:path';
-import { type DockerfileSource, errnoOf, type HostPath, MachineError } from '../core/index.ts';
+import {
+  type BuildFailure,
+  type Diagnostic,
+  type DockerfileSource,
+  errnoOf,
+  type HostPath,
+  MachineError,
+} from '../core/index.ts';
+import { type Dockerfile, parse } from '../parser/index.ts';
 import { type IgnoreRules, NO_IGNORE_RULES, parseIgnoreFile } from './ignore.ts';
 import { stop } from './stop.ts';
 
@@ -42,6 +50,38 @@ export async function loadDockerfile(
       cause: error,
     });
   }
+}
+
+/** What a Dockerfile's text says, or why it cannot be read. */
+export type ReadDockerfile = { readonly warnings: readonly Diagnostic[] } & (
+  | { readonly dockerfile: Dockerfile; readonly partial?: undefined; readonly failure?: undefined }
+  | { readonly dockerfile?: undefined; readonly partial?: Dockerfile; readonly failure: BuildFailure }
+);
+
+/** Parses; the failure names all errors. */
+export function readDockerfile({ file, text }: LoadedDockerfile): ReadDockerfile {
+  const failed = { kind: 'build-failure' } as const;
+  if (text.trim() === '') {
+    const hint = 'A Dockerfile begins with FROM.';
+    const failure = { ...failed, code: 'dockerfile-empty', message: `${file} is empty`, hint };
+    return { warnings: [], failure };
+  }
+  const { dockerfile, partial, diagnostics } = parse(text);
+  const warnings = diagnostics.filter((diagnostic) => diagnostic.severity === 'warning');
+  if (dockerfile !== undefined) return { dockerfile, warnings };
+  const errors = diagnostics.filter((diagnostic) => diagnostic.severity === 'error');
+  const [first] = errors;
+  return {
+    warnings,
+    ...(partial === undefined ? {} : { partial }),
+    failure: {
+      ...failed,
+      code: first?.code ?? 'dockerfile-invalid',
+      message: first?.message ?? `${file} cannot be read`,
+      ...(first === undefined ? {} : { range: first.range }),
+      diagnostics: errors,
+    },
+  };
 }
 
 function pathOf(path: string, context: HostPath | undefined): string {

@@ -7,6 +7,8 @@ export interface IgnoreRules {
   ignores(path: ImagePath): boolean;
   /** May something below the ignored folder `path` be let in again by a later `!` rule? False is certain. */
   mayReinclude(path: ImagePath): boolean;
+  /** Is there a rule that lets something in again (`!`)? */
+  readonly hasExceptions: boolean;
 }
 
 interface Rule {
@@ -18,7 +20,11 @@ interface Rule {
   readonly open: boolean;
 }
 
-export const NO_IGNORE_RULES: IgnoreRules = { ignores: () => false, mayReinclude: () => false };
+export const NO_IGNORE_RULES: IgnoreRules = {
+  ignores: () => false,
+  mayReinclude: () => false,
+  hasExceptions: false,
+};
 
 /** @returns the rules, or a message that names the line which is no valid pattern. */
 export function parseIgnoreFile(text: string): Result<IgnoreRules, string> {
@@ -99,6 +105,7 @@ function rulesOf(rules: readonly Rule[]): IgnoreRules {
       }
       return ignored;
     },
+    hasExceptions: reincluding.length > 0,
     mayReinclude: (path) => reincluding.some((rule) => mayFitBelow(rule, path)),
   };
 }

@@ -1,5 +1,9 @@
 export { BaseImages, type BaseImagesOptions, type UsableImage } from './base-image.ts';
-export { type BuildOptions, build } from './build.ts';
+export { type BuildOptions, build, callBuild } from './build.ts';
+export type { CallAnswer, CallKind, UnknownImage } from './checks/call.ts';
+export type { Outline, OutlineArg, OutlineMount } from './checks/outline.ts';
+export { type Rule, ruleNamed } from './checks/rules.ts';
+export type { Target } from './checks/targets.ts';
 export { type ContainerImage, type ContainerRequest, startContainer } from './container.ts';
 export type { BuilderParts, BuildSuccess, FailedBuild } from './contract.ts';
 export { beginTransfer, type TransferPhase } from './transfer-phase.ts';

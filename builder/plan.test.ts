@@ -8,6 +8,8 @@ import {
   parseReference,
 } from '../core/index.ts';
 import { parse } from '../parser/index.ts';
+import { Linter } from './checks/linter.ts';
+import { DEFAULT_CHECKS } from './checks/options.ts';
 import type { CopyStep, RunStep, StagePlan, Step } from './graph.ts';
 import { type FindImage, type PlanInput, type Planned, planBuild } from './plan.ts';
 import { stopped } from './testing/stopped.ts';
@@ -48,6 +50,7 @@ async function plan(text: string, options: Options = {}): Promise<Planned> {
       buildPlatform: AMD64,
       targetPlatform,
       slotPrefix: 'p',
+      lint: { linter: new Linter(DEFAULT_CHECKS) },
     },
     find,
   );

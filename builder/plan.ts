@@ -12,6 +12,9 @@ import {
 import { formatPlatform } from '../image/index.ts';
 import { type Dockerfile, type Flag, type Instruction, parseInstruction } from '../parser/index.ts';
 import { uselessRules } from './caching.ts';
+import { checkDefaults, checkFroms } from './checks/from.ts';
+import { CHECK_ARG } from './checks/options.ts';
+import { checkBasePlatform, type LintContext } from './checks/stage-checks.ts';
 import type { BuildGraph, ImageUse, StagePlan, TreeRef } from './graph.ts';
 import { planInstruction } from './instructions/index.ts';
 import { checkNoise } from './noise.ts';
@@ -44,12 +47,18 @@ export interface PlanInput {
   /** Was the platform asked for? Then the image says that it is for that, whatever its base says. */
   readonly isPlatformGiven?: boolean;
   readonly slotPrefix: string;
+  /** Takes what the checks find. */
+  readonly lint: LintContext;
+  /** Plan every stage, also those that the target does not need. */
+  readonly allStages?: boolean;
 }
 
 /** An image that the plan found a need for, as its source says. */
 export interface FoundImage {
   readonly use: ImageUse;
   readonly config: ImageConfig;
+  /** It could not be looked up, and nothing is known of its configuration: for checks alone. */
+  readonly unknown?: boolean;
 }
 
 /** Finds an image in the local store or at its registry; ends the build where there is none. */
@@ -66,21 +75,40 @@ export interface Planned {
  */
 export async function planBuild(input: PlanInput, findImage: FindImage): Promise<Planned> {
   const { dockerfile, request } = input;
-  checkNoise(request.caching?.noise ?? []);
-  const consumedArgs = new Set<string>();
-  const globals = globalArgs(input, consumedArgs);
-  const sketches = sketchStages(input, globals);
-  const target = findTarget(sketches, request.target);
-  const needed = neededStages(sketches, target);
-  const planner = new StagePlanner({ input, globals, consumedArgs, sketches, findImage });
-  await planner.findImages(needed);
-  for (const index of needed) await planner.plan(index);
-  const stages = numberSteps(planner.drafts, target, request.labels);
+  const { drafts, target, consumedArgs } = await draftStages(input, findImage);
+  const stages = numberSteps(drafts, target, request.labels);
   const warnings = [...unusedArgs(request.buildArgs, consumedArgs, dockerfile), ...uselessRules(dockerfile)];
   const platform = input.isPlatformGiven
     ? input.targetPlatform
     : (stages.find((stage) => stage.index === target)?.platform ?? input.targetPlatform);
   return { graph: { stages, targets: [{ stage: target, platform }] }, warnings };
+}
+
+/** Stages as they are before they are put together. */
+export interface DraftedStages {
+  readonly globals: ReadonlyMap<string, string>;
+  readonly sketches: readonly StageSketch[];
+  /** By the stage's index: those that were asked for. */
+  readonly drafts: ReadonlyMap<number, StageDraft>;
+  readonly target: number;
+  readonly consumedArgs: ReadonlySet<string>;
+}
+
+/** Goes through the instructions of the stages, as {@link planBuild}. */
+export async function draftStages(input: PlanInput, findImage: FindImage): Promise<DraftedStages> {
+  const { request, lint } = input;
+  checkNoise(request.caching?.noise ?? []);
+  const consumedArgs = new Set<string>();
+  checkDefaults(input, lint.linter);
+  const globals = globalArgs(input, consumedArgs);
+  checkFroms(input, globals, lint.linter);
+  const sketches = sketchStages(input, globals);
+  const target = findTarget(sketches, request.target);
+  const needed = input.allStages === true ? new Set(sketches.keys()) : neededStages(sketches, target);
+  const planner = new StagePlanner({ input, globals, consumedArgs, sketches, findImage });
+  await planner.findImages(needed);
+  for (const index of needed) await planner.plan(index);
+  return { globals, sketches, drafts: planner.drafts, target, consumedArgs };
 }
 
 interface PlannerOptions {
@@ -140,6 +168,7 @@ class StagePlanner {
         if (tree === undefined) throw new Error(`--from=${name} was not looked up`);
         return tree;
       },
+      lint: input.lint,
     };
     const { name, platform } = sketch;
     const noCache =
@@ -176,10 +205,15 @@ class StagePlanner {
       case 'image': {
         const found = await this.#image(from.name, platform, stage.from.image.range);
         const { author } = found.config;
+        if (found.unknown !== true) {
+          const image = { name: from.name, wanted: platform, found: found.config };
+          checkBasePlatform(stage.from, image, this.#options.input.lint.linter);
+        }
         return {
           from: { kind: 'image', image: found.use },
           config: withPath(found.config.config ?? {}),
           ...(author === undefined ? {} : { author }),
+          ...(found.unknown === true ? { unknown: true } : {}),
         };
       }
       default:
@@ -267,7 +301,7 @@ function unusedArgs(
   consumed: ReadonlySet<string>,
   dockerfile: Dockerfile,
 ): readonly Diagnostic[] {
-  const predefined = new Set([...PROXY_ARGS, SOURCE_DATE_EPOCH]);
+  const predefined = new Set([...PROXY_ARGS, SOURCE_DATE_EPOCH, CHECK_ARG]);
   const unused = Object.keys(buildArgs)
     .filter((name) => !consumed.has(name) && !predefined.has(name))
     .sort();

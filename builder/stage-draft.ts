@@ -16,6 +16,7 @@ import {
   type Word,
 } from '../parser/index.ts';
 import { readCachingComments } from './caching.ts';
+import { type LintContext, StageChecks } from './checks/stage-checks.ts';
 import type { HistoryItem, StageBase, StagePlan, Step, TreeRef } from './graph.ts';
 import { stop } from './stop.ts';
 import { readEnvironment } from './variables.ts';
@@ -39,6 +40,7 @@ export interface PlanContext {
   readonly namesPlatforms: boolean;
   /** Finds what `COPY --from=<name>` means. */
   readonly treeNamed: (name: string) => TreeRef;
+  readonly lint: LintContext;
 }
 
 /** What a stage stands on: its base's configuration, and the draft of a stage whose ARGs it inherits. */
@@ -47,6 +49,8 @@ export interface DraftBase {
   readonly config: ContainerConfig;
   readonly author?: string;
   readonly parent?: StageDraft;
+  /** The image could not be looked up, and nothing is known of its configuration: for checks alone. */
+  readonly unknown?: boolean;
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -63,6 +67,7 @@ export class StageDraft {
   readonly variables: Map<string, string>;
   /** ARGs with a value, in order, for RUN's history line. */
   readonly args: Map<string, string>;
+  readonly checks: StageChecks;
   author: string | undefined;
   /** Was CMD given in this stage? ENTRYPOINT drops a CMD that comes from the base. */
   hasCmd = false;
@@ -95,6 +100,10 @@ export class StageDraft {
     this.author = base.parent?.author ?? base.author;
     this.variables = new Map(base.parent?.variables ?? readEnvironment(base.config.Env ?? []));
     this.args = new Map(base.parent?.args);
+    this.checks = new StageChecks(context.lint, {
+      parent: base.parent?.checks,
+      known: base.unknown !== true,
+    });
   }
 
   /** The stage's work folder. */
@@ -113,7 +122,7 @@ export class StageDraft {
   expand(word: Word): string {
     const result = expandWord(word.text, {
       escape: this.context.escape,
-      lookup: (name) => this.variables.get(name),
+      lookup: (name) => this.#lookup(name),
     });
     if (!result.ok)
       stop('bad-substitution', `failed to process ${JSON.stringify(word.text)}: ${result.error.message}`, {
@@ -139,13 +148,19 @@ export class StageDraft {
   expandHeredoc(heredoc: Heredoc): string {
     const result = expandBody(heredoc.body, {
       escape: this.context.escape,
-      lookup: (name) => this.variables.get(name),
+      lookup: (name) => this.#lookup(name),
     });
     if (!result.ok)
       stop('bad-substitution', `failed to process <<${heredoc.name}: ${result.error.message}`, {
         range: heredoc.range,
       });
     return result.value;
+  }
+
+  /** The variable's value; the checks are told that it was named. */
+  #lookup(name: string): string | undefined {
+    this.checks.used(name, this.variables);
+    return this.variables.get(name);
   }
 
   /** Shell-form text as the argument list that runs it. */

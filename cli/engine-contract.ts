@@ -1,4 +1,4 @@
-import type { BuildSuccess, FailedBuild, VerifiedStep } from '../builder/index.ts';
+import type { BuildSuccess, CallAnswer, CallKind, FailedBuild, VerifiedStep } from '../builder/index.ts';
 import type { BuildReport, RecordUsage } from '../cache/index.ts';
 import type {
   BuildRequest,
@@ -20,6 +20,15 @@ import type { StoredImage, TransferProgress } from '../image/index.ts';
 export interface Engine extends AsyncDisposable {
   /** Builds, and sends what happens to `onEvent` as it happens; the last event is `build.finished`. */
   build(request: BuildRequest, options: BuildCallOptions): Promise<Result<BuildSuccess, FailedBuild>>;
+
+  /**
+   * Answers a question about a Dockerfile without building it; sends no events. Needs neither root nor the native program.
+   */
+  call(
+    request: BuildRequest,
+    call: CallKind,
+    options: BuildCallOptions,
+  ): Promise<Result<CallAnswer, FailedBuild>>;
 
   /**
    * Starts a container: finds the image (pulling it where `request.pull` says so), lays a writable layer on it and starts
@@ -88,7 +97,7 @@ export interface BuildCallOptions {
   readonly writeStdout: (chunk: Uint8Array) => Promise<void>;
 }
 
-export type { BuildSuccess, FailedBuild, VerifiedStep };
+export type { BuildSuccess, CallAnswer, CallKind, FailedBuild, VerifiedStep };
 
 /** What `varve run` asks for: plain data. What is absent comes from the image's configuration. */
 export interface RunRequest {

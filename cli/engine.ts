@@ -1,7 +1,7 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
-import { build, startContainer, verifyRecords } from '../builder/index.ts';
+import { build, callBuild, startContainer, verifyRecords } from '../builder/index.ts';
 import {
   type BuildRequest,
   errnoOf,
@@ -75,6 +75,8 @@ class ComposedEngine implements Engine {
       await this.#cache.keepLimit(options.signal);
     return result;
   }
+
+  call: Engine['call'] = (request, call, options) => callBuild(this.#parts, { ...request, call }, options);
 
   async run(
     request: RunRequest,

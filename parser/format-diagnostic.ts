@@ -1,4 +1,4 @@
-import type { Diagnostic } from '../core/index.ts';
+import type { Diagnostic, SourceRange } from '../core/index.ts';
 import { SourceText } from './source-text.ts';
 
 /** The parts of a rendered diagnostic that a terminal may show in colours. */
@@ -36,24 +36,30 @@ export function formatDiagnostic(
   const { range, severity, message, hint } = diagnostic;
   const place = `${source.file}:${range.start.line}:${range.start.column}:`;
   const head = `${style('place', place)} ${style(severity, `${severity}:`)} ${style('message', visible(message))}`;
-  const lines = [head, ...excerpt(diagnostic, new SourceText(source.text), style)];
+  const lines = [head, ...excerpt(range, new SourceText(source.text), { style, context: CONTEXT_LINES })];
   if (hint !== undefined) lines.push(`${style('hint', 'hint:')} ${visible(hint)}`);
   if (diagnostic.url !== undefined) lines.push(`${style('hint', 'see:')} ${diagnostic.url}`);
   return lines.join('\n');
 }
 
+/** The lines of a range alone, with their numbers and carets under it. */
+export function formatExcerpt(range: SourceRange, text: string, options: FormatOptions = {}): string[] {
+  const style = options.style ?? ((_part, part) => part);
+  return excerpt(range, new SourceText(text), { style, context: 0 });
+}
+
 function excerpt(
-  { range }: Diagnostic,
+  range: SourceRange,
   text: SourceText,
-  style: NonNullable<FormatOptions['style']>,
-): readonly string[] {
+  { style, context }: { readonly style: NonNullable<FormatOptions['style']>; readonly context: number },
+): string[] {
   if (text.lineCount === 0) return [];
   const first = range.start.line;
   const endsAtLineStart = range.end.column === 1 && range.end.line > first;
   const lastOfFault = Math.min(endsAtLineStart ? range.end.line - 1 : range.end.line, text.lineCount);
   const last = Math.min(lastOfFault, first + MAX_FAULT_LINES - 1);
-  const from = Math.max(1, first - CONTEXT_LINES);
-  const to = last < lastOfFault ? last : Math.min(text.lineCount, last + CONTEXT_LINES);
+  const from = Math.max(1, first - context);
+  const to = last < lastOfFault ? last : Math.min(text.lineCount, last + context);
   const width = String(to).length;
   const lines: string[] = [];
   for (let number = from; number <= to; number += 1) {

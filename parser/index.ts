@@ -1,7 +1,12 @@
 export * from './ast.ts';
 export { parseDuration } from './duration.ts';
 export { type ExpandError, type ExpandOptions, expandBody, expandWord, expandWords } from './expand.ts';
-export { type DiagnosticPart, type FormatOptions, formatDiagnostic } from './format-diagnostic.ts';
+export {
+  type DiagnosticPart,
+  type FormatOptions,
+  formatDiagnostic,
+  formatExcerpt,
+} from './format-diagnostic.ts';
 export { isLoneHeredoc } from './heredoc.ts';
 export {
   type CacheSharing,

@@ -16,6 +16,7 @@ export function planArg(instruction: ArgInstruction, stage: StageDraft): void {
       given ??
       (arg.defaultValue === undefined ? stage.context.globals.get(name) : stage.expand(arg.defaultValue));
     if (given !== undefined) stage.context.consumedArgs.add(name);
+    stage.checks.declare(name);
     if (value !== undefined) {
       stage.variables.set(name, value);
       stage.args.set(name, value);

@@ -17,8 +17,9 @@ import { planUser } from './user.ts';
 import { planVolume } from './volume.ts';
 import { planWorkdir } from './workdir.ts';
 
-/** Carries one instruction into the draft of its stage. */
+/** Carries one instruction into the draft of its stage, after its checks. */
 export function planInstruction(instruction: Instruction, stage: StageDraft): void {
+  stage.checks.instruction(instruction, stage);
   switch (instruction.kind) {
     case 'ARG':
       planArg(instruction, stage);

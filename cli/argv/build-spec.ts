@@ -37,9 +37,13 @@ export const BUILD_SPEC = defineSpec({
     },
     'cache-from': later('External cache sources'),
     'cache-to': later('Cache export destinations'),
-    call: later('Set method for evaluating build', 'string', ['build']),
+    call: {
+      type: 'string',
+      help: 'Set method for evaluating build ("check", "outline", "targets")',
+      shownDefault: '"build"',
+    },
     'cgroup-parent': later('Set the parent cgroup for the "RUN" instructions during build', 'string'),
-    check: later('Shorthand for "--call=check"', 'boolean', ['false']),
+    check: { type: 'boolean', help: 'Shorthand for "--call=check"' },
     file: {
       type: 'string',
       short: 'f',

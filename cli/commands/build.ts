@@ -5,6 +5,7 @@ import { idOf, UsageError, unreachable } from '../../core/index.ts';
 import type { FormatOptions } from '../../parser/index.ts';
 import { type BuildOptions, readsStdin, type StdinContent, toBuildRequest } from '../argv/build-options.ts';
 import { BUILD_SPEC } from '../argv/build-spec.ts';
+import { callOf } from '../argv/call.ts';
 import { type CommandContext, defineCommand, write } from '../command.ts';
 import type { BuildSuccess, FailedBuild } from '../engine-contract.ts';
 import { INTERRUPTED } from '../interrupt.ts';
@@ -26,6 +27,13 @@ export const build = defineCommand(BUILD_SPEC, async ({ flags, positionals }, co
     parallelism: config.build.parallelism ?? context.cpus,
     ...(spool.content === undefined ? {} : { stdin: spool.content }),
   });
+  const call = callOf(flags);
+  if (call !== undefined) {
+    const { performCall } = await import('./call.ts');
+    const style = styleFor(context.streams.stderr, context.env);
+    const onFailure = (failed: FailedBuild): Promise<number> => reportFailure(failed, context, style);
+    return await performCall(request, call, { context, onFailure });
+  }
   refuseTerminal(request, context);
   // A file of the build before must not be taken for this one's, should it fail.
   if (flags.iidfile !== undefined) await rm(flags.iidfile, { force: true });
@@ -61,7 +69,10 @@ async function performBuild(
     const content = metadataContent(result.ok ? result.value : result.error);
     await writeAtomically(flags['metadata-file'], content, 'the metadata file');
   }
-  if (mode === 'plain' || mode === 'tty') streams.stderr.write(warningLines(warnings, style));
+  if ((mode === 'plain' || mode === 'tty') && warnings.length > 0) {
+    const { dockerfile } = result.ok ? result.value : result.error;
+    streams.stderr.write(await warningText(warnings, dockerfile, style));
+  }
   if (!result.ok) return await reportFailure(result.error, context, style);
   await reportSuccess(result.value, flags, context);
   const { verified } = result.value;
@@ -121,14 +132,24 @@ function paint(style: Style): NonNullable<FormatOptions['style']> {
   };
 }
 
-/** As BuildKit lists them at the end of a build. */
-function warningLines(warnings: readonly Diagnostic[], style: Style): string {
-  if (warnings.length === 0) return '';
-  const lines = warnings.map(
-    ({ code, message, range }) => ` - ${code}: ${safeText(message)} (line ${range.start.line})`,
-  );
+/** As BuildKit lists them at the end of a build, each with the lines that it is about and what to do. */
+async function warningText(
+  warnings: readonly Diagnostic[],
+  dockerfile: { readonly file: string; readonly text: string } | undefined,
+  style: Style,
+): Promise<string> {
+  const { formatExcerpt } = await import('../../parser/index.ts');
+  const told = warnings.flatMap((warning) => {
+    const { code, message, range, hint, url } = warning;
+    const lines =
+      dockerfile === undefined ? [] : formatExcerpt(range, dockerfile.text, { style: paint(style) });
+    if (hint !== undefined) lines.push(`${style.cyan('hint:')} ${safeText(hint)}`);
+    if (url !== undefined) lines.push(`${style.cyan('see:')} ${url}`);
+    const head = ` - ${code}: ${safeText(message)} (line ${range.start.line})`;
+    return [head, ...lines.map((line) => `   ${line}`)];
+  });
   const count = `${warnings.length} warning${warnings.length === 1 ? '' : 's'} found:`;
-  return `\n ${style.yellow(count)}\n${lines.join('\n')}\n`;
+  return `\n ${style.yellow(count)}\n${told.join('\n')}\n`;
 }
 
 /** `--progress`, else `$BUILDKIT_PROGRESS`, as buildx has it. */

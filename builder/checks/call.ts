@@ -1,0 +1,109 @@
+import {
+  type BuildFailure,
+  type Diagnostic,
+  digestOf,
+  parseReference,
+  type SourceRange,
+} from '../../core/index.ts';
+import type { Dockerfile } from '../../parser/index.ts';
+import { type LoadedDockerfile, readDockerfile } from '../dockerfile.ts';
+import { draftStages, type FindImage, type PlanInput } from '../plan.ts';
+import { BuildStop } from '../stop.ts';
+import { createLinter, type Linter } from './linter.ts';
+import { type Outline, outlineOf } from './outline.ts';
+import { checkStages, checkSyntax } from './syntax.ts';
+import { listTargets, type Target } from './targets.ts';
+
+/** What can be asked of a Dockerfile instead of building it: `--call`. */
+export type CallKind = 'check' | 'outline' | 'targets';
+
+/** The answer to a call, as plain data. */
+export type CallAnswer = {
+  /** The text that all ranges point into. */
+  readonly dockerfile: LoadedDockerfile;
+  /** Images whose configuration could not be looked up: what depends on it was left out. */
+  readonly unknownImages: readonly UnknownImage[];
+} & (
+  | {
+      readonly kind: 'check';
+      /** In order of place. */
+      readonly warnings: readonly Diagnostic[];
+      /** Why a build would fail before its first step. */
+      readonly failure?: BuildFailure;
+    }
+  | { readonly kind: 'outline'; readonly outline: Outline }
+  | { readonly kind: 'targets'; readonly targets: readonly Target[] }
+);
+
+export interface UnknownImage {
+  readonly name: string;
+  readonly reason: string;
+  readonly range: SourceRange;
+}
+
+export interface CallInput {
+  readonly loaded: LoadedDockerfile;
+  readonly buildArgs: Readonly<Record<string, string>>;
+  /** What the stages are planned from, for each platform: one at least. May end the build (BuildStop). */
+  readonly plans: (dockerfile: Dockerfile, linter: Linter) => readonly PlanInput[];
+  readonly findImage: FindImage;
+}
+
+/** Answers a call. Ends the build (BuildStop) where there is no answer; a check has always one. */
+export async function answerCall(kind: CallKind, input: CallInput): Promise<CallAnswer> {
+  const unknownImages: UnknownImage[] = [];
+  const findImage = tolerant(input.findImage, (image) => {
+    if (unknownImages.every(({ name }) => name !== image.name)) unknownImages.push(image);
+  });
+  const about = { dockerfile: input.loaded, unknownImages };
+  if (kind === 'check') return { ...about, kind, ...(await check({ ...input, findImage })) };
+  const { dockerfile, failure } = readDockerfile(input.loaded);
+  if (dockerfile === undefined) throw new BuildStop(failure);
+  if (kind === 'targets') return { ...about, kind, targets: listTargets(dockerfile) };
+  const [plan] = input.plans(dockerfile, createLinter(dockerfile.directives.check, input.buildArgs));
+  if (plan === undefined) throw new Error('there is no platform to plan for');
+  return { ...about, kind, outline: outlineOf(plan, await draftStages(plan, findImage)) };
+}
+
+async function check(
+  input: CallInput,
+): Promise<{ readonly warnings: readonly Diagnostic[]; readonly failure?: BuildFailure }> {
+  const { dockerfile, partial, failure } = readDockerfile(input.loaded);
+  let linter: Linter | undefined;
+  try {
+    linter = createLinter((dockerfile ?? partial)?.directives.check, input.buildArgs);
+    if (dockerfile === undefined) {
+      if (partial !== undefined) checkSyntax(partial, linter);
+      throw new BuildStop(failure);
+    }
+    checkSyntax(dockerfile, linter);
+    checkStages(dockerfile, linter);
+    for (const plan of input.plans(dockerfile, linter)) await draftStages(plan, input.findImage);
+    const { warnings, failure: violation } = linter;
+    return { warnings, ...(violation === undefined ? {} : { failure: violation }) };
+  } catch (error) {
+    if (!(error instanceof BuildStop)) throw error;
+    return { warnings: linter?.warnings ?? [], failure: error.failure };
+  }
+}
+
+/** That there is no such image is a fault of the Dockerfile; that its registry does not answer is none. */
+const FAULTS = new Set(['image-unknown', 'no-platform', 'invalid-reference']);
+
+/** Stands in for images that cannot be looked up now. */
+function tolerant(findImage: FindImage, onUnknown: (image: UnknownImage) => unknown): FindImage {
+  return async (name, platform, range) => {
+    try {
+      return await findImage(name, platform, range);
+    } catch (error) {
+      const reference = parseReference(name);
+      if (!(error instanceof BuildStop) || FAULTS.has(error.failure.code) || !reference.ok) throw error;
+      onUnknown({ name, reason: error.failure.message, range });
+      return {
+        use: { reference: reference.value, manifestDigest: digestOf(`unknown ${name}`), range },
+        config: { ...platform, rootfs: { type: 'layers', diff_ids: [] } },
+        unknown: true,
+      };
+    }
+  };
+}
