@@ -41,11 +41,14 @@ export class Hits {
     return { ...action, definition: { ...action.definition, sourceDateEpoch } };
   }
 
-  /** Looks the step up, and where another process or build left something to reuse, tells where it leads. */
-  async find(attempt: Attempt): Promise<TryHit> {
+  /**
+   * Looks the step up, and where another process or build left something to reuse, tells where it leads. A step that is
+   * not to be looked up is, where it `ranHere`: in this very build, for another platform or stage.
+   */
+  async find(attempt: Attempt, ranHere = false): Promise<TryHit> {
     const { step, on, prepared } = attempt;
     const { cache } = this.#options.parts;
-    if (step.noCache) return { kind: 'miss', why: { reason: 'no-cache' } };
+    if (step.noCache && !ranHere) return { kind: 'miss', why: { reason: 'no-cache' } };
     // An action without any record differs from whatever was there before, on any parent: no need to wait for the parent's hash.
     const known = cache.knows(prepared.action);
     let parent = known ? await on.committed : undefined;

@@ -210,7 +210,7 @@ class StagePlanner {
           checkBasePlatform(stage.from, image, this.#options.input.lint.linter);
         }
         return {
-          from: { kind: 'image', image: found.use },
+          from: { kind: 'image', image: { ...found.use, range: stage.from.image.range } },
           config: withPath(found.config.config ?? {}),
           ...(author === undefined ? {} : { author }),
           ...(found.unknown === true ? { unknown: true } : {}),
@@ -224,7 +224,8 @@ class StagePlanner {
   /** What a `--from` means: an earlier stage by name or number, else an image. */
   async #tree(flag: Flag, sketch: StageSketch): Promise<TreeRef> {
     const stage = stageNamed(flag, this.#options.sketches);
-    if (stage === undefined) return { kind: 'image', image: (await this.#imageOf(flag)).use };
+    if (stage === undefined)
+      return { kind: 'image', image: { ...(await this.#imageOf(flag)).use, range: flag.range } };
     refuseLater(sketch, stage, flag.range);
     await this.plan(stage.stage.index);
     return { kind: 'stage', index: stage.stage.index, name: stage.name };

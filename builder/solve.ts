@@ -5,7 +5,14 @@ import {
   type StepResult,
   stepKey,
 } from '../cache/index.ts';
-import type { BuildEvent, CommittedSnapshot, EventSink, FrozenSnapshot, ImagePath } from '../core/index.ts';
+import type {
+  BuildEvent,
+  CommittedSnapshot,
+  EventSink,
+  FrozenSnapshot,
+  ImagePath,
+  StepKey,
+} from '../core/index.ts';
 import type { PackedLayer } from '../image/index.ts';
 import { type Attempt, queryOf, resultOf, type SolvedStep, solvedBy, standsOn } from './attempt.ts';
 import type { BuilderParts } from './contract.ts';
@@ -57,6 +64,8 @@ export class Solver implements AsyncDisposable {
   readonly #background = new Set<Promise<unknown>>();
   readonly #frozen = new AsyncDisposableStack();
   readonly #abort = new AbortController();
+  /** The ways of steps that this build has carried out. */
+  readonly #ranHere = new Set<StepKey>();
   readonly #hits: Hits;
   readonly #reused: { readonly attempt: Attempt; readonly record: StepRecord }[] = [];
   readonly signal: AbortSignal;
@@ -170,11 +179,12 @@ export class Solver implements AsyncDisposable {
     const whole = cache.exclusively(
       way,
       async () => {
-        const found = await this.#hits.find(attempt);
+        const found = await this.#hits.find(attempt, this.#ranHere.has(way));
         if (found.kind === 'hit') return early.resolve(this.#reuse(attempt, found));
         const executed = await this.#execute(attempt);
         const run = { ...executed, reason: `${this.#options.explain.miss(why)}${unobserved(executed)}` };
         const adopted = await this.#adopt(attempt, run);
+        this.#ranHere.add(way);
         if (adopted !== undefined) return early.resolve(adopted);
         const committed = this.#commit(attempt, run);
         this.#watch(committed);

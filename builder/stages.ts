@@ -83,7 +83,9 @@ export function sketchStages(
       });
     }
     const earlier = sketches.findLast((sketch) => stageHasName(sketch, image));
-    const platform = earlier?.platform ?? stagePlatform(stage.from.flags, input, globals);
+    const wanted = stagePlatform(stage.from.flags, input, globals);
+    // As in BuildKit, nothing at all is for the target, whatever the flag says.
+    const platform = earlier?.platform ?? (image === 'scratch' ? input.targetPlatform : wanted);
     const from =
       earlier !== undefined
         ? ({ kind: 'stage', index: earlier.stage.index } as const)

@@ -31,6 +31,7 @@ const PACKAGES: Readonly<Record<SetupPurpose, readonly string[]>> = {
     'docker-registry', // the registry on loopback
     'apache2-utils', // htpasswd, for a registry with passwords
     'busybox-static', // the smallest base image
+    'qemu-user-static', // runs programs for another architecture
     'attr', // getfattr and setfattr
     'libcap2-bin', // setcap, for files with capabilities
     'git', // makes a repository for a step to look at
