@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { digestOf, type Platform, parseReference } from '../core/index.ts';
-import { parse } from '../parser/index.ts';
+import { DEFAULT_CHECKS, parse } from '../parser/index.ts';
+import { Linter } from './checks/linter.ts';
 import type { BuildGraph } from './graph.ts';
 import { mergeGraphs } from './merge-graphs.ts';
 import { planBuild } from './plan.ts';
@@ -27,6 +28,7 @@ async function graphFor(text: string, targetPlatform: Platform): Promise<BuildGr
       isOneOfSeveral: true,
       isPlatformGiven: true,
       slotPrefix: 'p',
+      lint: { linter: new Linter(DEFAULT_CHECKS) },
     },
     async (name, platform, range) => {
       const reference = parseReference(name);
