@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 import { digestOf, type Platform, parseReference } from '../core/index.ts';
-import { DEFAULT_CHECKS, parse } from '../parser/index.ts';
+import { parse } from '../parser/index.ts';
 import { Linter } from './checks/linter.ts';
+import { DEFAULT_CHECKS } from './checks/options.ts';
 import type { BuildGraph } from './graph.ts';
 import { mergeGraphs } from './merge-graphs.ts';
 import { planBuild } from './plan.ts';
