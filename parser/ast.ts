@@ -131,8 +131,10 @@ export interface Heredoc {
   readonly expand: boolean;
   /** `<<-`: leading tabs were stripped from the body. */
   readonly chomp: boolean;
+  /** The body before leading tabs were stripped; absent where there were none. */
+  readonly unchomped?: string;
   readonly fileDescriptor: number;
-  /** With the last newline; CRLF as LF. */
+  /** With the last newline; line ends as written, CRLF too. */
   readonly body: string;
   /** The word that announces it, `<<EOF`. */
   readonly range: SourceRange;
@@ -233,9 +235,11 @@ export interface HealthcheckInstruction extends Node {
 
 export interface OnbuildInstruction extends Node {
   readonly kind: 'ONBUILD';
-  /** The trigger as written, on one line: what goes into the image's configuration. */
+  /** The trigger as written, on one line, with its heredocs: what goes into the image's configuration. */
   readonly trigger: string;
-  readonly instruction: Instruction;
+  readonly heredocs: readonly Heredoc[];
+  /** Absent where the trigger is faulty: it can be kept, but not carried out. A warning tells of the fault. */
+  readonly instruction?: Instruction;
 }
 
 /** Everything that may stand in a stage after its FROM. */

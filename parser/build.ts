@@ -10,6 +10,7 @@ import type {
   Heredoc,
   Instruction,
   KeyValue,
+  OnbuildInstruction,
   RunOptions,
   Word,
 } from './ast.ts';
@@ -40,6 +41,57 @@ export function buildInstruction(syntax: Syntax, context: InstructionContext): F
   return new InstructionBuilder(context).build(syntax);
 }
 
+/**
+ * An ONBUILD whose trigger is no instruction. BuildKit keeps such a trigger in the image; it fails where another Dockerfile
+ * builds on that. Undefined where there is no trigger.
+ */
+export function buildFaultyTrigger(
+  tokens: readonly Token[],
+  context: InstructionContext,
+): OnbuildInstruction | undefined {
+  const [keyword, ...rest] = tokens;
+  const trigger = rest.find((token) => token.type !== 'flag');
+  if (keyword?.type !== 'ONBUILD' || trigger === undefined) return undefined;
+  const { joined, heredocs, range, comments, emptyContinuationRange } = context;
+  return {
+    range,
+    keyword: {
+      text: keyword.text,
+      range: joined.range(keyword.offset, keyword.offset + keyword.text.length),
+    },
+    source: joined.text.slice(keyword.offset),
+    comments,
+    ...(emptyContinuationRange === undefined ? {} : { emptyContinuationRange }),
+    kind: 'ONBUILD',
+    trigger: triggerText(joined, trigger, heredocs),
+    heredocs,
+  };
+}
+
+function triggerText(joined: JoinedText, keyword: Token, heredocs: readonly Heredoc[]): string {
+  const bodies = heredocs.map((heredoc) => `\n${heredoc.unchomped ?? heredoc.body}${heredoc.name}`);
+  return joined.text.slice(keyword.offset) + bodies.join('');
+}
+
+/** What BuildKit finds when it reads a trigger, not only when it carries it out. */
+const FATAL_IN_TRIGGER: ReadonlySet<string> = new Set([
+  'json-not-strings',
+  'limit-exceeded',
+  'missing-equals',
+  'onbuild-chained',
+  'onbuild-trigger',
+]);
+
+/** A fault of a trigger, which only fails where the trigger is carried out, as a warning. */
+export function ofTrigger(diagnostic: Diagnostic): Diagnostic {
+  if (FATAL_IN_TRIGGER.has(diagnostic.code)) return diagnostic;
+  return {
+    ...diagnostic,
+    severity: 'warning',
+    message: `this trigger will fail where it is carried out: ${diagnostic.message}`,
+  };
+}
+
 class InstructionBuilder {
   readonly #context: InstructionContext;
   readonly #joined: JoinedText;
@@ -51,7 +103,7 @@ class InstructionBuilder {
 
   build(syntax: Syntax): FromInstruction | Instruction {
     const kind = keywordOf(syntax.keyword);
-    const flags = this.#flags(kind, syntax.flags);
+    const flags = this.#flags(syntax);
     const { emptyContinuationRange } = this.#context;
     const node = {
       range: this.#context.range,
@@ -123,14 +175,22 @@ class InstructionBuilder {
     }
   }
 
-  #trigger(syntax: Syntax): { readonly trigger: string; readonly instruction: Instruction } {
+  #trigger(syntax: Syntax): Pick<OnbuildInstruction, 'trigger' | 'heredocs' | 'instruction'> {
     const { joined, heredocs, range } = this.#context;
     const start = joined.range(syntax.keyword.offset, syntax.keyword.offset).start;
-    const context = { ...this.#context, comments: [], range: { start, end: range.end } };
-    const instruction = new InstructionBuilder(context).build(syntax);
+    let faulty = false;
+    const instruction = new InstructionBuilder({
+      ...this.#context,
+      comments: [],
+      range: { start, end: range.end },
+      report: (diagnostic) => {
+        faulty = true;
+        this.#context.report(ofTrigger(diagnostic));
+      },
+    }).build(syntax);
     if (instruction.kind === 'FROM') throw new Error('the grammar let FROM pass as a trigger');
-    const bodies = heredocs.map((heredoc) => `\n${heredoc.body}${heredoc.name}`);
-    return { trigger: joined.text.slice(syntax.keyword.offset) + bodies.join(''), instruction };
+    const trigger = triggerText(joined, syntax.keyword, heredocs);
+    return faulty ? { trigger, heredocs } : { trigger, heredocs, instruction };
   }
 
   #command(syntax: CommandSyntax): Command {
@@ -156,6 +216,7 @@ class InstructionBuilder {
   #paths(syntax: Syntax & { readonly kind: 'copy' }): Pick<CopyInstruction, 'sources' | 'destination'> {
     const kind = keywordOf(syntax.keyword);
     const { heredocs } = this.#context;
+    // Of several heredocs with one name BuildKit takes the last for all.
     const byName = new Map(heredocs.map((heredoc) => [heredoc.name, heredoc]));
     const sources: CopySource[] = [];
     const found = new Set<Heredoc>();
@@ -174,25 +235,19 @@ class InstructionBuilder {
       this.#error('heredoc-destination', `${kind} cannot accept a heredoc as a destination`, destination);
     } else {
       for (const heredoc of heredocs) {
-        if (!found.has(heredoc)) this.#reportLostHeredoc(kind, heredoc, byName.get(heredoc.name) !== heredoc);
+        if (!found.has(byName.get(heredoc.name) ?? heredoc)) this.#reportLostHeredoc(kind, heredoc);
       }
     }
     return { sources, destination: this.#word(destination) };
   }
 
-  #reportLostHeredoc(kind: InstructionName, lost: Heredoc, twice: boolean): void {
+  #reportLostHeredoc(kind: InstructionName, lost: Heredoc): void {
     this.#context.report({
       severity: 'error',
       code: 'heredoc-name',
-      message: twice
-        ? `two heredocs of one ${kind} are called ${lost.name}`
-        : `${kind} takes a heredoc as one word, without blanks`,
+      message: `${kind} takes a heredoc as one word, without blanks`,
       range: lost.range,
-      hint: twice
-        ? 'each needs a name of its own: it is the name of the file'
-        : /\s/.test(lost.name)
-          ? 'choose a name without blanks'
-          : `write <<${lost.name}`,
+      hint: /\s/.test(lost.name) ? 'choose a name without blanks' : `write <<${lost.name}`,
     });
   }
 
@@ -234,10 +289,12 @@ class InstructionBuilder {
     });
   }
 
-  #flags(kind: InstructionName, list: TokenList | undefined): readonly Flag[] {
+  #flags(syntax: Syntax): readonly Flag[] {
     const range = (start: number, end: number): SourceRange => this.#joined.range(start, end);
-    const flags = listTokens(list).map((token) => readFlag(token, range));
-    for (const diagnostic of checkFlags(kind, flags)) this.#context.report(diagnostic);
+    const flags = listTokens(syntax.flags).map((token) => readFlag(token, range));
+    // BuildKit does not look at the flags of HEALTHCHECK NONE.
+    if (syntax.kind === 'healthcheck' && syntax.command === undefined) return flags;
+    for (const diagnostic of checkFlags(keywordOf(syntax.keyword), flags)) this.#context.report(diagnostic);
     return flags;
   }
 

@@ -13,6 +13,9 @@ export interface DirectivesRead {
 const DIRECTIVE = new RegExp(`^#[${SPACE_CLASS}]*([a-zA-Z][a-zA-Z0-9]*)[${SPACE_CLASS}]*=(.*)$`);
 const NAMES = ['syntax', 'escape', 'check'] as const;
 
+/** Docker's frontend and its early releases, from whatever registry. */
+const KNOWN_FRONTEND = /^(?:[^/]+\/)?docker\/dockerfile(?:-upstream)?(?:[:@].*)?$/;
+
 type DirectiveName = (typeof NAMES)[number];
 
 /**
@@ -48,6 +51,14 @@ export function readDirectives(source: SourceText): DirectivesRead {
         code: 'invalid-escape',
         message: `the escape directive takes \\ or \`, not ${JSON.stringify(value)}`,
         range,
+      });
+    } else if (name === 'syntax' && !KNOWN_FRONTEND.test(value.split(/[ \t]/, 1)[0] ?? '')) {
+      diagnostics.push({
+        severity: 'warning',
+        code: 'unknown-frontend',
+        message: `the syntax directive names ${value}, which is not pulled: varve reads the language of docker/dockerfile:1`,
+        range,
+        hint: 'other languages do not work; remove the directive if the file needs none',
       });
     }
     found[name] ??= { value, range };

@@ -12,10 +12,13 @@ const NANOSECONDS: Readonly<Record<string, number>> = {
 const DURATION = /^[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|\u00b5s|\u03bcs|ms|s|m|h))+$/;
 const PART = /(\d+(?:\.\d*)?|\.\d+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h)/g;
 
+/** Go keeps durations in 64 bits. */
+const MAX_NANOSECONDS = 2 ** 63;
+
 /**
  * Reads a duration as Go's `time.ParseDuration` does: `300ms`, `1m30s`, `1.5h`, `0`.
  *
- * @returns nanoseconds (what an image's healthcheck holds), or undefined where the text is no duration
+ * @returns nanoseconds (what an image's healthcheck holds), or undefined where the text is no duration, or one of 292 years
  */
 export function parseDuration(text: string): number | undefined {
   if (/^[+-]?0$/.test(text)) return 0;
@@ -25,5 +28,6 @@ export function parseDuration(text: string): number | undefined {
     total += Number(amount) * (NANOSECONDS[unit] ?? 0);
   }
   const rounded = Math.trunc(total);
+  if (rounded >= MAX_NANOSECONDS) return undefined;
   return text.startsWith('-') ? -rounded : rounded;
 }

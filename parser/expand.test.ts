@@ -119,6 +119,9 @@ describe('expandWord', () => {
     ['${v/a/$PWD}', 'v/home/userlue'],
     ['${v///}', 'value'],
     ['${empty/*/x}', 'x'],
+    ['${v//l/[\\$0]}', 'va[\\l]ue'],
+    ['${v//l/\\$x\\$\\$}', 'va\\\\$\\$ue'],
+    ['${v/l/\\$0}', 'va\\$0ue'],
     ['${v#x\\*}\\a', 'valuea'],
     ['${missing:-${v%\\*}\\a}', 'valuea'],
   ])('of %j with a pattern is %j', (text, expected) => {

@@ -1,6 +1,8 @@
 import type { Diagnostic } from '../core/index.ts';
 import type { EscapeCharacter } from './ast.ts';
+import { ofTrigger } from './build.ts';
 import { INSTRUCTIONS, type Token } from './lexer.ts';
+import { beyond } from './limits.ts';
 import type { JoinedText } from './source-text.ts';
 import { nearest } from './suggest.ts';
 
@@ -12,6 +14,11 @@ export function explain(
 ): Diagnostic {
   const [keyword, ...rest] = tokens;
   if (keyword === undefined) throw new Error('an instruction has at least one token');
+  const last = rest.at(-1);
+  if (last?.type === 'tooMany') {
+    const range = joined.range(last.offset, last.offset + last.text.length);
+    return beyond('words', `words in this ${keyword.type}`, range);
+  }
   const body = rest.filter((token) => token.type !== 'flag');
   const {
     problem,
@@ -19,7 +26,7 @@ export function explain(
     token = keyword,
     code = 'missing-argument',
   } = findFault(keyword, body, escapeCharacter);
-  if (problem === 'trigger') return explain(body, joined, escapeCharacter);
+  if (problem === 'trigger') return ofTrigger(explain(body, joined, escapeCharacter));
   return {
     severity: 'error',
     code,
@@ -70,8 +77,9 @@ function findFault(keyword: Token, body: readonly Token[], escapeCharacter: Esca
     case 'ENV':
     case 'LABEL':
       return {
-        problem:
-          body.length === 0 ? `${name} requires at least one argument` : `${name} must have two arguments`,
+        ...(body.length === 0
+          ? { problem: `${name} requires at least one argument` }
+          : { problem: `${name} must have two arguments`, code: 'missing-equals' }),
         hint: `write ${name} name=value`,
       };
     case 'SHELL':

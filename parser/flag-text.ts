@@ -1,6 +1,7 @@
 import type { SourceRange } from '../core/index.ts';
 import type { Flag, FlagField } from './ast.ts';
 import type { Token } from './lexer.ts';
+import { LIMITS } from './limits.ts';
 
 /** What a flag says without its quotes and escapes, and for each of its UTF-16 units where it came from. */
 export interface FlagText {
@@ -66,6 +67,7 @@ export function readFields(
   const place = (at: number): number => token.offset + (places[at] ?? 0);
   const fields: FlagField[] = [];
   for (let at = from; at <= text.length; ) {
+    if (fields.length === LIMITS.fields) return `has more than ${LIMITS.fields} fields`;
     const field = readField(text, at);
     if (typeof field === 'string') return field;
     const written = range(place(at), field.end === at ? place(at) : place(field.end - 1) + 1);

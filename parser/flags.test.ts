@@ -17,6 +17,8 @@ describe('flags', () => {
     'COPY --link=TRUE --parents=False a b',
     'ADD --chown=b --chmod=644 --link --keep-git-dir --checksum=c --unpack=false --exclude=x a b',
     'HEALTHCHECK --interval=1m --timeout=1s --start-period=0s --start-interval= --retries=0 CMD x',
+    'HEALTHCHECK --interval=never --what NONE',
+    'COPY --exclude= --chown="" a b',
   ])('of %s are all known', (instruction) => {
     expect(faults(instruction)).toEqual([]);
   });
@@ -75,6 +77,11 @@ describe('parseDuration', () => {
     ['+1s', 1e9],
   ])('of %s is %d nanoseconds', (text, nanoseconds) => {
     expect(parseDuration(text)).toBe(nanoseconds);
+  });
+
+  test('of more than 64 bits is none', () => {
+    expect(parseDuration('2562047h')).toBe(2562047 * 3600e9);
+    expect(parseDuration('2562048h')).toBeUndefined();
   });
 
   test.each(['', '1', 's', '1d', '1 s', '.s', '1s2', '1e3s', `${'1'.repeat(100_000)}x`])(

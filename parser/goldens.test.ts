@@ -80,6 +80,7 @@ const CODES = [
   'invalid-heredoc',
   'invalid-stage-name',
   'json-not-strings',
+  'limit-exceeded',
   'missing-argument',
   'missing-equals',
   'no-build-stage',
@@ -88,6 +89,7 @@ const CODES = [
   'onbuild-trigger',
   'shell-not-json',
   'unknown-flag',
+  'unknown-frontend',
   'unknown-instruction',
   'unterminated-heredoc',
 ];

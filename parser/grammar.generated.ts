@@ -13,7 +13,6 @@ declare var CMD: any;
 declare var ENTRYPOINT: any;
 declare var word: any;
 declare var open: any;
-declare var comma: any;
 declare var string: any;
 declare var close: any;
 declare var COPY: any;
@@ -66,11 +65,14 @@ interface Grammar {
 const grammar: Grammar = {
   Lexer: lexer,
   ParserRules: [
-    {"name": "instruction", "symbols": [(lexer.has("FROM") ? {type: "FROM"} : FROM), "flags", "name"], "postprocess": (d) => ({ kind: 'from', keyword: d[0], flags: d[1], image: d[2] })},
-    {"name": "instruction", "symbols": [(lexer.has("FROM") ? {type: "FROM"} : FROM), "flags", "name", (lexer.has("as") ? {type: "as"} : as), "name"], "postprocess": (d) => ({ kind: 'from', keyword: d[0], flags: d[1], image: d[2], asKeyword: d[3], as: d[4] })},
-    {"name": "instruction", "symbols": [(lexer.has("MAINTAINER") ? {type: "MAINTAINER"} : MAINTAINER), "flags", (lexer.has("text") ? {type: "text"} : text)], "postprocess": (d) => ({ kind: 'word', keyword: d[0], flags: d[1], word: d[2] })},
-    {"name": "instruction", "symbols": [(lexer.has("ONBUILD") ? {type: "ONBUILD"} : ONBUILD), "flags", "trigger"], "postprocess": (d) => ({ kind: 'onbuild', keyword: d[0], flags: d[1], trigger: d[2] })},
+    {"name": "instruction", "symbols": ["from"], "postprocess": (d) => d[0]},
+    {"name": "instruction", "symbols": ["maintainer"], "postprocess": (d) => d[0]},
+    {"name": "instruction", "symbols": ["onbuild"], "postprocess": (d) => d[0]},
     {"name": "instruction", "symbols": ["trigger"], "postprocess": (d) => d[0]},
+    {"name": "from", "symbols": [(lexer.has("FROM") ? {type: "FROM"} : FROM), "flags", "name"], "postprocess": (d) => ({ kind: 'from', keyword: d[0], flags: d[1], image: d[2] })},
+    {"name": "from", "symbols": [(lexer.has("FROM") ? {type: "FROM"} : FROM), "flags", "name", (lexer.has("as") ? {type: "as"} : as), "name"], "postprocess": (d) => ({ kind: 'from', keyword: d[0], flags: d[1], image: d[2], asKeyword: d[3], as: d[4] })},
+    {"name": "maintainer", "symbols": [(lexer.has("MAINTAINER") ? {type: "MAINTAINER"} : MAINTAINER), "flags", (lexer.has("text") ? {type: "text"} : text)], "postprocess": (d) => ({ kind: 'word', keyword: d[0], flags: d[1], word: d[2] })},
+    {"name": "onbuild", "symbols": [(lexer.has("ONBUILD") ? {type: "ONBUILD"} : ONBUILD), "flags", "trigger"], "postprocess": (d) => ({ kind: 'onbuild', keyword: d[0], flags: d[1], trigger: d[2] })},
     {"name": "trigger", "symbols": ["run"], "postprocess": (d) => d[0]},
     {"name": "trigger", "symbols": ["copy"], "postprocess": (d) => d[0]},
     {"name": "trigger", "symbols": ["env"], "postprocess": (d) => d[0]},
@@ -84,7 +86,7 @@ const grammar: Grammar = {
     {"name": "runnable", "symbols": [(lexer.has("CMD") ? {type: "CMD"} : CMD)], "postprocess": (d) => d[0]},
     {"name": "runnable", "symbols": [(lexer.has("ENTRYPOINT") ? {type: "ENTRYPOINT"} : ENTRYPOINT)], "postprocess": (d) => d[0]},
     {"name": "copy", "symbols": ["copier", "flags", "paths", (lexer.has("word") ? {type: "word"} : word)], "postprocess": (d) => ({ kind: 'copy', keyword: d[0], flags: d[1], sources: d[2], destination: d[3] })},
-    {"name": "copy", "symbols": ["copier", "flags", (lexer.has("open") ? {type: "open"} : open), "strings", (lexer.has("comma") ? {type: "comma"} : comma), (lexer.has("string") ? {type: "string"} : string), (lexer.has("close") ? {type: "close"} : close)], "postprocess": (d) => ({ kind: 'copy', keyword: d[0], flags: d[1], sources: d[3], destination: d[5] })},
+    {"name": "copy", "symbols": ["copier", "flags", (lexer.has("open") ? {type: "open"} : open), "strings", (lexer.has("string") ? {type: "string"} : string), (lexer.has("close") ? {type: "close"} : close)], "postprocess": (d) => ({ kind: 'copy', keyword: d[0], flags: d[1], sources: d[3], destination: d[4] })},
     {"name": "copier", "symbols": [(lexer.has("COPY") ? {type: "COPY"} : COPY)], "postprocess": (d) => d[0]},
     {"name": "copier", "symbols": [(lexer.has("ADD") ? {type: "ADD"} : ADD)], "postprocess": (d) => d[0]},
     {"name": "env", "symbols": ["keyed", "flags", "pairs"], "postprocess": (d) => ({ kind: 'pairs', keyword: d[0], flags: d[1], pairs: d[2] })},
@@ -112,7 +114,7 @@ const grammar: Grammar = {
     {"name": "paths", "symbols": [(lexer.has("word") ? {type: "word"} : word)], "postprocess": (d) => first(d[0])},
     {"name": "paths", "symbols": ["paths", (lexer.has("word") ? {type: "word"} : word)], "postprocess": (d) => append(d[0], d[1])},
     {"name": "strings", "symbols": [(lexer.has("string") ? {type: "string"} : string)], "postprocess": (d) => first(d[0])},
-    {"name": "strings", "symbols": ["strings", (lexer.has("comma") ? {type: "comma"} : comma), (lexer.has("string") ? {type: "string"} : string)], "postprocess": (d) => append(d[0], d[2])},
+    {"name": "strings", "symbols": ["strings", (lexer.has("string") ? {type: "string"} : string)], "postprocess": (d) => append(d[0], d[1])},
     {"name": "name", "symbols": [(lexer.has("word") ? {type: "word"} : word)], "postprocess": (d) => d[0]},
     {"name": "name", "symbols": [(lexer.has("as") ? {type: "as"} : as)], "postprocess": (d) => d[0]}
   ],

@@ -1,4 +1,5 @@
-# The grammar of one Dockerfile instruction, over the tokens of lexer.ts (blanks are left out there).
+# The grammar of one Dockerfile instruction, over the tokens of lexer.ts (blanks and the commas of JSON are left out there).
+# Each keyword has a rule of its own, from which its instructions are read (grammar.ts).
 #
 # Compiled ahead into grammar.generated.ts. Lists are left-recursive, and no two rules match the same tokens: the parser
 # asserts exactly one parse. What a rule yields is a plain record of tokens (syntax.ts); ranges, flags and values are
@@ -13,12 +14,21 @@ import { append, first, tokenTypes as lexer } from './syntax.ts';
 @lexer lexer
 
 instruction ->
+    from        {% (d) => d[0] %}
+  | maintainer  {% (d) => d[0] %}
+  | onbuild     {% (d) => d[0] %}
+  | trigger     {% (d) => d[0] %}
+
+from ->
     %FROM flags name            {% (d) => ({ kind: 'from', keyword: d[0], flags: d[1], image: d[2] }) %}
   | %FROM flags name %as name
       {% (d) => ({ kind: 'from', keyword: d[0], flags: d[1], image: d[2], asKeyword: d[3], as: d[4] }) %}
-  | %MAINTAINER flags %text     {% (d) => ({ kind: 'word', keyword: d[0], flags: d[1], word: d[2] }) %}
-  | %ONBUILD flags trigger      {% (d) => ({ kind: 'onbuild', keyword: d[0], flags: d[1], trigger: d[2] }) %}
-  | trigger                     {% (d) => d[0] %}
+
+maintainer -> %MAINTAINER flags %text
+      {% (d) => ({ kind: 'word', keyword: d[0], flags: d[1], word: d[2] }) %}
+
+onbuild -> %ONBUILD flags trigger
+      {% (d) => ({ kind: 'onbuild', keyword: d[0], flags: d[1], trigger: d[2] }) %}
 
 # What may stand after ONBUILD.
 trigger ->
@@ -41,8 +51,8 @@ runnable ->
 copy ->
     copier flags paths %word
       {% (d) => ({ kind: 'copy', keyword: d[0], flags: d[1], sources: d[2], destination: d[3] }) %}
-  | copier flags %open strings %comma %string %close
-      {% (d) => ({ kind: 'copy', keyword: d[0], flags: d[1], sources: d[3], destination: d[5] }) %}
+  | copier flags %open strings %string %close
+      {% (d) => ({ kind: 'copy', keyword: d[0], flags: d[1], sources: d[3], destination: d[4] }) %}
 copier ->
     %COPY {% (d) => d[0] %}
   | %ADD  {% (d) => d[0] %}
@@ -97,7 +107,7 @@ paths ->
 
 strings ->
     %string                     {% (d) => first(d[0]) %}
-  | strings %comma %string      {% (d) => append(d[0], d[2]) %}
+  | strings %string             {% (d) => append(d[0], d[1]) %}
 
 # An image or a stage may be called "as".
 name ->

@@ -1,12 +1,37 @@
 import nearley from 'nearley';
 import compiled from './grammar.generated.ts';
-import type { Token } from './lexer.ts';
-import { type Syntax, TokenFeed } from './syntax.ts';
+import { INSTRUCTIONS, type InstructionName, type Token } from './lexer.ts';
+import { foldStretches, type Syntax, TokenFeed } from './syntax.ts';
 
-const GRAMMAR = nearley.Grammar.fromCompiled({
-  ParserRules: compiled.ParserRules,
-  ParserStart: compiled.ParserStart,
-});
+/** The rule of the grammar that reads the instructions of a keyword. */
+const RULES: Readonly<Record<InstructionName, string>> = {
+  ADD: 'copy',
+  ARG: 'arg',
+  CMD: 'run',
+  COPY: 'copy',
+  ENTRYPOINT: 'run',
+  ENV: 'env',
+  EXPOSE: 'words',
+  FROM: 'from',
+  HEALTHCHECK: 'healthcheck',
+  LABEL: 'env',
+  MAINTAINER: 'maintainer',
+  ONBUILD: 'onbuild',
+  RUN: 'run',
+  SHELL: 'shell',
+  STOPSIGNAL: 'word',
+  USER: 'word',
+  VOLUME: 'words',
+  WORKDIR: 'word',
+};
+
+/** A grammar for each keyword: begun at its own rule, the parser does not look at what begins with others. */
+const GRAMMARS: ReadonlyMap<string, nearley.Grammar> = new Map(
+  INSTRUCTIONS.map((name) => [
+    name,
+    nearley.Grammar.fromCompiled({ ParserRules: compiled.ParserRules, ParserStart: RULES[name] }),
+  ]),
+);
 
 /**
  * Reads the tokens of one instruction by the grammar.
@@ -15,7 +40,9 @@ const GRAMMAR = nearley.Grammar.fromCompiled({
  * @throws Error where there is more than one reading: the grammar is ambiguous, a bug
  */
 export function parseTokens(tokens: readonly Token[]): Syntax | undefined {
-  const parser = new nearley.Parser(GRAMMAR, { lexer: new TokenFeed(tokens) });
+  const grammar = GRAMMARS.get(tokens[0]?.type ?? '');
+  if (grammar === undefined) return undefined;
+  const parser = new nearley.Parser(grammar, { lexer: new TokenFeed(foldStretches(tokens)) });
   try {
     parser.feed('');
   } catch (error) {

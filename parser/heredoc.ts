@@ -1,5 +1,6 @@
 import { err, ok, type Result } from '../core/index.ts';
 import { type ExpandError, expandText } from './expand.ts';
+import { LIMITS } from './limits.ts';
 
 /** A heredoc as announced on the instruction's line. `start` and `end` count in the joined text. */
 export interface HeredocStart {
@@ -21,7 +22,7 @@ const LEX = { escape: '\\', lookup: () => undefined, keepUnset: true } as const;
 
 /**
  * The heredocs that a line of RUN, COPY or ADD announces. A line that a shell could not split (a quotation that does not
- * end) announces none, as in BuildKit.
+ * end) announces none, as in BuildKit. Those beyond the first that is over the limit are left out.
  */
 export function heredocsOf(line: string): Result<readonly HeredocStart[], ExpandError> {
   if (!line.includes('<<')) return ok([]);
@@ -33,6 +34,7 @@ export function heredocsOf(line: string): Result<readonly HeredocStart[], Expand
     if (!heredoc.ok)
       return err({ message: heredoc.error.message, offset: word.start + heredoc.error.offset });
     if (heredoc.value !== undefined) heredocs.push({ ...heredoc.value, start: word.start, end: word.end });
+    if (heredocs.length > LIMITS.heredocs) break;
   }
   return ok(heredocs);
 }

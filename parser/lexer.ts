@@ -1,5 +1,6 @@
 import moo from 'moo';
 import type { EscapeCharacter } from './ast.ts';
+import { LIMITS } from './limits.ts';
 import { BLANK_CLASS, SPACE_CLASS } from './whitespace.ts';
 
 /** A token of one instruction. `offset` counts in the instruction's joined text. */
@@ -63,6 +64,9 @@ const BODIES: Readonly<Record<InstructionName, Body>> = {
 /** Where the lexer goes on when a `[` turns out not to open a JSON array. */
 const NOT_JSON: Readonly<Record<string, string>> = { commandBracket: 'text', listBracket: 'words' };
 
+/** Blanks, and what says nothing: the commas of an array that is known to be JSON. */
+const LEFT_OUT: ReadonlySet<string> = new Set(['space', 'comma', 'endOfFlags', 'danglingEscape']);
+
 /** Cuts instructions into tokens. Makes one lexer for both escape characters' words, so make it once per file. */
 export class InstructionLexer {
   readonly #moo: moo.Lexer;
@@ -72,8 +76,9 @@ export class InstructionLexer {
   }
 
   /**
-   * The tokens of one instruction, blanks left out. Never fails: what is no instruction gives an `unknown` token, what is
-   * valid JSON but no array of strings a `mixedArray`.
+   * The tokens of one instruction, blanks and the commas of JSON left out. Never fails: what is no instruction gives an
+   * `unknown` token, what is valid JSON but no array of strings a `mixedArray`, the word beyond the limit a `tooMany`, which
+   * ends the tokens.
    *
    * @param text the instruction's joined text, without outer blanks
    */
@@ -90,7 +95,11 @@ export class InstructionLexer {
       const type = next.type ?? '';
       const token: Token = { type, text: next.text, value: next.value, offset: base + next.offset };
       const notJson = NOT_JSON[type];
-      if (type === 'space' || type === 'endOfFlags' || type === 'danglingEscape') continue;
+      if (tokens.length > LIMITS.words) {
+        tokens.push({ ...token, type: 'tooMany' });
+        break;
+      }
+      if (LEFT_OUT.has(type)) continue;
       if (notJson !== undefined) {
         const rest = text.slice(token.offset);
         const array = jsonArray(rest);
@@ -209,6 +218,7 @@ const FLAG = new RegExp(
   `--(?:[^${SPACE_CLASS}'"\\\\]|\\\\[^\\n]|\\\\$|'(?:[^'\\\\]|\\\\[^\\n])*\\\\?'?|"(?:[^"\\\\]|\\\\[^\\n])*\\\\?"?)+`,
 );
 
+/** Half a surrogate pair becomes U+FFFD, as in Go. */
 function decodeJsonString(text: string): string {
-  return String(JSON.parse(text));
+  return String(JSON.parse(text)).toWellFormed();
 }

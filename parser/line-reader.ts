@@ -14,7 +14,9 @@ export interface LogicalLine {
 }
 
 export interface HeredocBody {
-  /** With the last newline; CRLF as LF; tabs stripped where asked for. */
+  /** Before tabs were stripped; absent where there were none. */
+  readonly unchomped?: string;
+  /** With the last newline; line ends as written; tabs stripped where asked for. */
   readonly text: string;
   /** The lines of the body, without the terminator. */
   readonly range: SourceRange;
@@ -74,13 +76,12 @@ export class LineReader {
       const line = this.#source.line(index);
       if ((options.chomp ? withoutTabs(line) : line) !== name) continue;
       this.#line = index + 1;
-      const lines: string[] = [];
-      for (let at = first; at < index; at += 1) {
-        const text = this.#source.line(at);
-        lines.push(`${options.chomp ? withoutTabs(text) : text}\n`);
-      }
       const start = this.#source.lineStart(first);
-      return { text: lines.join(''), range: this.#source.range(start, this.#source.lineStart(index)) };
+      const end = this.#source.lineStart(index);
+      const written = this.#source.text.slice(start, end);
+      const text = options.chomp ? written.replace(/(^|\n)\t+/g, '$1') : written;
+      const range = this.#source.range(start, end);
+      return text === written ? { text, range } : { text, unchomped: written, range };
     }
     return undefined;
   }

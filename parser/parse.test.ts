@@ -121,6 +121,26 @@ describe('heredocs', () => {
     });
   });
 
+  test('of one name are all the last one, as in BuildKit', () => {
+    expect(instructionOf('COPY <<a <<a /d/\n1\na\n2\na\n', 'COPY')).toMatchObject({
+      sources: [
+        { kind: 'heredoc', heredoc: { name: 'a', body: '2\n' } },
+        { kind: 'heredoc', heredoc: { name: 'a', body: '2\n' } },
+      ],
+    });
+  });
+
+  test.each([
+    ['RUN <<EOF\r\na\r\nb\n\r\nEOF\r\nRUN x\n', 'a\r\nb\n\r\n'],
+    ['COPY <<-EOF /x\n\t\ta\tb\r\n \tc\n\t\tEOF\r\nRUN x\n', 'a\tb\r\n \tc\n'],
+    ['ADD <<EOF /x\n# c\nRUN y \\\n<<EOF\nEOF \n EOF\nEOF\nRUN x\n', '# c\nRUN y \\\n<<EOF\nEOF \n EOF\n'],
+    ['RUN <<-EOF\n\ta\r\tb\u2028\tc\n\t\n\t\td\n\tEOF\n', 'a\r\tb\u2028\tc\n\nd\n'],
+    ['RUN <<EOF\nEOF', ''],
+  ])('of %j keep every character of their lines', (text, body) => {
+    const instruction = dockerfileOf(`FROM a\n${text}`).stages[0]?.instructions[0];
+    expect(instruction && heredocsIn(instruction)[0]?.body).toBe(body);
+  });
+
   test.each([
     'RUN ["<<EOF"]',
     'RUN "<<EOF"',
@@ -138,6 +158,9 @@ describe('heredocs', () => {
     expect(codesOf('FROM a\nCMD <<EOF\nEOF\n')).toEqual(['unknown-instruction']);
     expect(instructionOf('ONBUILD COPY <<F /f\nbody\nF\n', 'ONBUILD')).toMatchObject({
       trigger: 'COPY <<F /f\nbody\nF',
+    });
+    expect(instructionOf('ONBUILD RUN <<-F cat\n\tbody\n\tF\n', 'ONBUILD')).toMatchObject({
+      trigger: 'RUN <<-F cat\n\tbody\nF',
     });
   });
 
@@ -290,7 +313,58 @@ describe('ONBUILD', () => {
   });
 });
 
+describe('a faulty trigger of ONBUILD', () => {
+  test.each([
+    ['ONBUILD COPY a', 'COPY a'],
+    ['onbuild RNU  x <<EOF', 'RNU  x <<EOF'],
+    ['ONBUILD RUN', 'RUN'],
+    ['ONBUILD ADD --from=x a b', 'ADD --from=x a b'],
+    ['ONBUILD HEALTHCHECK x', 'HEALTHCHECK x'],
+    ['ONBUILD COPY a <<EOF\nbody\nEOF', 'COPY a <<EOF\nbody\nEOF'],
+  ])('%j is kept, with a warning', (text, trigger) => {
+    const { dockerfile, diagnostics } = parse(`FROM a\n${text}\nUSER u\n`);
+    expect(dockerfile?.stages[0]?.instructions).toMatchObject([
+      { kind: 'ONBUILD', trigger },
+      { kind: 'USER' },
+    ]);
+    expect(dockerfile?.stages[0]?.instructions[0]).not.toHaveProperty('instruction');
+    expect(diagnostics).toMatchObject([{ severity: 'warning' }]);
+    expect(diagnostics[0]?.message).toMatch(/^this trigger will fail where it is carried out: /);
+  });
+
+  test.each([
+    ['ONBUILD', 'missing-argument'],
+    ['ONBUILD RUN [1]', 'json-not-strings'],
+    ['ONBUILD ENV a', 'missing-equals'],
+    ['ONBUILD LABEL a=b c', 'missing-equals'],
+    ['ONBUILD RUN <<EOF', 'unterminated-heredoc'],
+    ['ONBUILD --x RUN y', 'unknown-flag'],
+  ])('%j is an error, where BuildKit finds it too', (text, code) => {
+    const { dockerfile, diagnostics } = parse(`FROM a\n${text}\n`);
+    expect(dockerfile).toBeUndefined();
+    expect(diagnostics).toMatchObject([{ severity: 'error', code }]);
+  });
+});
+
 describe('directives', () => {
+  test.each([
+    ['docker/dockerfile', false],
+    ['docker/dockerfile:1.26', false],
+    ['docker/dockerfile:1-labs', false],
+    ['docker/dockerfile-upstream:master', false],
+    ['mirror.example:5000/docker/dockerfile:1@sha256:abc', false],
+    ['docker/dockerfile:1 // why', false],
+    ['docker/dockerfilex', true],
+    ['example/frontend:1', true],
+    ['mirror.example/docker/dockerfile-plus', true],
+  ])('syntax=%s warns: %s', (value, warns) => {
+    const { dockerfile, diagnostics } = parse(`# syntax=${value}\nFROM a\n`);
+    expect(dockerfile?.directives.syntax?.value).toBe(value);
+    expect(diagnostics.map(({ severity, code }) => [severity, code])).toEqual(
+      warns ? [['warning', 'unknown-frontend']] : [],
+    );
+  });
+
   test('are read at the top only, in any case, with blanks', () => {
     const { directives } = dockerfileOf('#Syntax=a/b:1\n  # ESCAPE = `  \n# check=skip=all\nFROM a\n');
     expect(directives).toMatchObject({
@@ -367,7 +441,7 @@ describe('parseInstruction', () => {
     if (onbuild.kind !== 'ONBUILD') throw new Error('not an ONBUILD');
     const { instruction } = parseInstruction(onbuild.trigger);
     expect(instruction && heredocsIn(instruction).map(({ body }) => body)).toEqual(['1\n', '2\n']);
-    expect(instruction?.source).toBe(onbuild.instruction.source);
+    expect(instruction?.source).toBe(onbuild.instruction?.source);
   });
 
   test.each(['', '# c', 'RUN a\nRUN b', 'FROM a', 'MAINTAINER a', 'ONBUILD RUN a'])('refuses %j', (text) => {

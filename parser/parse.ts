@@ -8,12 +8,13 @@ import type {
   ParseOutput,
   Stage,
 } from './ast.ts';
-import { buildInstruction } from './build.ts';
+import { buildFaultyTrigger, buildInstruction, type InstructionContext } from './build.ts';
 import { readDirectives } from './directives.ts';
 import { explain } from './explain.ts';
 import { parseTokens } from './grammar.ts';
 import { heredocsOf } from './heredoc.ts';
 import { InstructionLexer, type Token } from './lexer.ts';
+import { beyond, LIMITS } from './limits.ts';
 import { LineReader, type LogicalLine } from './line-reader.ts';
 import { SourceText } from './source-text.ts';
 
@@ -30,11 +31,20 @@ const UNKNOWN_HEREDOC_LINES = 200;
 /**
  * Reads a Dockerfile: https://docs.docker.com/reference/dockerfile/, as BuildKit's frontend does. The text may start with a
  * byte order mark and may have CRLF. Never throws for what the text holds: every fault of every instruction is a diagnostic.
+ * Takes time in proportion to the text, up to the limits of limits.ts.
  */
 export function parse(text: string): ParseOutput {
   const reader = new InstructionReader(text);
   const assembly = new StageAssembly(reader);
-  for (let read = reader.next(); read !== undefined; read = reader.next()) assembly.add(read);
+  let count = 0;
+  for (let read = reader.next(); read !== undefined; read = reader.next()) {
+    count += 1;
+    if (count > LIMITS.instructions) {
+      reader.report(beyond('instructions', 'instructions', read.range));
+      break;
+    }
+    assembly.add(read);
+  }
   const dockerfile = assembly.finish();
   const diagnostics = inOrder(reader.diagnostics);
   return hasError(diagnostics) ? { partial: dockerfile, diagnostics } : { dockerfile, diagnostics };
@@ -98,10 +108,20 @@ class InstructionReader {
     this.diagnostics = [...diagnostics];
     this.#lines = new LineReader(this.source, directives.escape, nextLine);
     this.#lexer = new InstructionLexer(directives.escape);
+    if (text.length > LIMITS.text) {
+      this.report(beyond('text', 'characters in the Dockerfile', this.source.range(0, 0)));
+      this.#lines.skipToEnd();
+    }
   }
 
+  /** Takes a fault; the one beyond the limit ends the reading. */
   report(diagnostic: Diagnostic): void {
-    this.diagnostics.push(diagnostic);
+    if (this.diagnostics.length > LIMITS.faults) return;
+    if (this.diagnostics.length < LIMITS.faults) this.diagnostics.push(diagnostic);
+    else {
+      this.diagnostics.push(beyond('faults', 'faults in the Dockerfile', diagnostic.range));
+      this.#lines.skipToEnd();
+    }
   }
 
   next(): InstructionRead | undefined {
@@ -114,19 +134,17 @@ class InstructionReader {
     const range = { start, end: this.source.position(heredocs.end) };
     const keyword = tokens[0]?.type ?? '';
     const syntax = parseTokens(tokens);
-    if (syntax === undefined) {
-      this.report(explain(tokens, joined, this.directives.escape));
-      return { instruction: undefined, keyword, range };
-    }
-    const instruction = buildInstruction(syntax, {
+    const context: InstructionContext = {
       joined,
       heredocs: heredocs.found,
       comments: line.comments,
       emptyContinuationRange: line.emptyContinuationRange,
       range,
       report: (diagnostic) => this.report(diagnostic),
-    });
-    return { instruction, keyword, range };
+    };
+    if (syntax !== undefined) return { instruction: buildInstruction(syntax, context), keyword, range };
+    this.report(explain(tokens, joined, this.directives.escape));
+    return { instruction: buildFaultyTrigger(tokens, context), keyword, range };
   }
 
   /** The heredocs of a line, and where the instruction ends with them. */
@@ -148,13 +166,24 @@ class InstructionReader {
       }
       return { found: [], end };
     }
+    const tooMany = starts.value[LIMITS.heredocs];
+    if (tooMany !== undefined) {
+      this.report(
+        beyond('heredocs', `heredocs in this ${keyword}`, joined.range(tooMany.start, tooMany.end)),
+      );
+      this.#lines.skipToEnd();
+      return { found: [], end };
+    }
     const within = keyword === 'unknown' ? UNKNOWN_HEREDOC_LINES : this.source.lineCount;
     const found: Heredoc[] = [];
     for (const { start, end: wordEnd, ...heredoc } of starts.value) {
       const range = joined.range(start, wordEnd);
       const body = this.#lines.takeHeredoc(heredoc.name, { chomp: heredoc.chomp, within });
-      if (body !== undefined) found.push({ ...heredoc, body: body.text, range, bodyRange: body.range });
-      else if (keyword !== 'unknown') {
+      if (body !== undefined) {
+        const { text, range: bodyRange, unchomped } = body;
+        const before = unchomped === undefined ? {} : { unchomped };
+        found.push({ ...heredoc, ...before, body: text, range, bodyRange });
+      } else if (keyword !== 'unknown') {
         this.report({
           severity: 'error',
           code: 'unterminated-heredoc',
@@ -170,10 +199,14 @@ class InstructionReader {
   }
 }
 
-/** The keyword that may have heredocs, behind ONBUILD too; undefined where there can be none. */
+/**
+ * The keyword that may have heredocs, behind ONBUILD too; undefined where there can be none. What is no instruction may have
+ * been meant for one that has, but not as a trigger, which is taken as it stands.
+ */
 function heredocKeyword(tokens: readonly Token[]): string | undefined {
   const keyword = tokens.find((token) => token.type !== 'ONBUILD' && token.type !== 'flag')?.type;
-  const allowed = keyword === 'RUN' || keyword === 'COPY' || keyword === 'ADD' || keyword === 'unknown';
+  const allowed =
+    keyword === 'RUN' || keyword === 'COPY' || keyword === 'ADD' || tokens[0]?.type === 'unknown';
   const json = tokens.some((token) => token.type === 'open' || token.type === 'mixedArray');
   return allowed && !json ? keyword : undefined;
 }

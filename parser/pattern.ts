@@ -42,7 +42,10 @@ export function removeSuffix(value: string, pattern: readonly PatternElement[], 
   return [...reversed].reverse().join('');
 }
 
-/** Replaces the leftmost longest match, or with `all` each one; a match of nothing right after a match does not count. */
+/**
+ * Replaces the leftmost longest match, or with `all` each one; a match of nothing right after a match does not count. With
+ * `all` a dollar in the replacement is one of Go's `Regexp.ReplaceAllString`, as it is in BuildKit.
+ */
 export function replaceMatches(
   value: string,
   pattern: readonly PatternElement[],
@@ -57,8 +60,8 @@ export function replaceMatches(
     const end = ends[at] ?? -1;
     const counts = end !== -1 && !(end === at && previousEnd === at);
     if (counts) {
-      result += options.replacement;
-      if (!options.all) return result + characters.slice(end).join('');
+      if (!options.all) return result + options.replacement + characters.slice(end).join('');
+      result += fillTemplate(options.replacement, characters.slice(at, end).join(''));
       previousEnd = end;
     }
     if (counts && end > at) at = end;
@@ -68,6 +71,16 @@ export function replaceMatches(
     }
   }
   return result;
+}
+
+/** `$0` and `${0}` are the match, other names are groups that there are not; `$$` is a dollar. */
+function fillTemplate(template: string, match: string): string {
+  if (!template.includes('$')) return template;
+  return template.replace(
+    /\$(?:(\$)|\{([\p{L}\p{Nd}_]+)\}|([\p{L}\p{Nd}_]+))/gu,
+    (_written, dollar: string | undefined, braced: string | undefined, bare: string | undefined) =>
+      dollar ?? ((braced ?? bare) === '0' ? match : ''),
+  );
 }
 
 /**

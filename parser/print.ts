@@ -31,7 +31,8 @@ function instructionLines(
   // A form feed is trimmed as a blank, but hides an escape character that would continue the line.
   const { source } = instruction;
   lines.push(source.endsWith(escapeCharacter) ? `${source}\f` : source);
-  for (const heredoc of heredocsIn(instruction)) lines.push(heredoc.body + heredoc.name);
+  for (const heredoc of heredocsIn(instruction))
+    lines.push((heredoc.unchomped ?? heredoc.body) + heredoc.name);
   return lines;
 }
 
@@ -44,7 +45,7 @@ export function heredocsIn(instruction: FromInstruction | Instruction): readonly
     case 'ADD':
       return instruction.sources.flatMap((source) => (source.kind === 'heredoc' ? [source.heredoc] : []));
     case 'ONBUILD':
-      return heredocsIn(instruction.instruction);
+      return instruction.heredocs;
     default:
       return [];
   }

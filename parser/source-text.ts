@@ -7,6 +7,8 @@ import type { SourcePosition, SourceRange } from '../core/index.ts';
 export class SourceText {
   readonly text: string;
   readonly #lineStarts: readonly number[];
+  /** The line that was asked for last: the next one asked for is mostly the same or near. */
+  #lastLine = 0;
 
   constructor(text: string) {
     this.text = text;
@@ -43,11 +45,16 @@ export class SourceText {
   position(offset: number): SourcePosition {
     let low = 0;
     let high = this.#lineStarts.length - 1;
+    if (this.lineStart(this.#lastLine) <= offset) {
+      low = this.#lastLine;
+      if (offset < this.lineStart(low + 1)) high = low;
+    }
     while (low < high) {
       const middle = Math.ceil((low + high) / 2);
       if (this.lineStart(middle) <= offset) low = middle;
       else high = middle - 1;
     }
+    this.#lastLine = low;
     return { line: low + 1, column: offset - this.lineStart(low) + 1, offset };
   }
 

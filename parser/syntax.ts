@@ -3,21 +3,46 @@ import type { Token } from './lexer.ts';
 /** A list that grows at its end without copying: what a left-recursive rule builds in constant time per element. */
 export interface TokenList {
   readonly before: TokenList | undefined;
-  readonly token: Token;
+  readonly token: FedToken;
 }
 
-export function first(token: Token): TokenList {
+/** A token as the grammar gets it: it may stand for many of its type in a row. */
+export interface FedToken extends Token {
+  /** The tokens that it stands for, itself among them; absent: itself alone. */
+  readonly all?: readonly Token[];
+}
+
+export function first(token: FedToken): TokenList {
   return { before: undefined, token };
 }
 
-export function append(before: TokenList | undefined, token: Token): TokenList {
+export function append(before: TokenList | undefined, token: FedToken): TokenList {
   return { before, token };
 }
 
 export function listTokens(list: TokenList | undefined): readonly Token[] {
-  const tokens: Token[] = [];
-  for (let at = list; at !== undefined; at = at.before) tokens.push(at.token);
-  return tokens.reverse();
+  const parts: FedToken[] = [];
+  for (let at = list; at !== undefined; at = at.before) parts.push(at.token);
+  return parts.reverse().flatMap((token) => token.all ?? [token]);
+}
+
+/**
+ * Of each stretch of tokens of one type leaves the first, the last, and one that stands for all between. The grammar has
+ * such stretches only in lists, whose elements it takes one by one or with the last apart: it reads the same, in less time.
+ */
+export function foldStretches(tokens: readonly Token[]): readonly FedToken[] {
+  const fed: FedToken[] = [];
+  for (let start = 0; start < tokens.length; ) {
+    let end = start;
+    while (end < tokens.length && tokens[end]?.type === tokens[start]?.type) end += 1;
+    const [one, two] = [tokens[start], tokens[start + 1]];
+    const last = tokens[end - 1];
+    if (one === undefined || two === undefined || last === undefined || end - start < 4) {
+      fed.push(...tokens.slice(start, end));
+    } else fed.push(one, { ...two, all: tokens.slice(start + 1, end - 1) }, last);
+    start = end;
+  }
+  return fed;
 }
 
 export type CommandSyntax =
@@ -47,10 +72,10 @@ export type Syntax = SyntaxNode &
 
 /** Hands finished tokens to nearley, in the form of a lexer. */
 export class TokenFeed {
-  readonly #tokens: readonly Token[];
+  readonly #tokens: readonly FedToken[];
   #at = 0;
 
-  constructor(tokens: readonly Token[]) {
+  constructor(tokens: readonly FedToken[]) {
     this.#tokens = tokens;
   }
 
@@ -59,7 +84,7 @@ export class TokenFeed {
     this.#at = 0;
   }
 
-  next(): Token | undefined {
+  next(): FedToken | undefined {
     const token = this.#tokens[this.#at];
     this.#at += 1;
     return token;

@@ -9,19 +9,27 @@ export const SPACE_CLASS =
 export const BLANK_CLASS = '\\t\\v\\f\\r ';
 
 const SPACE = new RegExp(`[${SPACE_CLASS}]`);
-const LEADING_SPACE = new RegExp(`^[${SPACE_CLASS}]+`);
 
 export function isSpace(character: string): boolean {
-  return SPACE.test(character);
+  return isSpaceAt(character, 0);
+}
+
+/** Whether the character at `index` is a blank; false behind the end. */
+function isSpaceAt(text: string, index: number): boolean {
+  const code = text.charCodeAt(index);
+  if (code < 0x80) return code === 0x20 || (code >= 0x09 && code <= 0x0d);
+  return code >= 0x80 && SPACE.test(text.charAt(index));
 }
 
 export function trimStart(text: string): string {
-  return text.replace(LEADING_SPACE, '');
+  let start = 0;
+  while (isSpaceAt(text, start)) start += 1;
+  return text.slice(start);
 }
 
-/** Trims both ends. Walks from the end: a regular expression for trailing blanks would be quadratic. */
+/** Trims both ends. */
 export function trim(text: string): string {
   let end = text.length;
-  while (end > 0 && isSpace(text.charAt(end - 1))) end -= 1;
+  while (end > 0 && isSpaceAt(text, end - 1)) end -= 1;
   return trimStart(text.slice(0, end));
 }
