@@ -251,6 +251,49 @@ describe('placeSources: archives', () => {
     expect(ops[2]).toMatchObject({ op: 'file', attributes: { uid: 5, gid: 6, mode: 0o600 } });
   });
 
+  test('symlinks of the archive, of the parent and of other sources lead nowhere beside the destination', async () => {
+    const linkTo = (path: string, target: string): TreeOp => ({
+      op: 'symlink',
+      path: imagePath(path),
+      attributes: FILE.attributes,
+      target,
+    });
+    const file = (path: string): TreeOp => ({ op: 'file', path: imagePath(path), ...FILE });
+    const ops = await place({
+      sources: ['dir'],
+      destination: '/x',
+      parent: { 'x/abs': link('/etc'), 'x/here': { type: 'dir' } },
+      archives: [
+        [
+          file('abs/passwd'),
+          linkTo('up', '../../..'),
+          file('up/escaped'),
+          linkTo('sub/more', 'deep/../..'),
+          file('sub/more/f'),
+          linkTo('up', 'here'),
+          file('up/inside'),
+          { op: 'hardlink', path: imagePath('name'), target: imagePath('up/inside') },
+          file('link/below-a-link-of-dir'),
+        ],
+      ],
+    });
+    expect(ops.slice(-9).map((op) => `${op.op} ${op.path}`)).toEqual([
+      'file x/etc/passwd',
+      'symlink x/up',
+      'file x/escaped',
+      'symlink x/sub/more',
+      'file x/f',
+      'symlink x/up',
+      'file x/here/inside',
+      'hardlink x/name',
+      'file x/a/below-a-link-of-dir',
+    ]);
+    expect(ops.at(-2)).toMatchObject({ target: 'x/here/inside' });
+    const round = [linkTo('one', 'two'), linkTo('two', 'one'), file('one/f')];
+    const failure = await stopped(() => place({ sources: [], destination: '/x', archives: [round] }));
+    expect(failure.code).toBe('too-many-symlinks');
+  });
+
   test('an archive is refused where the destination is a file', async () => {
     const failure = await stopped(() =>
       place({ sources: [], destination: '/x', parent: { x: '' }, archives: [ARCHIVE] }),

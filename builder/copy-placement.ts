@@ -18,6 +18,7 @@ import {
 import type { SelectedRoot } from './copy-selection.ts';
 import { entryOp } from './entry-op.ts';
 import type { ModeOf } from './file-mode.ts';
+import { type NameAt, resolveWithin } from './resolve-within.ts';
 import { stop } from './stop.ts';
 
 /** How a COPY gives owners and modes. */
@@ -87,7 +88,7 @@ export async function* placeSources(
     if (!isFolder && sources.length > 1) refuseSeveral(placement);
     const target = isFolder ? joinPath(destination, baseName(root.path)) : destination;
     yield* makeFolders(parentPath(target), progress);
-    await refuseClash({ path: target, type: root.entry.type }, progress);
+    await refuseClash(target, root.entry, progress);
     yield await placeEntry(source, { entry: root.entry, from: root.resolved }, { path: target, placement });
   }
 }
@@ -95,14 +96,20 @@ export async function* placeSources(
 interface Progress {
   readonly parent: Tree;
   /** What earlier operations of this COPY make. */
-  readonly placed: Map<ImagePath, FileType>;
+  readonly placed: Map<ImagePath, NameAt>;
   readonly placement: Placement;
 }
 
 /** What lies at `path` when the operations so far are done. */
-async function typeAt(path: ImagePath, { parent, placed }: Progress): Promise<FileType | undefined> {
-  return path === '' ? 'dir' : (placed.get(path) ?? (await parent.lstat(path))?.type);
+async function nameAt(path: ImagePath, { parent, placed }: Progress): Promise<NameAt | undefined> {
+  return path === '' ? FOLDER : (placed.get(path) ?? (await parent.lstat(path)));
 }
+
+async function typeAt(path: ImagePath, progress: Progress): Promise<FileType | undefined> {
+  return (await nameAt(path, progress))?.type;
+}
+
+const FOLDER: NameAt = { type: 'dir' };
 
 /** Makes the missing folders of a resolved path. */
 async function* makeFolders(path: ImagePath, progress: Progress): AsyncGenerator<TreeOp> {
@@ -115,7 +122,7 @@ async function* makeFolders(path: ImagePath, progress: Progress): AsyncGenerator
   }
   const owner = progress.placement.owner ?? { uid: 0, gid: 0 };
   for (const folder of missing.reverse()) {
-    progress.placed.set(folder, 'dir');
+    progress.placed.set(folder, FOLDER);
     const attributes = { mode: NEW_FOLDER_MODE, ...owner, mtime: FOLDER_TIME };
     yield { op: 'ensureDir', path: folder, attributes };
   }
@@ -130,8 +137,8 @@ async function* placeFolder(
   const copied = new Map<ImagePath, ImagePath>();
   for (const { path, entry, implied } of source.root.inside) {
     const target = imagePath(path, destination);
-    const isMade = progress.placed.get(target) === 'dir';
-    await refuseClash({ path: target, type: entry.type }, progress);
+    const isMade = progress.placed.get(target)?.type === 'dir';
+    await refuseClash(target, entry, progress);
     if (implied === true && isMade) continue;
     const existing = implied === true ? await progress.parent.lstat(target) : undefined;
     const first = entry.hardlinkTo === undefined ? undefined : copied.get(entry.hardlinkTo);
@@ -149,33 +156,56 @@ function passThrough(existing: Entry, source: Entry): TreeOp {
   return { op: 'dir', path, attributes };
 }
 
-/** What an archive holds is laid over what is there, name by name; a given owner goes to all of it. */
+/**
+ * What an archive holds is laid over what is there, name by name; a given owner goes to all of it. Symlinks on the way to a name
+ * are resolved as if the destination were the root, so that nothing is written beside it.
+ */
 async function* placeArchive(
   source: PlacedArchive,
   destination: ImagePath,
-  { placed, placement: { owner } }: Progress,
+  progress: Progress,
 ): AsyncGenerator<TreeOp> {
-  const within = (path: ImagePath): ImagePath => imagePath(path, destination);
+  const { placed, placement } = progress;
+  const folders = new Map<ImagePath, ImagePath>();
+  const within = async (path: ImagePath): Promise<ImagePath> => {
+    const folder = parentPath(path);
+    const known =
+      folders.get(folder) ?? (await resolveWithin(destination, folder, (at) => nameAt(at, progress)));
+    if (known === undefined) {
+      stop('too-many-symlinks', `${path}: too many levels of symbolic links`, { range: placement.range });
+    }
+    folders.set(folder, known);
+    return joinPath(known, baseName(path));
+  };
   for await (const op of source.ops()) {
     // The archive's own `./`: the destination keeps its attributes.
     if (op.path === '') continue;
-    const path = within(op.path);
-    if (op.op === 'hardlink') {
-      placed.set(path, 'file');
-      yield { ...op, path, target: within(op.target) };
-    } else if ('attributes' in op) {
-      placed.set(path, op.op === 'node' ? op.type : op.op === 'ensureDir' ? 'dir' : op.op);
-      yield { ...op, path, attributes: { ...op.attributes, ...owner } };
-    } else yield { ...op, path };
+    const path = await within(op.path);
+    if (op.op === 'symlink' || (await typeAt(path, progress)) === 'symlink') folders.clear();
+    placed.set(path, nameOf(op));
+    if (op.op === 'hardlink') yield { ...op, path, target: await within(op.target) };
+    else if ('attributes' in op) yield { ...op, path, attributes: { ...op.attributes, ...placement.owner } };
+    else yield { ...op, path };
+  }
+}
+
+/** What an operation of an archive makes. */
+function nameOf(op: TreeOp): NameAt {
+  switch (op.op) {
+    case 'symlink':
+      return { type: 'symlink', linkTarget: op.target };
+    case 'node':
+      return { type: op.type };
+    case 'dir':
+    case 'ensureDir':
+      return FOLDER;
+    default:
+      return { type: 'file' };
   }
 }
 
 /** A folder never replaces a file, and a file never replaces a folder, be it the parent's or one that was just copied. */
-async function refuseClash(
-  target: { readonly path: ImagePath; readonly type: FileType },
-  progress: Progress,
-): Promise<void> {
-  const { path, type } = target;
+async function refuseClash(path: ImagePath, { type, linkTarget }: NameAt, progress: Progress): Promise<void> {
   const existing = await typeAt(path, progress);
   if (type === 'dir' && existing !== undefined && existing !== 'dir')
     refuseNonFolder(path, progress.placement);
@@ -185,7 +215,7 @@ async function refuseClash(
       hint: 'Remove the folder in a RUN before, or copy to another name.',
     });
   }
-  progress.placed.set(path, type);
+  progress.placed.set(path, { type, linkTarget });
 }
 
 function refuseNonFolder(path: ImagePath, placement: Placement): never {

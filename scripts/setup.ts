@@ -33,6 +33,8 @@ const PACKAGES: Readonly<Record<SetupPurpose, readonly string[]>> = {
     'busybox-static', // the smallest base image
     'qemu-user-static', // runs programs for another architecture
     'attr', // getfattr and setfattr
+    'bzip2', // ADD of such archives
+    'xz-utils',
     'libcap2-bin', // setcap, for files with capabilities
     'git', // makes a repository for a step to look at
     'gcc-aarch64-linux-gnu', // the published package brings the native program for both architectures
