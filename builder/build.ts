@@ -23,17 +23,11 @@ import { assembleImage } from './assemble.ts';
 import type { SolvedStep } from './attempt.ts';
 import { BaseImages, wayOfSnapshot } from './base-image.ts';
 import { answerCall, type CallAnswer, type CallKind } from './checks/call.ts';
-import { createLinter, type Linter } from './checks/linter.ts';
-import { checkStages, checkSyntax } from './checks/syntax.ts';
+import type { Linter } from './checks/linter.ts';
+import { withChecks } from './checks/with-checks.ts';
 import { ContextTree } from './context.ts';
 import type { BuilderParts, BuildSuccess, FailedBuild } from './contract.ts';
-import {
-  type LoadedDockerfile,
-  loadDockerfile,
-  loadIgnoreRules,
-  openContextFolder,
-  readDockerfile,
-} from './dockerfile.ts';
+import { type LoadedDockerfile, loadDockerfile, loadIgnoreRules, openContextFolder } from './dockerfile.ts';
 import { earlierCopies } from './earlier-copies.ts';
 import { EMPTY_TREE } from './empty-tree.ts';
 import { Emulation } from './emulation.ts';
@@ -277,26 +271,15 @@ class BuildRun {
 
   /** Warnings are told also where a failure ends the build after them. */
   async #plan(loaded: LoadedDockerfile): Promise<BuildGraph> {
-    const { dockerfile, partial, failure, warnings } = readDockerfile(loaded);
-    this.#warn(warnings);
-    const linter = createLinter((dockerfile ?? partial)?.directives.check, this.#request.buildArgs);
-    let graph: BuildGraph;
-    try {
-      if (dockerfile === undefined) {
-        if (partial !== undefined) checkSyntax(partial, linter);
-        throw new BuildStop(failure);
-      }
-      checkSyntax(dockerfile, linter);
-      checkStages(dockerfile, linter);
-      const plans = await Promise.all(
-        this.#planInputs(dockerfile, linter).map((input) => planBuild(input, this.#findImage)),
-      );
-      this.#warn(sameOnce(plans.flatMap((plan) => plan.warnings)));
-      graph = mergeGraphs(plans.map((plan) => plan.graph));
-    } finally {
-      this.#warn(linter.warnings);
-    }
-    if (linter.failure !== undefined) throw new BuildStop(linter.failure);
+    const { buildArgs } = this.#request;
+    const checked = await withChecks(loaded, buildArgs, (dockerfile, linter) => {
+      const inputs = this.#planInputs(dockerfile, linter);
+      return Promise.all(inputs.map((input) => planBuild(input, this.#findImage)));
+    });
+    const plans = checked.failure === undefined ? checked.value : [];
+    this.#warn([...checked.warnings, ...sameOnce(plans.flatMap((plan) => plan.warnings))]);
+    if (checked.failure !== undefined) throw new BuildStop(checked.failure);
+    const graph = mergeGraphs(plans.map((plan) => plan.graph));
     this.#emit({
       type: 'build.planned',
       steps: graph.stages.flatMap((stage) => stage.steps.map((step) => step.info)),

@@ -4,10 +4,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { MachineError } from '../core/index.ts';
+import { type Diagnostic, MachineError } from '../core/index.ts';
 import type { Engine } from './engine-contract.ts';
 import { SOME_RANGE } from './progress/testing.ts';
-import { buildingEngine, digest, runningEngine, varve } from './testing.ts';
+import {
+  buildingEngine,
+  type CommandLine,
+  digest,
+  type FakeEngine,
+  runningEngine,
+  varve,
+} from './testing.ts';
 
 let folder: string;
 beforeAll(async () => {
@@ -147,6 +154,75 @@ describe('build', () => {
     expect(stderr).toContain('RUN npm ci failed');
     expect(stderr).toContain('Dockerfile:3');
     await expect(readFile(iid)).rejects.toThrow('ENOENT');
+  });
+
+  test('shows warnings at the end with the lines that they are about', async () => {
+    const dockerfile = { file: 'Dockerfile', text: 'FROM scratch as base\nRUN x\n' };
+    const start = { line: 1, column: 1, offset: 0 };
+    const diagnostic = {
+      severity: 'warning',
+      code: 'FromAsCasing',
+      message: "'as' and 'FROM' keywords' casing do not match",
+      range: { start, end: { line: 1, column: 21, offset: 20 } },
+      hint: 'write AS',
+      url: 'https://docs.docker.com/go/dockerfile/rule/from-as-casing/',
+    } as const;
+    const engine: FakeEngine = {
+      build: async (_request, { onEvent }) => {
+        onEvent({ type: 'warning', at: 1, diagnostic });
+        return { ok: true, value: { steps: [], dockerfile } };
+      },
+    };
+    const { stderr } = await varve(['build', '--progress=plain', '.'], { engine });
+    expect(stderr).toBe(`
+ 1 warning found:
+ - FromAsCasing: 'as' and 'FROM' keywords' casing do not match (line 1)
+   1 | FROM scratch as base
+     | ^^^^^^^^^^^^^^^^^^^^
+   hint: write AS
+   see: https://docs.docker.com/go/dockerfile/rule/from-as-casing/
+`);
+    const raw = await varve(['build', '--progress=rawjson', '.'], { engine });
+    expect(JSON.parse(raw.stderr)).toEqual({ type: 'warning', at: 1, diagnostic });
+    expect((await varve(['build', '--quiet', '.'], { engine })).stderr).toBe('');
+  });
+
+  test('--check and --call print the answer, end with 1 where there is a warning, and build nothing', async () => {
+    const asked: string[] = [];
+    const dockerfile = { file: '/src/sub/Dockerfile', text: 'FROM a\n' };
+    const start = { line: 1, column: 1, offset: 0 };
+    const range = { start, end: { line: 1, column: 7, offset: 6 } };
+    const warnings = [{ severity: 'warning', code: 'UndefinedVar', message: 'm', range }] as const;
+    const unknownImages = [{ name: 'a', reason: 'no network', range }];
+    const answering = (found: readonly Diagnostic[]): CommandLine => ({
+      cwd: '/src',
+      engine: {
+        call: async (_request, kind) => {
+          asked.push(kind);
+          if (kind === 'targets')
+            return { ok: true, value: { kind, dockerfile, unknownImages: [], targets: [] } };
+          return { ok: true, value: { kind: 'check', dockerfile, unknownImages, warnings: found } };
+        },
+      },
+    });
+    const { code, stdout, stderr } = await varve(['build', '--check', '.'], answering(warnings));
+    expect(code).toBe(1);
+    expect(stdout).toContain('WARNING: UndefinedVar\nm\nsub/Dockerfile:1\n');
+    expect(stderr).toBe(
+      'varve: line 1: the image a cannot be looked up: UndefinedVar and InvalidBaseImagePlatform are not checked on it (no network)\n',
+    );
+    expect(await varve(['build', '--check', '.'], answering([]))).toMatchObject({
+      code: 0,
+      stdout: 'Check complete, no warnings found.\n',
+    });
+    const json = await varve(
+      ['build', '--call=check,format=json,ignorestatus=true', '.'],
+      answering(warnings),
+    );
+    expect(json.code).toBe(0);
+    expect(JSON.parse(json.stdout).warnings).toHaveLength(1);
+    expect((await varve(['build', '--call=targets', '.'], answering([]))).stdout).toMatch(/^TARGET/);
+    expect(asked).toEqual(['check', 'check', 'check', 'targets']);
   });
 
   test('reads a Dockerfile from standard input', async () => {

@@ -11,8 +11,8 @@ import { draftStages, type FindImage, type PlanInput } from '../plan.ts';
 import { BuildStop } from '../stop.ts';
 import { createLinter, type Linter } from './linter.ts';
 import { type Outline, outlineOf } from './outline.ts';
-import { checkStages, checkSyntax } from './syntax.ts';
 import { listTargets, type Target } from './targets.ts';
+import { withChecks } from './with-checks.ts';
 
 /** What can be asked of a Dockerfile instead of building it: `--call`. */
 export type CallKind = 'check' | 'outline' | 'targets';
@@ -56,35 +56,22 @@ export async function answerCall(kind: CallKind, input: CallInput): Promise<Call
     if (unknownImages.every(({ name }) => name !== image.name)) unknownImages.push(image);
   });
   const about = { dockerfile: input.loaded, unknownImages };
-  if (kind === 'check') return { ...about, kind, ...(await check({ ...input, findImage })) };
+  if (kind === 'check') {
+    const { warnings, failure } = await withChecks(
+      input.loaded,
+      input.buildArgs,
+      async (dockerfile, linter) => {
+        for (const plan of input.plans(dockerfile, linter)) await draftStages(plan, findImage);
+      },
+    );
+    return { ...about, kind, warnings, ...(failure === undefined ? {} : { failure }) };
+  }
   const { dockerfile, failure } = readDockerfile(input.loaded);
   if (dockerfile === undefined) throw new BuildStop(failure);
   if (kind === 'targets') return { ...about, kind, targets: listTargets(dockerfile) };
   const [plan] = input.plans(dockerfile, createLinter(dockerfile.directives.check, input.buildArgs));
   if (plan === undefined) throw new Error('there is no platform to plan for');
   return { ...about, kind, outline: outlineOf(plan, await draftStages(plan, findImage)) };
-}
-
-async function check(
-  input: CallInput,
-): Promise<{ readonly warnings: readonly Diagnostic[]; readonly failure?: BuildFailure }> {
-  const { dockerfile, partial, failure } = readDockerfile(input.loaded);
-  let linter: Linter | undefined;
-  try {
-    linter = createLinter((dockerfile ?? partial)?.directives.check, input.buildArgs);
-    if (dockerfile === undefined) {
-      if (partial !== undefined) checkSyntax(partial, linter);
-      throw new BuildStop(failure);
-    }
-    checkSyntax(dockerfile, linter);
-    checkStages(dockerfile, linter);
-    for (const plan of input.plans(dockerfile, linter)) await draftStages(plan, input.findImage);
-    const { warnings, failure: violation } = linter;
-    return { warnings, ...(violation === undefined ? {} : { failure: violation }) };
-  } catch (error) {
-    if (!(error instanceof BuildStop)) throw error;
-    return { warnings: linter?.warnings ?? [], failure: error.failure };
-  }
 }
 
 /** That there is no such image is a fault of the Dockerfile; that its registry does not answer is none. */

@@ -1,7 +1,7 @@
 import type { BuildRequest } from '../../core/index.ts';
 import type { Call } from '../argv/call.ts';
 import { type CommandContext, write } from '../command.ts';
-import type { FailedBuild } from '../engine-contract.ts';
+import type { CallAnswer, FailedBuild } from '../engine-contract.ts';
 import { safeText } from '../progress/text.ts';
 import { styleFor } from '../style.ts';
 import { callFailure, callJson, callText } from '../views/call.ts';
@@ -29,7 +29,7 @@ export async function performCall(
     onEvent: () => {},
   });
   if (!result.ok) return await onFailure(result.error);
-  const answer = result.value;
+  const answer = seenFrom(context.cwd, result.value);
   await write(streams.stdout, call.format === 'json' ? callJson(answer) : callText(answer));
   for (const { name, reason, range } of answer.unknownImages) {
     const left =
@@ -45,4 +45,11 @@ export async function performCall(
     return 1;
   }
   return answer.warnings.length > 0 && !call.ignoreStatus ? 1 : 0;
+}
+
+/** Names the Dockerfile as seen from the working folder, where it lies below. */
+function seenFrom(cwd: string, answer: CallAnswer): CallAnswer {
+  const { file, text } = answer.dockerfile;
+  const shown = file.startsWith(`${cwd}/`) ? file.slice(cwd.length + 1) : file;
+  return { ...answer, dockerfile: { file: shown, text } };
 }
