@@ -124,6 +124,7 @@ class InstructionBuilder {
           ...this.#stageName(syntax.as),
         };
       case 'command': {
+        if (syntax.command === undefined) this.#warnEmpty(kind, syntax.keyword);
         const command = this.#command(syntax.command);
         if (kind === 'RUN') {
           if (command.form === 'exec' && command.args.length === 0) {
@@ -193,7 +194,9 @@ class InstructionBuilder {
     return faulty ? { trigger, heredocs } : { trigger, heredocs, instruction };
   }
 
-  #command(syntax: CommandSyntax): Command {
+  /** Without any text the shell gets an empty command, as in BuildKit. */
+  #command(syntax: CommandSyntax | undefined): Command {
+    if (syntax === undefined) return { form: 'shell', text: '', heredocs: [] };
     if (syntax.form === 'exec') {
       return { form: 'exec', args: listTokens(syntax.args).map((token) => token.value) };
     }
@@ -320,6 +323,16 @@ class InstructionBuilder {
 
   #rangeOf(token: Token): SourceRange {
     return this.#joined.range(token.offset, token.offset + token.text.length);
+  }
+
+  #warnEmpty(kind: InstructionName, token: Token): void {
+    this.#context.report({
+      severity: 'warning',
+      code: 'empty-command',
+      message: `${kind} has no command: the shell is given an empty one`,
+      range: this.#rangeOf(token),
+      hint: kind === 'RUN' ? 'write a command behind it, or remove it' : `write ${kind} [] for none`,
+    });
   }
 
   #error(code: string, message: string, token: Token, hint?: string): void {

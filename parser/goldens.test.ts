@@ -68,6 +68,7 @@ const CODES = [
   'blank-name',
   'duplicate-directive',
   'duplicate-flag',
+  'empty-command',
   'empty-dockerfile',
   'empty-volume',
   'from-arguments',

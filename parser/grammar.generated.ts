@@ -81,6 +81,7 @@ const grammar: Grammar = {
     {"name": "trigger", "symbols": ["word"], "postprocess": (d) => d[0]},
     {"name": "trigger", "symbols": ["shell"], "postprocess": (d) => d[0]},
     {"name": "trigger", "symbols": ["healthcheck"], "postprocess": (d) => d[0]},
+    {"name": "run", "symbols": ["runnable", "flags"], "postprocess": (d) => ({ kind: 'command', keyword: d[0], flags: d[1] })},
     {"name": "run", "symbols": ["runnable", "flags", "command"], "postprocess": (d) => ({ kind: 'command', keyword: d[0], flags: d[1], command: d[2] })},
     {"name": "runnable", "symbols": [(lexer.has("RUN") ? {type: "RUN"} : RUN)], "postprocess": (d) => d[0]},
     {"name": "runnable", "symbols": [(lexer.has("CMD") ? {type: "CMD"} : CMD)], "postprocess": (d) => d[0]},

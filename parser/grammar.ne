@@ -41,7 +41,9 @@ trigger ->
   | shell       {% (d) => d[0] %}
   | healthcheck {% (d) => d[0] %}
 
-run -> runnable flags command   {% (d) => ({ kind: 'command', keyword: d[0], flags: d[1], command: d[2] }) %}
+run ->
+    runnable flags          {% (d) => ({ kind: 'command', keyword: d[0], flags: d[1] }) %}
+  | runnable flags command  {% (d) => ({ kind: 'command', keyword: d[0], flags: d[1], command: d[2] }) %}
 runnable ->
     %RUN        {% (d) => d[0] %}
   | %CMD        {% (d) => d[0] %}

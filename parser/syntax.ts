@@ -58,7 +58,7 @@ interface SyntaxNode {
 export type Syntax = SyntaxNode &
   (
     | { readonly kind: 'from'; readonly image: Token; readonly asKeyword?: Token; readonly as?: Token }
-    | { readonly kind: 'command'; readonly command: CommandSyntax }
+    | { readonly kind: 'command'; readonly command?: CommandSyntax }
     | { readonly kind: 'copy'; readonly sources: TokenList; readonly destination: Token }
     | { readonly kind: 'pairs'; readonly pairs: TokenList }
     | { readonly kind: 'legacyPair'; readonly key: Token; readonly value: Token }
