@@ -11,6 +11,7 @@ import {
   type StepCaching,
   UsageError,
 } from '../../core/index.ts';
+import { readAnnotations } from './annotation.ts';
 import type { BUILD_SPEC } from './build-spec.ts';
 import { parseOutput } from './output.ts';
 import { type Environment, readPairs } from './pairs.ts';
@@ -48,6 +49,7 @@ export function readsStdin(options: BuildOptions): boolean {
 export function toBuildRequest(options: BuildOptions, around: RequestSurroundings): BuildRequest {
   const { flags } = options;
   const { outputs, names } = readOutputs(options, around.cwd);
+  const annotations = readAnnotations(flags.annotation);
   const tags = [...flags.tag, ...names];
   for (const tag of tags) checkTag(tag);
   if (outputs.some((output) => output.type === 'image' && output.push) && tags.length === 0) {
@@ -74,6 +76,7 @@ export function toBuildRequest(options: BuildOptions, around: RequestSurrounding
     ...(platforms.length === 0 ? {} : { platforms }),
     network: networkOf(flags.network),
     outputs,
+    ...(annotations.length === 0 ? {} : { annotations }),
     parallelism: parallelismOf(flags.parallelism, around.parallelism),
   };
 }
@@ -87,9 +90,12 @@ function readOutputs(options: BuildOptions, cwd: string): { outputs: Output[]; n
   const { flags } = options;
   const parsed = flags.output.map((text) => parseOutput(text, cwd));
   const outputs = parsed.flatMap(({ output }) => (output === undefined ? [] : [output]));
-  if (flags.push) outputs.push({ type: 'image', push: true });
-  const hasImage = outputs.some(({ type }) => type === 'image');
-  if ((flags.load || parsed.length === 0) && !hasImage) outputs.push({ type: 'image', push: false });
+  const pushed = outputs.findIndex(({ type }) => type === 'image');
+  const image = outputs[pushed];
+  if (flags.push && image?.type === 'image') outputs[pushed] = { ...image, push: true };
+  else if (flags.push) outputs.push({ type: 'image', push: true });
+  if (flags.load && !outputs.some(({ type }) => type === 'daemon')) outputs.push({ type: 'daemon' });
+  if (parsed.length === 0 && outputs.length === 0) outputs.push({ type: 'image', push: false });
   const toStdout = outputs.filter(
     (output) => 'dest' in output && typeof output.dest === 'object' && output.dest.kind === 'stdout',
   );

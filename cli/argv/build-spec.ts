@@ -14,7 +14,7 @@ export const BUILD_SPEC = defineSpec({
   flags: {
     'add-host': later('Add a custom host-to-IP mapping (format: "host:ip")'),
     allow: later('Allow extra privileged entitlement'),
-    annotation: later('Add annotation to the image'),
+    annotation: { type: 'list', help: 'Add annotation to the image' },
     attest: later('Attestation parameters'),
     'build-arg': { type: 'list', help: 'Set build-time variables' },
     'build-context': later('Additional build contexts (e.g., name=path)'),
@@ -52,7 +52,7 @@ export const BUILD_SPEC = defineSpec({
     },
     iidfile: { type: 'string', help: 'Write the image ID to a file' },
     label: { type: 'list', help: 'Set metadata for an image' },
-    load: { type: 'boolean', help: 'Shorthand for "--output=type=image"' },
+    load: { type: 'boolean', help: 'Shorthand for "--output=type=docker"' },
     'metadata-file': { type: 'string', help: 'Write build result metadata to a file' },
     network: {
       type: 'string',

@@ -113,9 +113,23 @@ describe('toBuildRequest', () => {
     expect(build(['--push', '-t', 'a', '.']).outputs).toEqual([{ type: 'image', push: true }]);
     expect(build(['-o', 'out', '--load', '.']).outputs).toEqual([
       { type: 'local', dest: '/src/out' },
-      { type: 'image', push: false },
+      { type: 'daemon' },
+    ]);
+    expect(build(['-t', 'a', '--push', '-o', 'type=image,compression=zstd', '.']).outputs).toEqual([
+      { type: 'image', push: true, form: { layers: { compression: 'zstd' } } },
     ]);
     expect(build(['-o', 'type=cacheonly', '.']).outputs).toEqual([]);
+  });
+
+  test('--annotation names the places that get it', () => {
+    const given = ['--annotation', 'a=1', '--annotation', 'index,manifest-descriptor[linux/arm64]:b:c=2=3'];
+    expect(build([...given, '.']).annotations).toEqual([
+      { at: 'manifest', name: 'a', value: '1' },
+      { at: 'index', name: 'b:c', value: '2=3' },
+      { at: 'manifest-descriptor', name: 'b:c', value: '2=3', platform: 'linux/arm64' },
+    ]);
+    expect(() => build(['--annotation', 'a', '.'])).toThrow(/invalid annotation "a"/);
+    expect(() => build(['--annotation', 'indx:a=b', '.'])).toThrow(/unknown place "indx"/);
   });
 
   test('--cache, --cache-ttl and --cache-noise say what the cache may answer', () => {
@@ -176,10 +190,37 @@ describe('parseOutput', () => {
     ['type=oci,dest=a.tar', { type: 'oci', tar: true, dest: { kind: 'file', path: '/w/a.tar' } }],
     ['type=oci', { type: 'oci', tar: true, dest: { kind: 'stdout' } }],
     ['type=oci,tar=false,dest=/d', { type: 'oci', tar: false, dest: { kind: 'file', path: '/d' } }],
-    ['type=docker', { type: 'image', push: false }],
+    ['type=docker', { type: 'daemon' }],
     ['type=docker,dest=a', { type: 'docker', tar: true, dest: { kind: 'file', path: '/w/a' } }],
     ['type=registry,name=r/a', { type: 'image', push: true }],
     ['type=local,"dest=a,b"', { type: 'local', dest: '/w/a,b' }],
+    ['type=local,dest=a,platform-split=false', { type: 'local', dest: '/w/a', platformSplit: false }],
+    ['type=image,push-by-digest=true', { type: 'image', push: true, byDigest: true }],
+    ['type=registry,push=false', { type: 'image', push: false }],
+    [
+      'type=image,compression=zstd,compression-level=19,force-compression=true,oci-mediatypes=false',
+      {
+        type: 'image',
+        push: false,
+        form: { layers: { compression: 'zstd', level: 19, force: true }, mediaTypes: 'docker' },
+      },
+    ],
+    [
+      'type=oci,dest=a,annotation.org.Me=1,annotation-index.b.c=2,annotation-manifest[linux/arm64].d==3',
+      {
+        type: 'oci',
+        tar: true,
+        dest: { kind: 'file', path: '/w/a' },
+        form: {
+          annotations: [
+            { at: 'manifest', name: 'org.Me', value: '1' },
+            { at: 'index', name: 'b.c', value: '2' },
+            { at: 'manifest', name: 'd', value: '=3', platform: 'linux/arm64' },
+          ],
+        },
+      },
+    ],
+    ['type=image,rewrite-timestamp=true,unpack=true,store=1', { type: 'image', push: false }],
   ])('%s', (text, expected) => {
     expect(parseOutput(text, '/w').output).toEqual(expected);
   });
@@ -197,6 +238,12 @@ describe('parseOutput', () => {
     'type=oci,dst=a',
     'type=oci,tar=false',
     'type=local,"dest=a',
+    'type=image,compression=estargz',
+    'type=image,compression=zip',
+    'type=image,compression-level=10',
+    'type=image,rewrite-timestamp=perhaps',
+    'type=image,annotation-manifst.a=b',
+    'type=image,annotation-index[linux/amd64].a=b',
   ])('refuses %j', (text) => {
     expect(() => parseOutput(text, '/w')).toThrow(/--output/);
   });
