@@ -10,6 +10,7 @@ import {
   type ImageConfig,
   type ImageManifest,
   MachineError,
+  type OciLayoutContext,
   type Platform,
   parseReference,
   type Reference,
@@ -17,10 +18,17 @@ import {
   type SourceRange,
   type StepKey,
 } from '../core/index.ts';
-import { decompress, formatPlatform, platformRank, type ResolvedImage, unpackLayer } from '../image/index.ts';
+import {
+  decompress,
+  formatPlatform,
+  platformRank,
+  type ResolvedImage,
+  readOciLayout,
+  unpackLayer,
+} from '../image/index.ts';
 import type { BuilderParts } from './contract.ts';
 import type { ImageUse } from './graph.ts';
-import type { FoundImage } from './plan.ts';
+import type { FoundImage, WantedImage } from './plan.ts';
 import { type Standing, standOnCommitted } from './standing.ts';
 import { stop } from './stop.ts';
 import type { TransferPhase } from './transfer-phase.ts';
@@ -60,12 +68,15 @@ export class BaseImages {
   }
 
   /** Finds the image that a Dockerfile names. Ends the build where the name is no reference or nothing has it. */
-  async find(name: string, platform: Platform, range: SourceRange): Promise<FoundImage> {
+  async find({ name, layout }: WantedImage, platform: Platform, range: SourceRange): Promise<FoundImage> {
     const parsed = parseReference(name);
     if (!parsed.ok)
       stop('invalid-reference', `failed to parse ${JSON.stringify(name)}: ${parsed.error}`, { range });
     try {
-      const image = await this.lookUp(parsed.value, platform);
+      const image =
+        layout === undefined
+          ? await this.lookUp(parsed.value, platform)
+          : await this.#fromLayout(layout, parsed.value, platform);
       const use: ImageUse = { reference: image.reference, manifestDigest: image.manifestDigest, range };
       return { use, config: image.config };
     } catch (error) {
@@ -94,6 +105,26 @@ export class BaseImages {
       image = { reference, manifestDigest, manifest, config, platform, resolved };
     }
     this.#found.set(image.manifestDigest, image);
+    return image;
+  }
+
+  /** The image of an OCI layout; its layers are in the blob store then. */
+  async #fromLayout(
+    layout: OciLayoutContext,
+    reference: Reference,
+    platform: Platform,
+  ): Promise<UsableImage> {
+    const { parts, signal } = this.#options;
+    const { path, tag, digest } = layout;
+    const { manifest, manifestDigest, config } = await readOciLayout(path, {
+      blobs: parts.blobs,
+      platform,
+      signal,
+      ...(tag === undefined ? {} : { tag }),
+      ...(digest === undefined ? {} : { digest }),
+    });
+    const image = { reference, manifestDigest, manifest, config, platform };
+    this.#found.set(manifestDigest, image);
     return image;
   }
 

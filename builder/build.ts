@@ -1,14 +1,10 @@
-import { createReadStream } from 'node:fs';
-import { mkdtemp, rm, stat } from 'node:fs/promises';
-import { explainHit, explainMiss, explainObserved, type FileIndex } from '../cache/index.ts';
+import { explainHit, explainMiss, explainObserved } from '../cache/index.ts';
 import {
   type BuildRequest,
   type Diagnostic,
   type EventSink,
   err,
   familiarName,
-  type HostPath,
-  joinHost,
   MachineError,
   ok,
   type Platform,
@@ -17,7 +13,7 @@ import {
   type Tree,
   unreachable,
 } from '../core/index.ts';
-import { decompress, formatPlatform, parsePlatform, unpackLayer } from '../image/index.ts';
+import { formatPlatform, parsePlatform } from '../image/index.ts';
 import type { Dockerfile } from '../parser/index.ts';
 import { assembleImage } from './assemble.ts';
 import type { SolvedStep } from './attempt.ts';
@@ -25,15 +21,13 @@ import { BaseImages, wayOfSnapshot } from './base-image.ts';
 import { answerCall, type CallAnswer, type CallKind } from './checks/call.ts';
 import type { Linter } from './checks/linter.ts';
 import { withChecks } from './checks/with-checks.ts';
-import { ContextTree } from './context.ts';
+import { Contexts } from './contexts.ts';
 import type { BuilderParts, BuildSuccess, FailedBuild } from './contract.ts';
-import { type LoadedDockerfile, loadDockerfile, loadIgnoreRules, openContextFolder } from './dockerfile.ts';
+import type { LoadedDockerfile } from './dockerfile.ts';
 import { earlierCopies } from './earlier-copies.ts';
-import { EMPTY_TREE } from './empty-tree.ts';
 import { Emulation } from './emulation.ts';
 import { exportImages } from './export.ts';
 import type { BuildGraph, StagePlan, Step, TreeRef } from './graph.ts';
-import { type IgnoreRules, NO_IGNORE_RULES } from './ignore.ts';
 import { createLimiter } from './limiter.ts';
 import { mergeGraphs } from './merge-graphs.ts';
 import { type FindImage, type PlanInput, planBuild } from './plan.ts';
@@ -44,7 +38,7 @@ import type { PreparedStep } from './steps/prepared-step.ts';
 import { prepareRun } from './steps/run.ts';
 import { prepareWorkdir } from './steps/workdir.ts';
 import { BuildStop, stop } from './stop.ts';
-import { beginTransfer } from './transfer-phase.ts';
+import { beginFetch, beginTransfer } from './transfer-phase.ts';
 import { SOURCE_DATE_EPOCH } from './variables.ts';
 import { type VerifiedStep, verifyReused } from './verify-reused.ts';
 
@@ -94,12 +88,10 @@ class BuildRun {
   readonly #emulation: Emulation;
   readonly #startedAtMs: number;
   #dockerfile: LoadedDockerfile | undefined;
-  #contextName = '';
   #isVerifying = false;
   #solver: Solver | undefined;
   #graph: BuildGraph | undefined;
-  #context: { readonly tree: Tree; readonly index?: FileIndex } = { tree: EMPTY_TREE };
-  #ignore: IgnoreRules | undefined;
+  readonly #contexts: Contexts;
 
   constructor(parts: BuilderParts, request: BuildRequest, options: BuildOptions) {
     this.#parts = parts;
@@ -108,6 +100,12 @@ class BuildRun {
     this.#emit = timed(options.onEvent, parts.now);
     this.#startedAtMs = parts.now();
     this.#emulation = new Emulation(parts);
+    this.#contexts = new Contexts({
+      parts,
+      request,
+      signal: options.signal,
+      phase: (name) => beginFetch(this.#emit, name),
+    });
     this.#images = new BaseImages({
       parts,
       pull: request.pull,
@@ -141,7 +139,8 @@ class BuildRun {
   async call(kind: CallKind): Promise<Result<CallAnswer, FailedBuild>> {
     await using cleanup = new AsyncDisposableStack();
     try {
-      const loaded = await this.#load(await this.#openContext(cleanup));
+      cleanup.use(this.#contexts);
+      const loaded = await this.#load();
       const { target, buildArgs } = this.#request;
       const allStages = kind === 'check' && target === undefined;
       const plans = (dockerfile: Dockerfile, linter: Linter): readonly PlanInput[] =>
@@ -153,7 +152,7 @@ class BuildRun {
     }
   }
 
-  readonly #findImage: FindImage = (name, platform, range) => this.#images.find(name, platform, range);
+  readonly #findImage: FindImage = (wanted, platform, range) => this.#images.find(wanted, platform, range);
 
   #failed({ failure }: BuildStop): FailedBuild {
     const dockerfile = this.#dockerfile;
@@ -162,9 +161,9 @@ class BuildRun {
 
   async #build(): Promise<BuildSuccess> {
     await using cleanup = new AsyncDisposableStack();
-    const folder = await this.#openContext(cleanup);
+    cleanup.use(this.#contexts);
     const sourceDateEpoch = readEpoch(this.#request.buildArgs);
-    const graph = await this.#plan(await this.#load(folder));
+    const graph = await this.#plan(await this.#load());
     this.#graph = graph;
     const solver = cleanup.use(this.#newSolver(graph, sourceDateEpoch));
     this.#solver = solver;
@@ -172,7 +171,7 @@ class BuildRun {
     try {
       snapshots = await solver.solve();
     } finally {
-      await this.#context.index?.save();
+      await this.#contexts.save();
     }
     const images = graph.targets.map((target, nth) => {
       const snapshot = snapshots[nth];
@@ -221,51 +220,9 @@ class BuildRun {
     return verified;
   }
 
-  /** Makes the context's folder ready. @returns it; undefined for an empty context. */
-  async #openContext(cleanup: AsyncDisposableStack): Promise<HostPath | undefined> {
-    const { context } = this.#request;
-    switch (context.kind) {
-      case 'empty':
-        return undefined;
-      case 'directory': {
-        const folder = await openContextFolder(context.path);
-        if (!(await stat(folder)).isDirectory()) {
-          stop('context-not-folder', `unable to prepare context: ${context.path} is no folder`, {
-            hint: 'Give the folder that holds the files to build from; name the Dockerfile with -f.',
-          });
-        }
-        return folder;
-      }
-      case 'archive': {
-        const folder = (await mkdtemp(joinHost(this.#parts.temporary, 'context-'))) as HostPath;
-        cleanup.defer(() => rm(folder, { recursive: true, force: true }));
-        const tar = decompress(createReadStream(context.path));
-        const root = { type: 'directory', path: folder, readonly: false } as const;
-        await this.#parts.treeOps.apply(root, unpackLayer(tar, { whiteouts: false }), this.#options.signal);
-        return folder;
-      }
-      default:
-        return unreachable(context);
-    }
-  }
-
-  async #load(folder: HostPath | undefined): Promise<LoadedDockerfile> {
-    const { dockerfile: source } = this.#request;
-    const loaded = await loadDockerfile(source, folder);
+  async #load(): Promise<LoadedDockerfile> {
+    const loaded = await this.#contexts.load();
     this.#dockerfile = loaded;
-    if (folder === undefined) return loaded;
-    this.#contextName = folder;
-    const ignore = await loadIgnoreRules(source, folder);
-    this.#ignore = ignore;
-    const index = await this.#parts.openFileIndex(folder);
-    this.#context = {
-      index,
-      tree: new ContextTree({
-        folder,
-        ignore: ignore ?? NO_IGNORE_RULES,
-        digestFile: (path, file, at) => index.digest(path, file, at),
-      }),
-    };
     return loaded;
   }
 
@@ -299,8 +256,8 @@ class BuildRun {
       targetPlatform,
       isOneOfSeveral: wanted.length > 1,
       isPlatformGiven: wanted.length > 0,
-      slotPrefix: `${this.#contextName}\n${file}`,
-      lint: { linter, ...(this.#ignore === undefined ? {} : { ignore: this.#ignore }) },
+      slotPrefix: `${this.#contexts.name}\n${file}`,
+      lint: { linter, ...(this.#contexts.ignore === undefined ? {} : { ignore: this.#contexts.ignore }) },
     }));
   }
 
@@ -378,7 +335,9 @@ class BuildRun {
   async #treeFor(from: TreeRef, solver: Solver): Promise<{ readonly tree: Tree; readonly where: string }> {
     switch (from.kind) {
       case 'context':
-        return { tree: this.#context.tree, where: 'the build context' };
+        return this.#contexts.main;
+      case 'named':
+        return this.#contexts.named(from.name);
       case 'stage':
         return { tree: treeOf(await solver.stage(from.index)), where: `stage ${from.name}` };
       case 'image': {
@@ -427,7 +386,7 @@ class BuildRun {
         startedAtMs: this.#startedAtMs,
         finishedAtMs: this.#parts.now(),
         dockerfile: this.#dockerfile?.file ?? '',
-        context: this.#contextName,
+        context: this.#contexts.name,
         target,
         ok: error === undefined,
         ...(error === undefined ? {} : { error }),

@@ -10,7 +10,10 @@ const PREFIX = /^varve:\s*/;
  * `noise=PATH`, several in one comment or in several, the last one of a kind valid (all of `noise`). Other builders see
  * comments. Ends the build at a word that is none of these: a rule that silently does not hold would be worse.
  */
-export function readCachingComments(instruction: Instruction, usual: StepCaching): StepCaching | 'never' {
+export function readCachingComments(
+  instruction: Pick<Instruction, 'comments'>,
+  usual: StepCaching,
+): StepCaching | 'never' {
   let caching = usual;
   let never = false;
   for (const { text: comment, range } of instruction.comments) {

@@ -28,6 +28,8 @@ export interface ContextOptions {
   readonly folder: HostPath;
   readonly ignore: IgnoreRules;
   readonly digestFile: DigestFile;
+  /** How an entry is to be seen, where that is not as it lies on disk. */
+  readonly present?: (entry: Entry) => Entry;
 }
 
 /**
@@ -151,7 +153,7 @@ export class ContextTree implements Tree {
     }
     this.#stats.set(path, stat);
     const type = fileTypeOf(stat);
-    return {
+    const entry: Entry = {
       path,
       type,
       mode: Number(stat.mode & 0o7777n),
@@ -162,6 +164,7 @@ export class ContextTree implements Tree {
       ...(linkTarget === undefined ? {} : { linkTarget }),
       ...(type === 'char' || type === 'block' ? { device: deviceOf(stat.rdev) } : {}),
     };
+    return this.#options.present?.(entry) ?? entry;
   }
 
   #stat(path: ImagePath): Promise<BigIntStats> {

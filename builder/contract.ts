@@ -19,6 +19,7 @@ import type {
   PackOptions,
   Registry,
 } from '../image/index.ts';
+import type { Sources } from './sources/index.ts';
 import type { HitReport } from './verify-report.ts';
 import type { VerifiedStep } from './verify-reused.ts';
 
@@ -35,6 +36,7 @@ export interface BuilderParts {
   readonly layerTable: LayerTable;
   readonly registry: Registry;
   readonly daemon: DockerDaemons;
+  readonly sources: Sources;
   readonly packLayer: (source: DiffSource, options: PackOptions) => Promise<PackedLayer>;
   /** A folder of this process, on the store's file system, that is gone when it ends. */
   readonly temporary: HostPath;

@@ -12,6 +12,11 @@ beforeEach(async () => {
   folder = (await realpath(await mkdtemp(join(tmpdir(), 'varve-dockerfile-')))) as HostPath;
 });
 
+const local = () => ({ path: folder, isLocal: true });
+const noFetch = async (): Promise<never> => {
+  throw new Error('nothing is to be fetched');
+};
+
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
 describe('loadDockerfile', () => {
@@ -19,13 +24,16 @@ describe('loadDockerfile', () => {
     await mkdir(join(folder, 'docker'));
     await writeFile(join(folder, 'docker/app'), 'FROM scratch\n');
     const relative = { kind: 'file', path: 'docker/app' } as const;
-    expect(await loadDockerfile(relative, folder)).toEqual({ file: 'docker/app', text: 'FROM scratch\n' });
+    expect(await loadDockerfile(relative, local(), noFetch)).toEqual({
+      file: 'docker/app',
+      text: 'FROM scratch\n',
+    });
     const absolute = { kind: 'file', path: join(folder, 'docker/app') } as const;
-    expect((await loadDockerfile(absolute, undefined)).text).toBe('FROM scratch\n');
+    expect((await loadDockerfile(absolute, undefined, noFetch)).text).toBe('FROM scratch\n');
   });
 
   test('takes text as it is', async () => {
-    expect(await loadDockerfile({ kind: 'inline', text: 'FROM x' }, folder)).toEqual({
+    expect(await loadDockerfile({ kind: 'inline', text: 'FROM x' }, local(), noFetch)).toEqual({
       file: 'Dockerfile',
       text: 'FROM x',
     });
@@ -41,11 +49,13 @@ describe('loadDockerfile', () => {
     await writeFile(join(folder, 'file'), '');
     await writeFile(join(folder, 'huge'), '');
     await truncate(join(folder, 'huge'), 17 * 1024 * 1024);
-    expect((await stopped(() => loadDockerfile({ kind: 'file', path }, folder))).code).toBe(code);
+    expect((await stopped(() => loadDockerfile({ kind: 'file', path }, local(), noFetch))).code).toBe(code);
   });
 
   test('names the file that is missing and how to name another', async () => {
-    const failure = await stopped(() => loadDockerfile({ kind: 'file', path: 'Dockerfile' }, folder));
+    const failure = await stopped(() =>
+      loadDockerfile({ kind: 'file', path: 'Dockerfile' }, local(), noFetch),
+    );
     expect(failure.message).toBe(
       `failed to read dockerfile: open ${folder}/Dockerfile: no such file or directory`,
     );

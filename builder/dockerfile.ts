@@ -1,16 +1,28 @@
 import { readFile, realpath } from 'node:fs/promises';
-import { basename, isAbsolute, join } from 'node:path';
+import { basename, dirname, isAbsolute, join } from 'node:path';
 import {
   type BuildFailure,
   type Diagnostic,
   type DockerfileSource,
   errnoOf,
   type HostPath,
+  imagePath,
+  joinHost,
   MachineError,
+  resolvePath,
+  withoutCredentials,
 } from '../core/index.ts';
 import { type Dockerfile, parse } from '../parser/index.ts';
 import { type IgnoreRules, NO_IGNORE_RULES, parseIgnoreFile } from './ignore.ts';
+import { folderTree } from './sources/index.ts';
 import { stop } from './stop.ts';
+
+/** The folder of a context. */
+export interface ContextFolder {
+  readonly path: HostPath;
+  /** The user's own; else one that was made of what came from elsewhere, and whose symlinks lead nowhere outside of it. */
+  readonly isLocal: boolean;
+}
 
 /** A Dockerfile's text and the name to call it by in messages. */
 export interface LoadedDockerfile {
@@ -21,23 +33,31 @@ export interface LoadedDockerfile {
 /** Larger files are no Dockerfiles; BuildKit has a similar bound on what it reads as one. */
 const MAX_BYTES = 16 * 1024 * 1024;
 
-/** Reads the Dockerfile that a request names. `context` is the folder of the context; undefined for an empty one. */
+/**
+ * Reads the Dockerfile that a request names. `context` is the folder of the context; undefined for an empty one. `fetch` gets a
+ * file from a web server.
+ */
 export async function loadDockerfile(
   source: DockerfileSource,
-  context: HostPath | undefined,
+  context: ContextFolder | undefined,
+  fetch: (url: string) => Promise<Uint8Array>,
 ): Promise<LoadedDockerfile> {
   if (source.kind === 'inline') return { file: 'Dockerfile', text: source.text };
-  const path = pathOf(source.path, context);
-  const file = source.path;
+  if (source.kind === 'remote') return textOf(withoutCredentials(source.url), await fetch(source.url));
+  const path = await pathInContext(source.path, context);
   try {
-    const bytes = await readFile(path);
-    if (bytes.length > MAX_BYTES)
-      stop('dockerfile-too-large', `${file} has ${bytes.length} bytes, more than ${MAX_BYTES}`);
-    return { file, text: bytes.toString('utf8') };
+    return textOf(source.path, await readFile(path));
   } catch (error) {
     const errno = errnoOf(error);
     if (errno === 'ENOENT' || errno === 'ENOTDIR') {
-      stop('dockerfile-missing', `failed to read dockerfile: open ${path}: no such file or directory`, {
+      // BuildKit takes the lower case name too, where it was not told another one.
+      if (basename(path) === 'Dockerfile') {
+        const lower = join(dirname(source.path), 'dockerfile');
+        const bytes = await readFile(await pathInContext(lower, context)).catch(() => undefined);
+        if (bytes !== undefined) return textOf(lower, bytes);
+      }
+      const place = context?.isLocal === false ? source.path : path;
+      stop('dockerfile-missing', `failed to read dockerfile: open ${place}: no such file or directory`, {
         hint: 'Name it with -f, or run varve build in the folder that holds it.',
       });
     }
@@ -84,8 +104,22 @@ export function readDockerfile({ file, text }: LoadedDockerfile): ReadDockerfile
   };
 }
 
-function pathOf(path: string, context: HostPath | undefined): string {
-  return isAbsolute(path) || context === undefined ? path : join(context, path);
+function textOf(file: string, bytes: Uint8Array): LoadedDockerfile {
+  if (bytes.length > MAX_BYTES)
+    stop('dockerfile-too-large', `${file} has ${bytes.length} bytes, more than ${MAX_BYTES}`);
+  return { file, text: Buffer.from(bytes).toString('utf8') };
+}
+
+/** In a context that came from elsewhere, symlinks and `..` are kept inside of it: they could name this machine's files. */
+async function pathInContext(path: string, context: ContextFolder | undefined): Promise<string> {
+  if (isAbsolute(path) || context === undefined) return path;
+  if (context.isLocal) return join(context.path, path);
+  const found = await resolvePath(folderTree(context.path), imagePath(path), { followLast: true });
+  return joinHost(context.path, found?.path ?? imagePath(path));
+}
+
+function pathOf(path: string, context: HostPath): string {
+  return isAbsolute(path) ? path : join(context, path);
 }
 
 /** The rules of `<dockerfile>.dockerignore` beside the Dockerfile, else of the context's `.dockerignore`. */

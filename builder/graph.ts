@@ -117,9 +117,11 @@ export type CopySourcePlan =
   | { readonly kind: 'path'; readonly from: TreeRef; readonly pattern: string; readonly range: SourceRange }
   | { readonly kind: 'inline'; readonly name: string; readonly text: string };
 
-/** Whose files a COPY reads. Other context kinds join this union. */
+/** Whose files a COPY reads. */
 export type TreeRef =
   | { readonly kind: 'context' }
+  /** A context of `--build-context` that is no image. */
+  | { readonly kind: 'named'; readonly name: string }
   | { readonly kind: 'stage'; readonly index: number; readonly name: string }
   | { readonly kind: 'image'; readonly image: ImageUse };
 

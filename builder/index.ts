@@ -6,6 +6,7 @@ export { type Rule, ruleNamed } from './checks/rules.ts';
 export type { Target } from './checks/targets.ts';
 export { type ContainerImage, type ContainerRequest, startContainer } from './container.ts';
 export type { BuilderParts, BuildSuccess, FailedBuild } from './contract.ts';
+export { createSources, type SourcesOptions } from './sources/index.ts';
 export { beginTransfer, type TransferPhase } from './transfer-phase.ts';
 export { type VerifyRecordsOptions, verifyRecords } from './verify-records.ts';
 export { writeHitReport } from './verify-report.ts';

@@ -31,7 +31,7 @@ async function graphFor(text: string, targetPlatform: Platform): Promise<BuildGr
       slotPrefix: 'p',
       lint: { linter: new Linter(DEFAULT_CHECKS) },
     },
-    async (name, platform, range) => {
+    async ({ name }, platform, range) => {
       const reference = parseReference(name);
       if (!reference.ok) throw new Error(reference.error);
       return {

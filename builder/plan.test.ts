@@ -3,6 +3,7 @@ import {
   type BuildFailure,
   type ContainerConfig,
   digestOf,
+  type HostPath,
   MachineError,
   type Platform,
   parseReference,
@@ -27,7 +28,7 @@ async function plan(text: string, options: Options = {}): Promise<Planned> {
   const { dockerfile, diagnostics } = parse(text);
   if (dockerfile === undefined) throw new Error(JSON.stringify(diagnostics));
   const { images = {}, targetPlatform = AMD64, onFind, ...request } = options;
-  const find: FindImage = async (name, platform, range) => {
+  const find: FindImage = async ({ name }, platform, range) => {
     onFind?.(name, platform);
     const reference = parseReference(name);
     if (!reference.ok || !Object.hasOwn(images, name)) throw new MachineError('image-unknown', name);
@@ -556,5 +557,55 @@ describe('planBuild: steps', () => {
     const { graph } = await plan('FROM scratch AS a\nRUN x\nCOPY a /\nRUN y');
     const slots = graph.stages[0]?.steps.map((step) => step.slot);
     expect(slots).toEqual(['p\na\nRUN 0', 'p\na\nCOPY 0', 'p\na\nRUN 1']);
+  });
+});
+
+describe('named contexts', () => {
+  const namedContexts = {
+    base: { kind: 'directory', path: '/src' as HostPath },
+    'debian:12': { kind: 'image', name: 'other:1' },
+    empty: { kind: 'image', name: 'scratch' },
+  } as const;
+  const images = { 'other:1': { User: 'other' }, 'debian:11': {} };
+
+  test.each(['base', 'base:latest', 'docker.io/library/base'])(
+    'override FROM %s with the files of a folder',
+    async (name) => {
+      const stage = await target(`FROM ${name}\nRUN x\n`, { namedContexts });
+      expect(stage.base).toEqual({ kind: 'scratch' });
+      expect(stage.steps.map(({ info }) => info.name)).toEqual([`FROM ${name}`, 'RUN x']);
+      const [first] = stage.steps;
+      const from = first?.kind === 'COPY' ? first.sources[0] : undefined;
+      expect(from).toMatchObject({ from: { kind: 'named', name: 'base' }, pattern: '/' });
+      expect(stage.history.map(({ step }) => step)).toEqual([0, 1]);
+    },
+  );
+
+  test('override an image by another one, for this very tag alone', async () => {
+    const stage = await target('FROM debian:12', { namedContexts, images });
+    expect(stage.base).toMatchObject({
+      kind: 'image',
+      image: { reference: { repository: 'library/other' } },
+    });
+    const untouched = await target('FROM debian:11', { namedContexts, images });
+    expect(untouched.base).toMatchObject({ image: { reference: { repository: 'library/debian' } } });
+  });
+
+  test('take the place of a whole stage of their name, and of no earlier stage that FROM means', async () => {
+    const text = 'FROM missing AS Base\nRUN gone\nFROM base\nCOPY --from=base a b\n';
+    const { graph } = await plan(text, { namedContexts });
+    const steps = graph.stages.flatMap((stage) => stage.steps.map(({ info }) => info.name));
+    expect(steps).toEqual(['FROM missing AS Base', 'COPY --from=base a b']);
+    expect(graph.stages[1]?.base).toEqual({ kind: 'stage', index: 0 });
+  });
+
+  test('are what --from means where no stage has the name; scratch stays what it is', async () => {
+    const text = 'FROM scratch\nCOPY --from=base a b\nCOPY --from=debian:12 a b\n';
+    const scratch = { scratch: { kind: 'directory', path: '/src' as HostPath } } as const;
+    const stage = await target(text, { namedContexts: { ...namedContexts, ...scratch }, images });
+    expect(stage.base).toEqual({ kind: 'scratch' });
+    const from = stage.steps.flatMap((step) => (step.kind === 'COPY' ? step.sources : []));
+    expect(from).toMatchObject([{ from: { kind: 'named', name: 'base' } }, { from: { kind: 'image' } }]);
+    expect((await target('FROM empty', { namedContexts })).base).toEqual({ kind: 'scratch' });
   });
 });

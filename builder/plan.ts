@@ -20,11 +20,13 @@ import { planInstruction } from './instructions/index.ts';
 import { checkNoise } from './noise.ts';
 import { type DraftBase, type PlanContext, StageDraft } from './stage-draft.ts';
 import {
+  baseNamed,
   findTarget,
   fromFlags,
   globalArgs,
   neededStages,
   refuseLater,
+  type SketchedBase,
   type StageSketch,
   sketchStages,
   stageHasName,
@@ -37,7 +39,7 @@ export interface PlanInput {
   readonly dockerfile: Dockerfile;
   readonly request: Pick<
     BuildRequest,
-    'buildArgs' | 'labels' | 'target' | 'noCache' | 'noCacheFilter' | 'network' | 'caching'
+    'buildArgs' | 'labels' | 'target' | 'noCache' | 'noCacheFilter' | 'network' | 'caching' | 'namedContexts'
   >;
   /** This machine's platform, and the one to build for. */
   readonly buildPlatform: Platform;
@@ -61,8 +63,11 @@ export interface FoundImage {
   readonly unknown?: boolean;
 }
 
+/** An image by name, or one of an OCI layout that a named context gives. */
+export type WantedImage = Extract<SketchedBase, { readonly kind: 'image' }>;
+
 /** Finds an image in the local store or at its registry; ends the build where there is none. */
-export type FindImage = (name: string, platform: Platform, range: SourceRange) => Promise<FoundImage>;
+export type FindImage = (wanted: WantedImage, platform: Platform, range: SourceRange) => Promise<FoundImage>;
 
 export interface Planned {
   readonly graph: BuildGraph;
@@ -133,10 +138,12 @@ class StagePlanner {
   async findImages(stages: Iterable<number>): Promise<void> {
     const lookUps: Promise<FoundImage>[] = [];
     for (const index of stages) {
-      const { from, stage, platform } = this.#sketch(index);
-      if (from.kind === 'image') lookUps.push(this.#image(from.name, platform, stage.from.image.range));
-      for (const flag of fromFlags(stage.instructions)) {
-        if (stageNamed(flag, this.#options.sketches) === undefined) lookUps.push(this.#imageOf(flag));
+      const { from, stage, platform, instructions } = this.#sketch(index);
+      if (from.kind === 'image') lookUps.push(this.#image(from, platform, stage.from.image.range));
+      for (const flag of fromFlags(instructions)) {
+        if (stageNamed(flag, this.#options.sketches) !== undefined) continue;
+        const base = baseNamed(flag.value ?? '', this.#options.input.request.namedContexts);
+        if (base.kind === 'image') lookUps.push(this.#imageOf(base, flag));
       }
     }
     await Promise.all(lookUps);
@@ -151,7 +158,7 @@ class StagePlanner {
     const base = await this.#base(sketch);
     const { OnBuild, ...config } = base.config;
     const triggers = (OnBuild ?? []).map((trigger) => readTrigger(trigger, sketch));
-    const instructions = [...triggers, ...sketch.stage.instructions];
+    const instructions = [...triggers, ...sketch.instructions];
     const trees = new Map<string, TreeRef>();
     for (const flag of fromFlags(instructions)) trees.set(flag.value ?? '', await this.#tree(flag, sketch));
     const context: PlanContext = {
@@ -174,6 +181,7 @@ class StagePlanner {
     const noCache =
       request.noCache || request.noCacheFilter.some((one) => stageHasName(sketch, one) || name === one);
     const draft = new StageDraft(context, { index, name, noCache, platform }, { ...base, config });
+    if (sketch.from.kind === 'context') draft.addContext(sketch.stage.from, sketch.from.name);
     for (const instruction of instructions) planInstruction(instruction, draft);
     this.drafts.set(index, draft);
   }
@@ -195,7 +203,8 @@ class StagePlanner {
     const { from, platform, stage } = sketch;
     switch (from.kind) {
       case 'scratch':
-        return { from, config: { Env: [`PATH=${DEFAULT_PATH}`], WorkingDir: '/' } };
+      case 'context':
+        return { from: { kind: 'scratch' }, config: { Env: [`PATH=${DEFAULT_PATH}`], WorkingDir: '/' } };
       case 'stage': {
         await this.plan(from.index);
         const draft = this.drafts.get(from.index);
@@ -203,7 +212,7 @@ class StagePlanner {
         return { from, config: draft.config, parent: draft };
       }
       case 'image': {
-        const found = await this.#image(from.name, platform, stage.from.image.range);
+        const found = await this.#image(from, platform, stage.from.image.range);
         const { author } = found.config;
         if (found.unknown !== true) {
           const image = { name: from.name, wanted: platform, found: found.config };
@@ -221,22 +230,28 @@ class StagePlanner {
     }
   }
 
-  /** What a `--from` means: an earlier stage by name or number, else an image. */
+  /** What a `--from` means: an earlier stage by name or number, else a named context, else an image. */
   async #tree(flag: Flag, sketch: StageSketch): Promise<TreeRef> {
     const stage = stageNamed(flag, this.#options.sketches);
-    if (stage === undefined)
-      return { kind: 'image', image: { ...(await this.#imageOf(flag)).use, range: flag.range } };
+    if (stage === undefined) {
+      const base = baseNamed(flag.value ?? '', this.#options.input.request.namedContexts);
+      if (base.kind === 'context') return { kind: 'named', name: base.name };
+      const wanted = base.kind === 'image' ? base : ({ kind: 'image', name: flag.value ?? '' } as const);
+      const { use } = await this.#imageOf(wanted, flag);
+      return { kind: 'image', image: { ...use, range: flag.range } };
+    }
     refuseLater(sketch, stage, flag.range);
     await this.plan(stage.stage.index);
     return { kind: 'stage', index: stage.stage.index, name: stage.name };
   }
 
-  #imageOf(flag: Flag): Promise<FoundImage> {
-    return this.#image(flag.value ?? '', this.#options.input.targetPlatform, flag.range);
+  #imageOf(wanted: WantedImage, flag: Flag): Promise<FoundImage> {
+    return this.#image(wanted, this.#options.input.targetPlatform, flag.range);
   }
 
-  #image(name: string, platform: Platform, range: SourceRange): Promise<FoundImage> {
-    const key = `${formatPlatform(platform)} ${name}`;
+  #image(wanted: WantedImage, platform: Platform, range: SourceRange): Promise<FoundImage> {
+    const { name } = wanted;
+    const key = `${formatPlatform(platform)} ${wanted.layout === undefined ? 'name' : 'context'} ${name}`;
     const known = this.#images.get(key);
     if (known !== undefined) return known;
     const parsed = parseReference(name);
@@ -246,7 +261,7 @@ class StagePlanner {
         hint: 'Name a stage that stands above, or an image: name[:tag][@digest].',
       });
     }
-    const found = this.#options.findImage(name, platform, range);
+    const found = this.#options.findImage(wanted, platform, range);
     this.#images.set(key, found);
     return found;
   }

@@ -11,6 +11,7 @@ import {
   expandBody,
   expandWord,
   expandWords,
+  type FromInstruction,
   type Heredoc,
   type Instruction,
   type Word,
@@ -54,6 +55,9 @@ export interface DraftBase {
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** What a step's name, place and rules are taken from. */
+type StepSource = Pick<Instruction, 'source' | 'range' | 'comments'>;
 
 /** The fields of a step that the draft fills in by itself. */
 type OwnStepFields = 'info' | 'stage' | 'noCache' | 'caching' | 'slot';
@@ -174,8 +178,15 @@ export class StageDraft {
     this.#history.push({ createdBy });
   }
 
+  /** Lays the files of a named context down: what `FROM` of one means. */
+  addContext(from: FromInstruction, name: string): void {
+    const { range } = from.image;
+    const source = { kind: 'path', from: { kind: 'named', name }, pattern: '/', range } as const;
+    this.addStep(from, { kind: 'COPY', sources: [source], destination: '/' }, from.source);
+  }
+
   /** Adds the step of `instruction`. `createdBy` is its line in the image's history. */
-  addStep(instruction: Instruction, details: StepDetails, createdBy: string): void {
+  addStep(instruction: StepSource, details: StepDetails, createdBy: string): void {
     const nth = this.#kinds.get(details.kind) ?? 0;
     this.#kinds.set(details.kind, nth + 1);
     this.#history.push({ createdBy, step: this.#steps.length });

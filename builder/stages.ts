@@ -1,4 +1,12 @@
-import type { BuildRequest, Platform, SourceRange } from '../core/index.ts';
+import {
+  type BuildRequest,
+  contextName,
+  type NamedContext,
+  type OciLayoutContext,
+  type Platform,
+  type SourceRange,
+  unreachable,
+} from '../core/index.ts';
 import { parsePlatform } from '../image/index.ts';
 import {
   type Dockerfile,
@@ -14,7 +22,7 @@ import { platformArgs } from './variables.ts';
 /** What the stages' names, platforms and bases follow from. */
 export interface StagesInput {
   readonly dockerfile: Dockerfile;
-  readonly request: Pick<BuildRequest, 'buildArgs' | 'target'>;
+  readonly request: Pick<BuildRequest, 'buildArgs' | 'target' | 'namedContexts'>;
   /** This machine's platform, and the one to build for. */
   readonly buildPlatform: Platform;
   readonly targetPlatform: Platform;
@@ -25,10 +33,45 @@ export interface StageSketch {
   readonly stage: Stage;
   readonly name: string;
   readonly platform: Platform;
-  readonly from:
-    | { readonly kind: 'scratch' }
-    | { readonly kind: 'stage'; readonly index: number }
-    | { readonly kind: 'image'; readonly name: string };
+  readonly from: { readonly kind: 'stage'; readonly index: number } | SketchedBase;
+  /** Those of the stage; none where a named context has taken its place. */
+  readonly instructions: readonly Instruction[];
+}
+
+/** What a stage stands on, or a `--from` means, beside another stage. */
+export type SketchedBase =
+  | { readonly kind: 'scratch' }
+  | { readonly kind: 'image'; readonly name: string; readonly layout?: OciLayoutContext }
+  /** The files of a named context. */
+  | { readonly kind: 'context'; readonly name: string };
+
+/** What the name of an image means: the named context of this name, else the image itself. */
+export function baseNamed(name: string, contexts: BuildRequest['namedContexts']): SketchedBase {
+  if (name === 'scratch') return { kind: 'scratch' };
+  return contextBase(name, contexts) ?? { kind: 'image', name };
+}
+
+/** The named context that overrides `name`, as BuildKit compares names: short, and without `:latest`. */
+function contextBase(name: string, contexts: BuildRequest['namedContexts']): SketchedBase | undefined {
+  const key = contexts === undefined ? undefined : contextName(name);
+  if (contexts === undefined || key === undefined || !Object.hasOwn(contexts, key)) return undefined;
+  const context = contexts[key];
+  return context === undefined ? undefined : baseOf(key, context);
+}
+
+function baseOf(name: string, context: NamedContext): SketchedBase {
+  switch (context.kind) {
+    case 'image':
+      return context.name === 'scratch' ? { kind: 'scratch' } : { kind: 'image', name: context.name };
+    case 'oci-layout':
+      return { kind: 'image', name, layout: context };
+    case 'directory':
+    case 'git':
+    case 'http':
+      return { kind: 'context', name };
+    default:
+      return unreachable(context);
+  }
 }
 
 /** Values of the ARGs before the first FROM, on top of the platform arguments, which the command line may override. */
@@ -82,17 +125,21 @@ export function sketchStages(
         hint: 'Give the ARG that the name is made of a default, or pass it with --build-arg.',
       });
     }
-    const earlier = sketches.findLast((sketch) => stageHasName(sketch, image));
+    const { namedContexts } = input.request;
+    const as = stage.from.as?.text;
+    // A context with the stage's own name takes the place of the whole stage.
+    const instead = as === undefined ? undefined : contextBase(as.toLowerCase(), namedContexts);
+    const earlier =
+      instead === undefined ? sketches.findLast((sketch) => stageHasName(sketch, image)) : undefined;
     const wanted = stagePlatform(stage.from.flags, input, globals);
     // As in BuildKit, nothing at all is for the target, whatever the flag says.
     const platform = earlier?.platform ?? (image === 'scratch' ? input.targetPlatform : wanted);
     const from =
-      earlier !== undefined
-        ? ({ kind: 'stage', index: earlier.stage.index } as const)
-        : image === 'scratch'
-          ? ({ kind: 'scratch' } as const)
-          : ({ kind: 'image', name: image } as const);
-    sketches.push({ stage, name: stage.from.as?.text ?? String(stage.index), platform, from });
+      earlier === undefined
+        ? (instead ?? baseNamed(image, namedContexts))
+        : ({ kind: 'stage', index: earlier.stage.index } as const);
+    const instructions = instead === undefined ? stage.instructions : [];
+    sketches.push({ stage, name: as ?? String(stage.index), platform, from, instructions });
   }
   return sketches;
 }
@@ -203,7 +250,7 @@ export function neededStages(sketches: readonly StageSketch[], target: number): 
     }
     path.push(index);
     if (sketch.from.kind === 'stage') visit(sketch.from.index, sketch.stage.from.range);
-    for (const flag of fromFlags(sketch.stage.instructions)) {
+    for (const flag of fromFlags(sketch.instructions)) {
       const other = stageNamed(flag, sketches);
       if (other === undefined) continue;
       visit(other.stage.index, flag.range);

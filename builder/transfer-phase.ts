@@ -25,3 +25,22 @@ export function beginTransfer(emit: (event: TimelessEvent) => void, phase: strin
     [Symbol.dispose]: () => emit({ type: 'phase.finished', phase }),
   };
 }
+
+/** Begins a phase that shows the bytes of one file. Disposing of it ends the phase. */
+export function beginFetch(
+  emit: (event: TimelessEvent) => void,
+  phase: string,
+): Disposable & { readonly onBytes: (current: number, total?: number) => void } {
+  emit({ type: 'phase.started', phase, name: phase });
+  return {
+    onBytes: (current, total) =>
+      emit({
+        type: 'phase.progress',
+        phase,
+        unit: 'bytes',
+        current,
+        ...(total === undefined ? {} : { total }),
+      }),
+    [Symbol.dispose]: () => emit({ type: 'phase.finished', phase }),
+  };
+}

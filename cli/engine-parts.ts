@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { arch } from 'node:os';
-import type { BuilderParts } from '../builder/index.ts';
+import { type BuilderParts, createSources } from '../builder/index.ts';
 import { openFileIndex, openStepCache, type PrunableCache } from '../cache/index.ts';
 import {
   asDigest,
@@ -25,6 +25,7 @@ import {
   createImageStore,
   createLayerTable,
   createRegistry,
+  createTransport,
   packLayer,
 } from '../image/index.ts';
 import {
@@ -108,6 +109,16 @@ export async function openParts(
     proxyEnv: env,
     userAgent: `varve/${readVersion()}`,
   });
+  const sources = createSources({
+    folder: joinHost(root, 'sources'),
+    temporary,
+    blobs,
+    transport: createTransport({ proxyEnv: env }),
+    userAgent: `varve/${readVersion()}`,
+    env,
+    exclusively: (key, work, signal) => cache.exclusively(key, work, signal),
+    now,
+  });
   const runner = createRunner({ ...programs, tempFolder: temporary });
   return {
     root,
@@ -122,6 +133,7 @@ export async function openParts(
     layerTable,
     registry,
     daemon: createDockerDaemons({ dockerHost: env['DOCKER_HOST'] }),
+    sources,
     packLayer: (source, packOptions) => packLayer(source, { ...packOptions, ...bundledWorker() }),
     temporary,
     owner: { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },

@@ -3,13 +3,12 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { type HostPath, UsageError } from '../core/index.ts';
+import { isArchiveHead } from '../image/index.ts';
 import type { StdinContent } from './argv/build-options.ts';
 
 /** A Dockerfile longer than this is none (and an archive is told by its first block). */
 const MAX_TEXT_BYTES = 16 * 2 ** 20;
 const TAR_BLOCK = 512;
-/** Magic numbers of gzip, bzip2, xz and zstd. */
-const COMPRESSED = ['1f8b', '425a68', 'fd377a585a00', '28b52ffd'];
 
 /**
  * Reads standard input to its end and tells what it holds, as `docker build -` does: a tar, plain or compressed, is
@@ -34,7 +33,7 @@ export async function readStdin(
   while (!ended && head.length < TAR_BLOCK) await more();
   if (head.length === 0)
     throw new UsageError('standard input is empty: it should hold a Dockerfile or a tar');
-  if (isArchive(head)) {
+  if (isArchiveHead(head)) {
     const path = join(folder, 'context.tar') as HostPath;
     const rest = async function* (): AsyncGenerator<Uint8Array> {
       yield head;
@@ -59,24 +58,4 @@ export async function readStdin(
       throw new UsageError('standard input is neither a tar nor a Dockerfile: it is over 16 MiB');
   }
   return { kind: 'text', text: Buffer.concat(parts).toString('utf8') };
-}
-
-/** Does a stream begin like a tar (POSIX, GNU or v7, told by the header's checksum) or like a compressed file? */
-export function isArchive(head: Buffer): boolean {
-  const hex = head.subarray(0, 6).toString('hex');
-  if (COMPRESSED.some((magic) => hex.startsWith(magic))) return true;
-  if (head.length < TAR_BLOCK) return false;
-  const block = head.subarray(0, TAR_BLOCK);
-  // An empty tar is two blocks of zeros.
-  if (block.every((byte) => byte === 0)) return true;
-  const stored = Number.parseInt(
-    block
-      .toString('latin1', 148, 156)
-      .replace(/[\0 ]+$/, '')
-      .trim(),
-    8,
-  );
-  let sum = 8 * 0x20;
-  for (const [index, byte] of block.entries()) if (index < 148 || index >= 156) sum += byte;
-  return stored === sum;
 }

@@ -9,6 +9,8 @@ export interface BuildRequest {
   readonly id: string;
   readonly context: BuildContext;
   readonly dockerfile: DockerfileSource;
+  /** Further contexts by the name that Dockerfiles call them by, in {@link contextName}'s form. */
+  readonly namedContexts?: Readonly<Record<string, NamedContext>>;
   /** Stage name or number; absent: the last stage. */
   readonly target?: string;
   readonly buildArgs: Readonly<Record<string, string>>;
@@ -51,16 +53,41 @@ export interface StepCaching {
 
 export const DEFAULT_CACHING: StepCaching = { mode: 'observed', noise: [] };
 
-/** The seam for Git and HTTP contexts: further kinds join this union. */
+/** What `COPY` and `ADD` read from. */
 export type BuildContext =
   | { readonly kind: 'directory'; readonly path: HostPath }
   | { readonly kind: 'empty' }
   /** A tar (plain or compressed) that was spooled to a file. */
-  | { readonly kind: 'archive'; readonly path: HostPath };
+  | { readonly kind: 'archive'; readonly path: HostPath }
+  | RemoteContext;
+
+export type RemoteContext =
+  /** A repository, in a form that `parseGitUrl` reads. */
+  | { readonly kind: 'git'; readonly url: string }
+  /** One file: as the main context a tar that is unpacked, or a Dockerfile; as a named one a file called `context`. */
+  | { readonly kind: 'http'; readonly url: string };
+
+/** What `--build-context NAME=VALUE` gives: the files or the image that `FROM NAME` and `--from=NAME` mean. */
+export type NamedContext =
+  | { readonly kind: 'directory'; readonly path: HostPath }
+  | RemoteContext
+  /** `scratch`, or an image's name. */
+  | { readonly kind: 'image'; readonly name: string }
+  | OciLayoutContext;
+
+/** An image in a folder of the OCI image layout: by digest, else by tag, else the only one. */
+export interface OciLayoutContext {
+  readonly kind: 'oci-layout';
+  readonly path: HostPath;
+  readonly tag?: string;
+  readonly digest?: Digest;
+}
 
 export type DockerfileSource =
   /** A path inside the context, or absolute. `ignoreFile` rules follow from it (`<name>.dockerignore`). */
   | { readonly kind: 'file'; readonly path: string }
+  /** An HTTP address. */
+  | { readonly kind: 'remote'; readonly url: string }
   /** Text that came on standard input. */
   | { readonly kind: 'inline'; readonly text: string };
 

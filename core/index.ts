@@ -4,6 +4,7 @@ export * from './build.ts';
 export * from './digest.ts';
 export * from './entry.ts';
 export * from './failure.ts';
+export * from './git-url.ts';
 export * from './growing-buffer.ts';
 export * from './mount.ts';
 export * from './native.ts';

@@ -72,3 +72,12 @@ export function familiarName(reference: Reference): string {
   if (reference.host !== DEFAULT_HOST) return full;
   return full.slice('docker.io/'.length).replace(/^library\//, '');
 }
+
+/**
+ * The form in which names of contexts and of images are compared (BuildKit's): short, and without `:latest`. Undefined where
+ * `text` is no name.
+ */
+export function contextName(text: string): string | undefined {
+  const parsed = parseReference(text);
+  return parsed.ok ? familiarName(parsed.value).replace(/:latest$/, '') : undefined;
+}

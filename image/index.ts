@@ -1,4 +1,5 @@
 export { type ArchiveFile, tarOf, writeArchiveFolder, writeStreamTo } from './archive.ts';
+export { isArchiveHead } from './archive-head.ts';
 export { createBlobStore } from './blob-store.ts';
 export * from './contract.ts';
 export {
@@ -41,6 +42,7 @@ export {
   parseConfig,
   parseManifest,
 } from './manifest.ts';
+export { type LayoutImage, type OciLayoutOptions, readOciLayout } from './oci-layout.ts';
 export { type PackLayerOptions, packLayer } from './pack-layer.ts';
 export {
   formatPlatform,
@@ -58,5 +60,13 @@ export {
 } from './registry/credentials.ts';
 export { isLoopback, type RegistryConfig, type RegistrySettings } from './registry/endpoint.ts';
 export { createRegistry, type RegistryOptions } from './registry/registry.ts';
+export {
+  ConnectionError,
+  createTransport,
+  type HttpRequest,
+  type HttpResponse,
+  type Transport,
+  type TransportOptions,
+} from './registry/transport.ts';
 export { type PlacedTree, treeTar } from './tree-tar.ts';
 export { DEFAULT_UNPACK_LIMITS, unpackLayer } from './unpack-layer.ts';

@@ -26,7 +26,7 @@ interface Options {
 }
 
 /** `base…` is there, `arm` for another platform, `missing` is not, and nothing else can be reached. */
-const findImage: FindImage = async (name, platform, range) => {
+const findImage: FindImage = async ({ name }, platform, range) => {
   if (name === 'missing') stop('image-unknown', 'missing: no such image', { range });
   if (!/^(?:base|arm)/.test(name))
     stop('registry-unreachable', `${name}: cannot reach the registry`, { range });

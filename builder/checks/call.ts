@@ -79,10 +79,11 @@ const FAULTS = new Set(['image-unknown', 'no-platform', 'invalid-reference']);
 
 /** Stands in for images that cannot be looked up now. */
 function tolerant(findImage: FindImage, onUnknown: (image: UnknownImage) => unknown): FindImage {
-  return async (name, platform, range) => {
+  return async (wanted, platform, range) => {
     try {
-      return await findImage(name, platform, range);
+      return await findImage(wanted, platform, range);
     } catch (error) {
+      const { name } = wanted;
       const reference = parseReference(name);
       if (!(error instanceof BuildStop) || FAULTS.has(error.failure.code) || !reference.ok) throw error;
       onUnknown({ name, reason: error.failure.message, range });

@@ -1,8 +1,5 @@
-import { resolve } from 'node:path';
 import {
-  type BuildContext,
   type BuildRequest,
-  type DockerfileSource,
   type HostPath,
   type NetworkMode,
   type Output,
@@ -12,6 +9,7 @@ import {
   UsageError,
 } from '../../core/index.ts';
 import { readAnnotations } from './annotation.ts';
+import { contextOf, dockerfileOf, namedContextsOf } from './build-context.ts';
 import type { BUILD_SPEC } from './build-spec.ts';
 import { parseOutput } from './output.ts';
 import { type Environment, readPairs } from './pairs.ts';
@@ -36,6 +34,8 @@ export interface RequestSurroundings {
   readonly id: string;
   /** CPUs of this machine: how many steps run at once unless `--parallelism` or the configuration says otherwise. */
   readonly parallelism: number;
+  /** Is there a folder of this name? */
+  readonly isFolder: (path: string) => boolean;
   /** Present where {@link readsStdin} says that it is needed. */
   readonly stdin?: StdinContent;
 }
@@ -64,6 +64,7 @@ export function toBuildRequest(options: BuildOptions, around: RequestSurrounding
     id: around.id,
     context: contextOf(options, around),
     dockerfile: dockerfileOf(options, around),
+    ...namedContextsOf(options, around),
     ...(flags.target === undefined || flags.target === '' ? {} : { target: flags.target }),
     buildArgs: { ...epochOf(around.env), ...readPairs(flags['build-arg'], '--build-arg', around.env) },
     labels: readPairs(flags.label, '--label'),
@@ -145,45 +146,4 @@ function cachingOf(flags: BuildOptions['flags']): StepCaching {
 
 function networkOf(text: string | undefined): NetworkMode {
   return text === 'none' || text === 'host' ? text : 'default';
-}
-
-function contextOf(options: BuildOptions, around: RequestSurroundings): BuildContext {
-  const { context } = options;
-  if (context === '') throw new UsageError('the build context is empty', 'Give a folder, "." for this one.');
-  if (context === '-') {
-    return around.stdin?.kind === 'archive'
-      ? { kind: 'archive', path: around.stdin.path }
-      : { kind: 'empty' };
-  }
-  if (/^(?:https?|git|ssh):\/\//.test(context) || /^git@|^github\.com\//.test(context)) {
-    throw new UsageError(
-      `the context ${context} is a URL: varve does not support remote contexts yet`,
-      'Fetch it, then give the folder.',
-    );
-  }
-  return { kind: 'directory', path: resolve(around.cwd, context) as HostPath };
-}
-
-function dockerfileOf(options: BuildOptions, around: RequestSurroundings): DockerfileSource {
-  const { stdin } = around;
-  const file = options.flags.file;
-  if (file === '-') {
-    if (options.context === '-') {
-      throw new UsageError(
-        'both the context and the Dockerfile are "-": standard input can be only one of them',
-      );
-    }
-    if (stdin?.kind !== 'text')
-      throw new UsageError('--file=-: standard input holds an archive, not a Dockerfile');
-    return { kind: 'inline', text: stdin.text };
-  }
-  if (options.context === '-' && stdin?.kind === 'text') {
-    if (file !== undefined) {
-      throw new UsageError('standard input holds a Dockerfile, and --file names another one');
-    }
-    return { kind: 'inline', text: stdin.text };
-  }
-  if (file === undefined || file === '') return { kind: 'file', path: 'Dockerfile' };
-  // A path beside the context is taken from the working folder, as Docker does; one in an archive from its root.
-  return { kind: 'file', path: options.context === '-' ? file : resolve(around.cwd, file) };
 }

@@ -17,7 +17,7 @@ export const BUILD_SPEC = defineSpec({
     annotation: { type: 'list', help: 'Add annotation to the image' },
     attest: later('Attestation parameters'),
     'build-arg': { type: 'list', help: 'Set build-time variables' },
-    'build-context': later('Additional build contexts (e.g., name=path)'),
+    'build-context': { type: 'list', help: 'Additional build contexts (e.g., name=path)' },
     builder: later('Override the configured builder instance', 'string', ['', 'default']),
     cache: {
       type: 'string',

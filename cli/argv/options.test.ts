@@ -10,9 +10,19 @@ import { RUN_SPEC } from './run-spec.ts';
 
 const env = { HOME: '/root', SET: 'from env', EMPTY: '' };
 
+const FOLDERS = ['/src', '/src/sub', '/src/github.com/a/b'];
+const isFolder = (path: string): boolean => FOLDERS.includes(path);
+
 function build(argv: readonly string[], stdin?: StdinContent) {
   const { flags, positionals } = parseCommand(BUILD_SPEC, argv);
-  const around = { cwd: '/src', env, id: 'b1', parallelism: 2, ...(stdin === undefined ? {} : { stdin }) };
+  const around = {
+    cwd: '/src',
+    env,
+    id: 'b1',
+    parallelism: 2,
+    isFolder,
+    ...(stdin === undefined ? {} : { stdin }),
+  };
   return toBuildRequest({ flags, context: positionals[0] ?? '' }, around);
 }
 
@@ -47,6 +57,49 @@ describe('toBuildRequest', () => {
     expect(both.platforms).toEqual(['linux/amd64', 'linux/arm64', 'linux/arm/v7']);
   });
 
+  test.each([
+    ['https://example.com/a/b.git#main:docs', 'git'],
+    ['git@example.com:a/b', 'git'],
+    ['ssh://git@example.com/a/b', 'git'],
+    ['git://example.com/a', 'git'],
+    ['https://example.com/context.tar.gz', 'http'],
+  ])('takes %s for a remote context', (url, kind) => {
+    expect(build([url]).context).toEqual({ kind, url });
+    // Relative names lie in the context; absolute ones here.
+    expect(build(['-f', 'a/Dockerfile', url]).dockerfile).toEqual({ kind: 'file', path: 'a/Dockerfile' });
+    expect(build(['-f', '/x/Dockerfile', url]).dockerfile).toEqual({ kind: 'file', path: '/x/Dockerfile' });
+  });
+
+  test('takes a folder before an address that is called like it, and a Dockerfile from a web server', () => {
+    const path = '/src/github.com/a/b';
+    expect(build(['github.com/a/b']).context).toEqual({ kind: 'directory', path });
+    expect(build(['github.com/missing/b']).context).toEqual({ kind: 'git', url: 'github.com/missing/b' });
+    const url = 'https://example.com/Dockerfile';
+    expect(build(['-f', url, '.']).dockerfile).toEqual({ kind: 'remote', url });
+  });
+
+  test('--build-context names folders, images, layouts, repositories and files, by the short form of the name', () => {
+    const digest = `sha256:${'0'.repeat(64)}`;
+    const flags = [
+      'a=sub',
+      'docker.io/library/b:latest=docker-image://alpine:3',
+      'c:1=oci-layout://lay:tag',
+      `d=oci-layout:///lay@${digest}`,
+      'e=https://example.com/x.git',
+      'f=https://example.com/x',
+      'g=docker-image://scratch',
+    ].flatMap((value) => ['--build-context', value]);
+    expect(build([...flags, '.']).namedContexts).toEqual({
+      a: { kind: 'directory', path: '/src/sub' },
+      b: { kind: 'image', name: 'alpine:3' },
+      'c:1': { kind: 'oci-layout', path: '/src/lay', tag: 'tag' },
+      d: { kind: 'oci-layout', path: '/lay', digest },
+      e: { kind: 'git', url: 'https://example.com/x.git' },
+      f: { kind: 'http', url: 'https://example.com/x' },
+      g: { kind: 'image', name: 'scratch' },
+    });
+  });
+
   test('--build-arg NAME takes the value from the environment and is left out where it is not set', () => {
     const { buildArgs } = build([
       '--build-arg',
@@ -64,7 +117,13 @@ describe('toBuildRequest', () => {
   test('SOURCE_DATE_EPOCH of the environment counts as a build argument, behind one that is given', () => {
     const request = (argv: readonly string[]) => {
       const { flags, positionals } = parseCommand(BUILD_SPEC, argv);
-      const around = { cwd: '/src', env: { SOURCE_DATE_EPOCH: '1' }, id: 'b1', parallelism: 2 };
+      const around = {
+        cwd: '/src',
+        env: { SOURCE_DATE_EPOCH: '1' },
+        id: 'b1',
+        parallelism: 2,
+        isFolder: () => true,
+      };
       return toBuildRequest({ flags, context: positionals[0] ?? '' }, around);
     };
     expect(request(['.']).buildArgs).toEqual({ SOURCE_DATE_EPOCH: '1' });
@@ -171,8 +230,15 @@ describe('toBuildRequest', () => {
     [['--build-arg', '=x', '.'], /the name is empty/],
     [['--platform', 'linux/amd64,', '.'], /invalid platform ""/],
     [['--platform', 'linux//v7', '.'], /invalid platform/],
-    [['https://github.com/a/b.git'], /remote contexts/],
-    [['git@github.com:a/b'], /remote contexts/],
+    [['https://example.com/a/b.git?what=1'], /unexpected query "what"/],
+    [['--build-context', 'x', '.'], /has no "="/],
+    [['--build-context', 'Upper=.', '.'], /is no name/],
+    [['--build-context', 'x=', '.'], /has no value/],
+    [['--build-context', 'x=missing', '.'], /missing is no folder/],
+    [['--build-context', 'x=docker-image://UPPER', '.'], /lowercase/],
+    [['--build-context', 'x=oci-layout://', '.'], /names no folder/],
+    [['--build-context', 'x=oci-layout://l@sha256:1', '.'], /is no digest/],
+    [['--build-context', 'x=target:other', '.'], /targets of other builds/],
     [['-f', '-', '-'], /only one of them/],
     [['-o', '-', '-o', 'type=oci', '.'], /only one output/],
     [['--parallelism', '0', '.'], /above 0/],

@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BuildRequest, Diagnostic } from '../../core/index.ts';
@@ -25,6 +26,7 @@ export const build = defineCommand(BUILD_SPEC, async ({ flags, positionals }, co
     env: context.env,
     id: context.newId(),
     parallelism: config.build.parallelism ?? context.cpus,
+    isFolder: (path) => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true,
     ...(spool.content === undefined ? {} : { stdin: spool.content }),
   });
   const call = callOf(flags);

@@ -1,0 +1,3 @@
+export * from './contract.ts';
+export { folderTree } from './folder-tree.ts';
+export { createSources, type SourcesOptions } from './sources.ts';
