@@ -51,6 +51,8 @@ function runStep(index: number, stage: number): Step {
     workdir: '' as Extract<Step, { kind: 'RUN' }>['workdir'],
     network: 'default',
     mounts: [],
+    security: 'sandbox',
+    limits: {},
   };
 }
 

@@ -1,16 +1,17 @@
 import { explainHit, explainMiss, explainObserved } from '../cache/index.ts';
 import {
   type BuildRequest,
+  type BuildSession,
   type Diagnostic,
   type EventSink,
   err,
   familiarName,
   MachineError,
+  NO_SESSION,
   ok,
   type Platform,
   type Result,
   type StepSummary,
-  type Tree,
   unreachable,
 } from '../core/index.ts';
 import { formatPlatform, parsePlatform } from '../image/index.ts';
@@ -26,6 +27,7 @@ import type { BuilderParts, BuildSuccess, FailedBuild } from './contract.ts';
 import type { LoadedDockerfile } from './dockerfile.ts';
 import { earlierCopies } from './earlier-copies.ts';
 import { Emulation } from './emulation.ts';
+import { EMPTY_TREE } from './empty-tree.ts';
 import { exportImages } from './export.ts';
 import type { BuildGraph, StagePlan, Step, TreeRef } from './graph.ts';
 import { createLimiter } from './limiter.ts';
@@ -34,6 +36,7 @@ import { type FindImage, type PlanInput, planBuild } from './plan.ts';
 import { Solver, type TimelessEvent, timed } from './solve.ts';
 import { NO_BASE, type Standing, standOnCommitted, treeOf } from './standing.ts';
 import { prepareCopy } from './steps/copy.ts';
+import type { SourceTree } from './steps/mount-source.ts';
 import type { PreparedStep } from './steps/prepared-step.ts';
 import { prepareRun } from './steps/run.ts';
 import { prepareWorkdir } from './steps/workdir.ts';
@@ -47,6 +50,8 @@ export interface BuildOptions {
   readonly signal: AbortSignal;
   /** Takes the bytes of an output whose destination is standard output; resolves when they are taken. */
   readonly writeStdout: (chunk: Uint8Array) => Promise<void>;
+  /** Secrets and agents for the steps that ask for them; absent: there are none. */
+  readonly session?: BuildSession;
 }
 
 /**
@@ -78,6 +83,9 @@ export async function callBuild(
   const run = new BuildRun(parts, request, options);
   return run.call(request.call);
 }
+
+/** `FROM scratch`. */
+const NOWHERE = standOnCommitted(undefined, { way: wayOfSnapshot(undefined), base: NO_BASE });
 
 class BuildRun {
   readonly #parts: BuilderParts;
@@ -287,7 +295,7 @@ class BuildRun {
   async #standOn(stage: StagePlan, solver: Solver): Promise<Standing> {
     switch (stage.base.kind) {
       case 'scratch':
-        return standOnCommitted(undefined, { way: wayOfSnapshot(undefined), base: NO_BASE });
+        return NOWHERE;
       case 'stage':
         return solver.stage(stage.base.index);
       case 'image':
@@ -298,7 +306,7 @@ class BuildRun {
   }
 
   #prepare(step: Step, solver: Solver): Promise<PreparedStep> {
-    const { snapshotter, treeOps, runner, temporary } = this.#parts;
+    const { snapshotter, treeOps } = this.#parts;
     switch (step.kind) {
       case 'COPY':
       case 'ADD':
@@ -316,15 +324,17 @@ class BuildRun {
         return Promise.resolve(prepareWorkdir(step, { snapshotter, treeOps }));
       case 'RUN': {
         const onOutput = this.#logger(step);
-        return Promise.resolve(
-          prepareRun(step, {
-            snapshotter,
-            runner,
-            temporary,
+        return prepareRun(
+          step,
+          {
+            ...this.#parts,
             emulation: this.#emulation,
             buildId: this.#request.id,
             onOutput,
-          }),
+            sourceFor: (from) => this.#treeFor(from, solver),
+            session: this.#options.session ?? NO_SESSION,
+          },
+          solver.signal,
         );
       }
       default:
@@ -332,18 +342,22 @@ class BuildRun {
     }
   }
 
-  async #treeFor(from: TreeRef, solver: Solver): Promise<{ readonly tree: Tree; readonly where: string }> {
+  async #treeFor(from: TreeRef, solver: Solver): Promise<SourceTree> {
     switch (from.kind) {
       case 'context':
         return this.#contexts.main;
       case 'named':
         return this.#contexts.named(from.name);
-      case 'stage':
-        return { tree: treeOf(await solver.stage(from.index)), where: `stage ${from.name}` };
+      case 'stage': {
+        const standing = await solver.stage(from.index);
+        return { tree: treeOf(standing), standing, where: `stage ${from.name}` };
+      }
       case 'image': {
         const standing = await this.#images.standOn(from.image);
-        return { tree: treeOf(standing), where: `image ${from.image.reference.repository}` };
+        return { tree: treeOf(standing), standing, where: `image ${from.image.reference.repository}` };
       }
+      case 'scratch':
+        return { tree: EMPTY_TREE, standing: NOWHERE, where: 'scratch' };
       default:
         return unreachable(from);
     }

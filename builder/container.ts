@@ -10,6 +10,7 @@ import {
   type SandboxProcess,
   type SandboxSpec,
   type Snapshotter,
+  type Ulimit,
 } from '../core/index.ts';
 import { EMPTY_TREE } from './empty-tree.ts';
 import { lookUpUser } from './users.ts';
@@ -30,6 +31,8 @@ export interface ContainerRequest {
   readonly network: 'default' | 'host' | 'none';
   readonly extraHosts: SandboxSpec['extraHosts'];
   readonly limits: ResourceLimits;
+  readonly ulimits?: readonly Ulimit[];
+  readonly cgroupParent?: string;
   readonly readonlyRoot: boolean;
   readonly noNewPrivileges: boolean;
   readonly shmSizeBytes: number;
@@ -81,6 +84,8 @@ export async function startContainer(
         network: request.network === 'none' ? 'none' : 'host',
         extraHosts: request.extraHosts,
         limits: request.limits,
+        ...(request.ulimits === undefined ? {} : { ulimits: request.ulimits }),
+        ...(request.cgroupParent === undefined ? {} : { cgroupParent: request.cgroupParent }),
         shmSizeBytes: request.shmSizeBytes,
         security: 'default',
         noNewPrivileges: request.noNewPrivileges,

@@ -1,4 +1,4 @@
-import type { BuildLog, FileIndex, StepCache } from '../cache/index.ts';
+import type { BuildLog, CacheMounts, FileIndex, StepCache } from '../cache/index.ts';
 import type {
   BuildFailure,
   BuiltImage,
@@ -29,6 +29,7 @@ export interface BuilderParts {
   readonly runner: Runner;
   readonly treeOps: TreeOps;
   readonly cache: StepCache;
+  readonly cacheMounts: CacheMounts;
   readonly buildLog: BuildLog;
   readonly openFileIndex: (context: HostPath) => Promise<FileIndex>;
   readonly images: ImageStore;

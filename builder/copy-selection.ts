@@ -116,7 +116,7 @@ function includeRules(wanted: string, place: SourcePlace): IgnoreRules {
 }
 
 /** Ends the build because a source is not there. */
-async function missingSource(
+export async function missingSource(
   tree: Tree,
   { path, pattern }: { readonly path: ImagePath; readonly pattern: string },
   { range, where }: SourcePlace,
@@ -197,11 +197,14 @@ interface InsideRules {
   readonly exclude?: IgnoreRules | undefined;
 }
 
-/** What lies in the folder `root` and is neither left out nor passed over, with the folders that lead to it. */
-async function listInside(
+/**
+ * What lies in the folder `root` and is neither left out nor passed over, with the folders that lead to it: parents before children,
+ * paths relative to the folder.
+ */
+export async function listInside(
   tree: Tree,
   root: ImagePath,
-  { include, exclude }: InsideRules,
+  { include, exclude }: InsideRules = {},
 ): Promise<readonly SelectedEntry[]> {
   const found: SelectedEntry[] = [];
   // Folders that are taken as soon as something below them is.

@@ -5,6 +5,7 @@ import type {
   NetworkMode,
   Platform,
   Reference,
+  RunLimits,
   SourceRange,
   StepCaching,
   StepInfo,
@@ -89,10 +90,75 @@ export interface RunStep extends StepBase {
   readonly workdir: ImagePath;
   readonly network: NetworkMode;
   readonly mounts: readonly RunMount[];
+  readonly security: 'sandbox' | 'insecure';
+  /** What the command line says of all RUN steps. */
+  readonly limits: RunLimits;
 }
 
-/** `RUN --mount`. Other types (bind, cache, secret, ssh) join this union. */
-export type RunMount = { readonly type: 'tmpfs'; readonly target: ImagePath; readonly sizeBytes?: number };
+/** `RUN --mount`. */
+export type RunMount = TmpfsMount | BindMount | CacheMount | SecretMount | AgentMount;
+
+export interface TmpfsMount {
+  readonly type: 'tmpfs';
+  readonly target: ImagePath;
+  readonly sizeBytes?: number;
+  readonly readonly?: boolean;
+}
+
+/** Files of the context, a stage or an image; what the command writes there is thrown away. */
+export interface BindMount {
+  readonly type: 'bind';
+  readonly target: ImagePath;
+  readonly from: TreeRef;
+  /** Inside of `from`, symlinks not resolved yet. */
+  readonly source: ImagePath;
+  readonly readonly: boolean;
+  readonly range: SourceRange;
+}
+
+/** A folder that is kept between builds. */
+export interface CacheMount extends Ownership {
+  readonly type: 'cache';
+  readonly target: ImagePath;
+  readonly id: string;
+  readonly sharing: CacheSharing;
+  readonly readonly: boolean;
+  /** What it holds the first time. */
+  readonly from: TreeRef;
+  readonly source: ImagePath;
+  readonly range: SourceRange;
+}
+
+/**
+ * What happens where another step uses a cache mount: both use it at once, one gets another copy, or one waits.
+ */
+export type CacheSharing = 'shared' | 'private' | 'locked';
+
+/** A value that `--secret` gives, as a file, as a variable, or as both. */
+export interface SecretMount extends Ownership {
+  readonly type: 'secret';
+  readonly id: string;
+  readonly target?: ImagePath;
+  readonly env?: string;
+  /** False: the step runs without it where it was not given. */
+  readonly required: boolean;
+  readonly range: SourceRange;
+}
+
+/** The socket of an agent that `--ssh` gives. */
+export interface AgentMount extends Ownership {
+  readonly type: 'ssh';
+  readonly id: string;
+  readonly target: ImagePath;
+  readonly required: boolean;
+  readonly range: SourceRange;
+}
+
+export interface Ownership {
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+}
 
 export interface CopyStep extends StepBase {
   readonly kind: 'COPY' | 'ADD';
@@ -123,7 +189,9 @@ export type TreeRef =
   /** A context of `--build-context` that is no image. */
   | { readonly kind: 'named'; readonly name: string }
   | { readonly kind: 'stage'; readonly index: number; readonly name: string }
-  | { readonly kind: 'image'; readonly image: ImageUse };
+  | { readonly kind: 'image'; readonly image: ImageUse }
+  /** No files at all. */
+  | { readonly kind: 'scratch' };
 
 export interface WorkdirStep extends StepBase {
   readonly kind: 'WORKDIR';

@@ -456,11 +456,6 @@ describe('planBuild: what instructions do to configuration and history', () => {
     ['COPY --exclude=[a a /b', 'bad-pattern', '[a'],
     ['COPY https://x.y/z /c', 'copy-source-not-local', 'https://x.y/z'],
     ['ADD https://x.y/z /c', 'unsupported-source', 'https://x.y/z'],
-    ['RUN --security=insecure x', 'unsupported-flag', '--security=insecure'],
-    ['RUN --mount=type=cache,target=/c x', 'unsupported-mount', '--mount=type=cache,target=/c'],
-    ['RUN --mount=type=tmpfs x', 'mount-target-missing', '--mount=type=tmpfs'],
-    ['RUN --mount=type=tmpfs,target=/t,uid=1 x', 'invalid-mount', '--mount=type=tmpfs,target=/t,uid=1'],
-    ['RUN --mount=type=tmpfs,target=/t,size=big x', 'invalid-mount', '--mount=type=tmpfs,target=/t,size=big'],
   ])('refuses %s', async (instruction, code, at) => {
     const text = `FROM scratch\n${instruction}\n`;
     const failure = await refused(text);
@@ -498,13 +493,6 @@ describe('planBuild: steps', () => {
   test('the history of RUN names the ARGs in force', async () => {
     const { history } = await target('FROM scratch\nARG A=1\nARG B=2\nENV A=3\nRUN x');
     expect(history.at(-1)).toEqual({ createdBy: 'RUN |2 A=3 B=2 /bin/sh -c x', step: 0 });
-  });
-
-  test('a tmpfs on RUN is put relative to the work folder, with its size', async () => {
-    const text = 'FROM scratch\nARG S=64m\nWORKDIR /w\nRUN --mount=type=tmpfs,target=t,size=$S x\n';
-    expect(runs(await target(text))[0]?.mounts).toEqual([
-      { type: 'tmpfs', target: 'w/t', sizeBytes: 64 * 1024 * 1024 },
-    ]);
   });
 
   test.each([

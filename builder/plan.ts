@@ -39,7 +39,16 @@ export interface PlanInput {
   readonly dockerfile: Dockerfile;
   readonly request: Pick<
     BuildRequest,
-    'buildArgs' | 'labels' | 'target' | 'noCache' | 'noCacheFilter' | 'network' | 'caching' | 'namedContexts'
+    | 'buildArgs'
+    | 'labels'
+    | 'target'
+    | 'noCache'
+    | 'noCacheFilter'
+    | 'network'
+    | 'caching'
+    | 'namedContexts'
+    | 'runLimits'
+    | 'entitlements'
   >;
   /** This machine's platform, and the one to build for. */
   readonly buildPlatform: Platform;
@@ -167,6 +176,8 @@ class StagePlanner {
       consumedArgs,
       globals,
       network: request.network,
+      limits: request.runLimits ?? {},
+      entitlements: new Set(request.entitlements),
       caching: request.caching ?? DEFAULT_CACHING,
       slotPrefix: this.#slotPrefix(sketch.platform),
       namesPlatforms: input.isOneOfSeveral === true,
@@ -236,8 +247,8 @@ class StagePlanner {
     if (stage === undefined) {
       const base = baseNamed(flag.value ?? '', this.#options.input.request.namedContexts);
       if (base.kind === 'context') return { kind: 'named', name: base.name };
-      const wanted = base.kind === 'image' ? base : ({ kind: 'image', name: flag.value ?? '' } as const);
-      const { use } = await this.#imageOf(wanted, flag);
+      if (base.kind === 'scratch') return base;
+      const { use } = await this.#imageOf(base, flag);
       return { kind: 'image', image: { ...use, range: flag.range } };
     }
     refuseLater(sketch, stage, flag.range);

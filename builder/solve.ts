@@ -5,18 +5,19 @@ import {
   type StepResult,
   stepKey,
 } from '../cache/index.ts';
-import type {
-  BuildEvent,
-  CommittedSnapshot,
-  EventSink,
-  FrozenSnapshot,
-  ImagePath,
-  StepKey,
+import {
+  type BuildEvent,
+  type CommittedSnapshot,
+  type EventSink,
+  type FrozenSnapshot,
+  type ImagePath,
+  type StepKey,
+  unreachable,
 } from '../core/index.ts';
 import type { PackedLayer } from '../image/index.ts';
 import { type Attempt, queryOf, resultOf, type SolvedStep, solvedBy, standsOn } from './attempt.ts';
 import type { BuilderParts } from './contract.ts';
-import type { BuildGraph, StagePlan, Step } from './graph.ts';
+import type { BuildGraph, StagePlan, Step, TreeRef } from './graph.ts';
 import { Hits, type HitsOptions, type TryHit } from './hits.ts';
 import type { Limiter } from './limiter.ts';
 import { contentOf, findSameResult } from './same-result.ts';
@@ -368,8 +369,21 @@ function noiseAside(noise: readonly ImagePath[]): string {
 
 /** The stages that must be done before a step can begin, beside its own. */
 function stagesReadBy(step: Step): readonly number[] {
-  if (step.kind !== 'COPY' && step.kind !== 'ADD') return [];
-  return step.sources.flatMap((source) =>
-    source.kind === 'path' && source.from.kind === 'stage' ? [source.from.index] : [],
-  );
+  return treesReadBy(step).flatMap((from) => (from.kind === 'stage' ? [from.index] : []));
+}
+
+function treesReadBy(step: Step): readonly TreeRef[] {
+  switch (step.kind) {
+    case 'COPY':
+    case 'ADD':
+      return step.sources.flatMap((source) => (source.kind === 'path' ? [source.from] : []));
+    case 'RUN':
+      return step.mounts.flatMap((mount) =>
+        mount.type === 'bind' || mount.type === 'cache' ? [mount.from] : [],
+      );
+    case 'WORKDIR':
+      return [];
+    default:
+      return unreachable(step);
+  }
 }

@@ -3,6 +3,7 @@ import type {
   ImagePath,
   NetworkMode,
   Platform,
+  RunLimits,
   StepCaching,
   StepKind,
 } from '../core/index.ts';
@@ -33,6 +34,10 @@ export interface PlanContext {
   /** Global ARGs with the platform arguments: what a bare `ARG name` in a stage takes its value from. */
   readonly globals: ReadonlyMap<string, string>;
   readonly network: NetworkMode;
+  /** What the command line says of the sandboxes of all RUN steps. */
+  readonly limits: RunLimits;
+  /** Rights that steps may take. */
+  readonly entitlements: ReadonlySet<string>;
   /** What the cache may answer for steps that say nothing else. */
   readonly caching: StepCaching;
   /** Prefix of every step's slot: names the Dockerfile and its context. */

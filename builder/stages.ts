@@ -16,6 +16,7 @@ import {
   type Stage,
   type Word,
 } from '../parser/index.ts';
+import { mountSource } from './instructions/run-mount.ts';
 import { stop } from './stop.ts';
 import { platformArgs } from './variables.ts';
 
@@ -206,10 +207,14 @@ export function stageNamed(flag: Flag, sketches: readonly StageSketch[]): StageS
   return byNumber;
 }
 
-/** The `--from` flags of COPY instructions. */
+/** The `--from` flags of COPY instructions, and the like of `RUN --mount`. */
 export function fromFlags(instructions: readonly Instruction[]): readonly Flag[] {
   return instructions.flatMap((instruction) =>
-    instruction.kind === 'COPY' ? instruction.flags.filter((flag) => flag.name === 'from') : [],
+    instruction.kind === 'COPY'
+      ? instruction.flags.filter((flag) => flag.name === 'from')
+      : instruction.kind === 'RUN'
+        ? instruction.flags.flatMap((flag) => (flag.name === 'mount' ? (mountSource(flag) ?? []) : []))
+        : [],
   );
 }
 

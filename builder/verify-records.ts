@@ -1,5 +1,5 @@
 import type { RepeatableStep } from '../cache/index.ts';
-import type { StepKey } from '../core/index.ts';
+import { NO_SESSION, type StepKey } from '../core/index.ts';
 import type { BuilderParts } from './contract.ts';
 import { Emulation } from './emulation.ts';
 import type { RunStep } from './graph.ts';
@@ -7,7 +7,7 @@ import { checkNoise } from './noise.ts';
 import { contentOf } from './same-result.ts';
 import { standAgain } from './stand-again.ts';
 import { prepareRun } from './steps/run.ts';
-import { readRunDefinition } from './steps/run-definition.ts';
+import { isSelfContained, readRunDefinition } from './steps/run-definition.ts';
 import { type ReusedStep, verifyStep } from './verify.ts';
 import type { VerifiedStep } from './verify-reused.ts';
 
@@ -21,7 +21,8 @@ export interface VerifyRecordsOptions {
 }
 
 /**
- * Runs the RUN steps of these records again, each on the parent that it was recorded on, and compares. Records of other kinds,
+ * Runs the RUN steps of these records again, each on the parent that it was recorded on, and compares. Records of other kinds, those of
+ * steps with mounts from outside or with rights or limits of their own,
  * records whose parent is not in the store any more, and records of older versions that do not say what it was, are passed over.
  */
 export async function verifyRecords(
@@ -47,21 +48,21 @@ async function reusedStep(
   options: VerifyRecordsOptions,
 ): Promise<ReusedStep | undefined> {
   const repeatable = parts.cache.repeatable(key);
-  if (repeatable?.action.kind !== 'RUN') return undefined;
+  if (repeatable?.action.kind !== 'RUN' || !isSelfContained(repeatable.action.definition)) return undefined;
   const on = await standAgain(repeatable, parts);
   if (on === undefined) return undefined;
-  const { snapshotter, runner, temporary } = parts;
   const isTraced = parts.cache.reads(key) !== undefined;
   const step = runStepOf(repeatable, { isTraced, noise: options.noise });
   const onOutput = (): void => {};
-  const prepared = prepareRun(step, {
-    snapshotter,
-    runner,
-    temporary,
-    emulation: new Emulation(parts),
-    buildId: options.id,
-    onOutput,
-  });
+  const sourceFor = (): never => {
+    throw new Error('a self-contained step mounts no source');
+  };
+  const emulation = new Emulation(parts);
+  const prepared = await prepareRun(
+    step,
+    { ...parts, emulation, buildId: options.id, onOutput, sourceFor, session: NO_SESSION },
+    options.signal,
+  );
   const reused = await contentOf(repeatable.record, parts);
   if (reused === undefined && repeatable.record.diffId !== undefined) return undefined;
   return {

@@ -35,6 +35,7 @@ const WORDS: Readonly<Record<string, string>> = {
   script: 'its heredoc',
   version: 'the format of its key',
   kind: 'the instruction',
+  limits: 'what the command line says of RUN steps',
   workdir: 'the working directory',
 };
 

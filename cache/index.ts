@@ -1,5 +1,12 @@
 export { MAX_BUILDS } from './build-log.ts';
 export {
+  type CacheMountLease,
+  type CacheMountRequest,
+  type CacheMounts,
+  type CacheMountUsage,
+  openCacheMounts,
+} from './cache-mounts.ts';
+export {
   actionDigest,
   encodeCanonical,
   KEY_VERSION,

@@ -2,6 +2,7 @@ import type { BuildSuccess, CallAnswer, CallKind, FailedBuild, VerifiedStep } fr
 import type { BuildReport, RecordUsage } from '../cache/index.ts';
 import type {
   BuildRequest,
+  BuildSession,
   EventSink,
   Mount,
   Observation,
@@ -10,6 +11,7 @@ import type {
   SandboxIo,
   SandboxProcess,
   StepKey,
+  Ulimit,
 } from '../core/index.ts';
 import type { StoredImage, TransferProgress } from '../image/index.ts';
 
@@ -95,6 +97,7 @@ export interface BuildCallOptions {
   readonly signal: AbortSignal;
   /** Takes the bytes of an output whose destination is standard output; resolves when they are taken. */
   readonly writeStdout: (chunk: Uint8Array) => Promise<void>;
+  readonly session?: BuildSession;
 }
 
 export type { BuildSuccess, CallAnswer, CallKind, FailedBuild, VerifiedStep };
@@ -118,6 +121,8 @@ export interface RunRequest {
   readonly network: 'default' | 'host' | 'none';
   readonly extraHosts: readonly { readonly name: string; readonly address: string }[];
   readonly limits: ResourceLimits;
+  readonly ulimits: readonly Ulimit[];
+  readonly cgroupParent?: string;
   readonly readonlyRoot: boolean;
   readonly noNewPrivileges: boolean;
   readonly shmSizeBytes: number;

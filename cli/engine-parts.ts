@@ -3,7 +3,7 @@ import { createReadStream, existsSync } from 'node:fs';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { arch } from 'node:os';
 import { type BuilderParts, createSources } from '../builder/index.ts';
-import { openFileIndex, openStepCache, type PrunableCache } from '../cache/index.ts';
+import { openCacheMounts, openFileIndex, openStepCache, type PrunableCache } from '../cache/index.ts';
 import {
   asDigest,
   type DiffId,
@@ -126,6 +126,7 @@ export async function openParts(
     runner,
     treeOps,
     cache,
+    cacheMounts: openCacheMounts({ root, clock: now }),
     buildLog: cache.builds,
     openFileIndex: (context) => openFileIndex({ root, context, clock: now }),
     images,

@@ -2,6 +2,7 @@ import type { Digest } from './digest.ts';
 import type { Diagnostic, SourceRange } from './failure.ts';
 import type { Descriptor } from './oci.ts';
 import type { HostPath } from './path.ts';
+import type { ResourceLimits, SandboxSpec, Ulimit } from './sandbox.ts';
 
 /** What a build is asked to do. Plain JSON, so that a daemon can take the same request over a socket. */
 export interface BuildRequest {
@@ -29,6 +30,10 @@ export interface BuildRequest {
   /** OCI platforms, `linux/amd64`, `local` for this machine's; none: this machine's. Several make an index. */
   readonly platforms?: readonly string[];
   readonly network: NetworkMode;
+  /** What holds for all RUN steps; absent: nothing special. */
+  readonly runLimits?: RunLimits;
+  /** Rights that steps may take (`--allow`): `network.host`, `security.insecure`, `device`, `device=NAME`. */
+  readonly entitlements?: readonly string[];
   readonly outputs: readonly Output[];
   readonly annotations?: readonly ImageAnnotation[];
   /** Most steps at once over all stages. */
@@ -92,6 +97,30 @@ export type DockerfileSource =
   | { readonly kind: 'inline'; readonly text: string };
 
 export type NetworkMode = 'default' | 'none' | 'host';
+
+/** What the command line says of the sandboxes of RUN steps. */
+export interface RunLimits {
+  /** Further lines of /etc/hosts. */
+  readonly extraHosts?: SandboxSpec['extraHosts'];
+  readonly ulimits?: readonly Ulimit[];
+  readonly shmSizeBytes?: number;
+  readonly resources?: ResourceLimits;
+  readonly cgroupParent?: string;
+  readonly noNewPrivileges?: boolean;
+}
+
+/**
+ * What the person who builds lends to steps while they run. It is asked at the moment of need, is kept nowhere, and is no part of the
+ * request: a request is written down.
+ */
+export interface BuildSession {
+  /** The value of a secret (`--secret`); undefined where none was given under this id. */
+  readonly secret: (id: string) => Promise<Uint8Array | undefined>;
+  /** The socket of an ssh agent (`--ssh`); undefined where none was given under this id. */
+  readonly agent: (id: string) => Promise<HostPath | undefined>;
+}
+
+export const NO_SESSION: BuildSession = { secret: async () => undefined, agent: async () => undefined };
 
 export type Output =
   /** Into varve's own store, under the tags; with `push` to their registries too, or `byDigest` alone. */

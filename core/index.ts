@@ -1,6 +1,7 @@
 export * from './age.ts';
 export * from './brand.ts';
 export * from './build.ts';
+export * from './csv.ts';
 export * from './digest.ts';
 export * from './entry.ts';
 export * from './failure.ts';

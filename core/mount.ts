@@ -35,10 +35,22 @@ export type Mount =
       readonly target: ImagePath;
       readonly sizeBytes?: number;
       readonly mode?: number;
+      readonly readonly?: boolean;
+    }
+  /** A read-only file that lies in memory only, on no disk of the machine: secrets. */
+  | {
+      readonly type: 'file';
+      readonly target: ImagePath;
+      readonly content: Uint8Array;
+      readonly mode: number;
+      readonly uid: number;
+      readonly gid: number;
     }
   | {
       readonly type: 'tree';
       readonly root: RootMount;
+      /** What of the tree is mounted, symlinks resolved in it; absent: all. */
+      readonly source?: ImagePath;
       readonly target: ImagePath;
       readonly readonly: boolean;
     };

@@ -22,6 +22,12 @@ export interface SandboxSpec {
   readonly extraHosts: readonly { readonly name: string; readonly address: string }[];
   readonly limits: ResourceLimits;
   readonly shmSizeBytes: number;
+  /** Resource limits of the process (setrlimit(2)); others are varve's own. */
+  readonly ulimits?: readonly Ulimit[];
+  /** The cgroup below which the sandbox's own is made, from the root of the hierarchies; absent: varve's own. */
+  readonly cgroupParent?: string;
+  /** The environment holds what may lie on no disk. */
+  readonly hasSecretEnvironment?: boolean;
   /** `default`: Docker's capabilities, seccomp policy, masked and read-only paths. `insecure`: none of these. */
   readonly security: 'default' | 'insecure';
   /** setuid programs gain nothing; off by default, as in Docker. */
@@ -62,9 +68,41 @@ export interface ResourceLimits {
   /** Whole and part CPUs: 1.5. */
   readonly cpus?: number;
   readonly cpuShares?: number;
+  /** Microseconds that the sandbox may use CPUs in each `cpuPeriodUs`; instead of `cpus`. */
+  readonly cpuQuotaUs?: number;
+  readonly cpuPeriodUs?: number;
   /** `0-1,3`. */
   readonly cpusetCpus?: string;
+  /** Memory nodes, as `cpusetCpus`. */
+  readonly cpusetMems?: string;
   readonly pids?: number;
+}
+
+/** Docker's names of resource limits, with their numbers in setrlimit(2). */
+export const ULIMITS = {
+  cpu: 0,
+  fsize: 1,
+  data: 2,
+  stack: 3,
+  core: 4,
+  rss: 5,
+  nproc: 6,
+  nofile: 7,
+  memlock: 8,
+  as: 9,
+  locks: 10,
+  sigpending: 11,
+  msgqueue: 12,
+  nice: 13,
+  rtprio: 14,
+  rttime: 15,
+} as const;
+
+/** -1: unlimited. */
+export interface Ulimit {
+  readonly name: keyof typeof ULIMITS;
+  readonly soft: number;
+  readonly hard: number;
 }
 
 /** How a sandboxed process ended. */

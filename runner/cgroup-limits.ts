@@ -69,21 +69,29 @@ function swapTotal(memory: number | undefined, swap: number | undefined): number
   return memory === undefined ? undefined : memory * 2;
 }
 
-function cpuV1({ cpus, cpuShares }: ResourceLimits): readonly LimitFile[] {
+/** How much CPU time in how long a period, in microseconds; absent: as it is. */
+function cpuTime({ cpus, cpuQuotaUs, cpuPeriodUs }: ResourceLimits) {
+  if (cpus !== undefined) return { period: CPU_PERIOD, quota: Math.round(cpus * CPU_PERIOD), flag: '--cpus' };
+  if (cpuQuotaUs !== undefined)
+    return { period: cpuPeriodUs ?? CPU_PERIOD, quota: cpuQuotaUs, flag: '--cpu-quota' };
+  return { period: cpuPeriodUs, quota: undefined, flag: '--cpu-period' };
+}
+
+function cpuV1(limits: ResourceLimits): readonly LimitFile[] {
+  const { cpuShares } = limits;
+  const { period, quota, flag } = cpuTime(limits);
   const files: LimitFile[] = [];
-  if (cpus !== undefined) {
-    files.push(of('cpu', 'cpu.cfs_period_us', `${CPU_PERIOD}`, '--cpus'));
-    files.push(of('cpu', 'cpu.cfs_quota_us', `${Math.round(cpus * CPU_PERIOD)}`, '--cpus'));
-  }
+  if (period !== undefined) files.push(of('cpu', 'cpu.cfs_period_us', `${period}`, flag));
+  if (quota !== undefined) files.push(of('cpu', 'cpu.cfs_quota_us', `${quota}`, flag));
   if (cpuShares !== undefined) files.push(of('cpu', 'cpu.shares', `${cpuShares}`, '--cpu-shares'));
   return files;
 }
 
-function cpuV2({ cpus, cpuShares }: ResourceLimits): readonly LimitFile[] {
+function cpuV2(limits: ResourceLimits): readonly LimitFile[] {
+  const { cpuShares } = limits;
+  const { period, quota, flag } = cpuTime(limits);
   const files: LimitFile[] = [];
-  if (cpus !== undefined) {
-    files.push(of('cpu', 'cpu.max', `${Math.round(cpus * CPU_PERIOD)} ${CPU_PERIOD}`, '--cpus'));
-  }
+  if (period !== undefined) files.push(of('cpu', 'cpu.max', `${quota ?? 'max'} ${period}`, flag));
   if (cpuShares !== undefined) {
     // runc's line from 2..262144 shares to a weight of 1..10000.
     const weight = 1 + Math.floor(((cpuShares - 2) * 9999) / 262142);
@@ -92,8 +100,11 @@ function cpuV2({ cpus, cpuShares }: ResourceLimits): readonly LimitFile[] {
   return files;
 }
 
-function cpuset({ cpusetCpus }: ResourceLimits): readonly LimitFile[] {
-  return cpusetCpus === undefined ? [] : [of('cpuset', 'cpuset.cpus', cpusetCpus, '--cpuset-cpus')];
+function cpuset({ cpusetCpus, cpusetMems }: ResourceLimits): readonly LimitFile[] {
+  return [
+    ...(cpusetCpus === undefined ? [] : [of('cpuset', 'cpuset.cpus', cpusetCpus, '--cpuset-cpus')]),
+    ...(cpusetMems === undefined ? [] : [of('cpuset', 'cpuset.mems', cpusetMems, '--cpuset-mems')]),
+  ];
 }
 
 function pids({ pids: most }: ResourceLimits): readonly LimitFile[] {

@@ -44,6 +44,8 @@ export interface CgroupRequest {
   readonly limits: ResourceLimits;
   /** Docker's device rules are wanted. */
   readonly deviceRules: boolean;
+  /** Below which folder of each hierarchy, from varve's own cgroup on; absent: varve's. Limits that it has hold for the sandbox. */
+  readonly parent?: string;
   /** Ends the folder's name: letters, digits, `-`. */
   readonly id: string;
 }
@@ -159,7 +161,9 @@ function tryRemove(folder: string): boolean {
 }
 
 async function build(host: CgroupHost, request: CgroupRequest, name: string): Promise<SandboxCgroup> {
-  const folderIn = (base: string | undefined) => (base === undefined ? undefined : join(base, HOME, name));
+  const { parent } = request;
+  const home = parent ?? HOME;
+  const folderIn = (base: string | undefined) => (base === undefined ? undefined : join(base, home, name));
   const unified = folderIn(host.v2?.folder);
   const folderFor = (controller: Controller) =>
     versionOf(host, controller) === 2 ? unified : folderIn(host.v1.get(controller));
@@ -170,16 +174,21 @@ async function build(host: CgroupHost, request: CgroupRequest, name: string): Pr
     if (folder === undefined) throw unsupported(flag, `this machine has no ${controller} cgroup`);
     wanted.set(folder, [...(wanted.get(folder) ?? []), controller]);
   }
+  // A parent of version 1 counts where somebody has made it: what it limits, it limits for its children.
+  for (const [controller, base] of parent === undefined ? [] : host.v1) {
+    const folder = join(base, home, name);
+    if (isFolder(join(base, home)) && !wanted.has(folder)) wanted.set(folder, [controller]);
+  }
   const made: string[] = [];
   try {
-    for (const [folder, controllers] of wanted) make(host, folder, controllers, made);
+    for (const [folder, controllers] of wanted) make(host, { folder, home }, controllers, made);
     for (const limit of limits) writeLimit(folderFor(limit.controller) ?? '', limit);
-    const inUnified = makeOptional(host, unified, made);
+    const inUnified = makeOptional(host, { folder: unified, home }, made);
     const devices =
       inUnified || !request.deviceRules
         ? 'filter'
-        : ruleDevices(host, folderIn(host.v1.get('devices')), made);
-    return cgroupOf(host, made, { devices, unified: inUnified ? unified : undefined });
+        : ruleDevices(host, { folder: folderIn(host.v1.get('devices')), home }, made);
+    return cgroupOf(host, { made, home }, { devices, unified: inUnified ? unified : undefined });
   } catch (error) {
     await removeAll(made);
     throw error;
@@ -198,15 +207,32 @@ function unsupported(flag: string, why: string, cause?: unknown): MachineError {
   });
 }
 
-function make(host: CgroupHost, folder: string, controllers: readonly Controller[], made: string[]): void {
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
+/** A cgroup, and the part of its path that lies between the hierarchy's base and its name. */
+interface Place<Folder extends string | undefined = string> {
+  readonly folder: Folder;
+  readonly home: string;
+}
+
+function make(
+  host: CgroupHost,
+  { folder, home }: Place,
+  controllers: readonly Controller[],
+  made: string[],
+): void {
   try {
-    if (host.v2 !== undefined && folder.startsWith(join(host.v2.folder, HOME)))
-      enableUnified(host.v2.folder, controllers);
+    if (host.v2 !== undefined && folder.startsWith(join(host.v2.folder, home)))
+      enableUnified(host.v2.folder, home, controllers);
     mkdirSync(dirname(folder), { recursive: true });
-    if (host.v1.get('cpuset') === dirname(dirname(folder))) inheritCpuset(dirname(folder));
+    const cpusetBase = host.v1.get('cpuset');
+    const isCpuset = cpusetBase !== undefined && join(cpusetBase, home) === dirname(folder);
+    if (isCpuset) for (const above of waysTo(cpusetBase, home)) inheritCpuset(above);
     mkdirSync(folder);
     made.push(folder);
-    if (host.v1.get('cpuset') === dirname(dirname(folder))) inheritCpuset(folder);
+    if (isCpuset) inheritCpuset(folder);
   } catch (cause) {
     throw unsupported(
       'the limit',
@@ -217,10 +243,14 @@ function make(host: CgroupHost, folder: string, controllers: readonly Controller
 }
 
 /** A cgroup that makes the sandbox tighter, but that no limit asks for, may be out of reach. True when it is there. */
-function makeOptional(host: CgroupHost, folder: string | undefined, made: string[]): boolean {
+function makeOptional(
+  host: CgroupHost,
+  { folder, home }: Place<string | undefined>,
+  made: string[],
+): boolean {
   if (folder === undefined) return false;
   try {
-    if (!made.includes(folder)) make(host, folder, [], made);
+    if (!made.includes(folder)) make(host, { folder, home }, [], made);
     return true;
   } catch (error) {
     if (!(error instanceof MachineError)) throw error;
@@ -229,15 +259,20 @@ function makeOptional(host: CgroupHost, folder: string | undefined, made: string
 }
 
 /** Version 2 hands a controller down only where each folder on the way says so (cgroups(7), "cgroup.subtree_control"). */
-function enableUnified(root: string, controllers: readonly Controller[]): void {
-  const home = join(root, HOME);
-  mkdirSync(home, { recursive: true });
-  for (const folder of [root, home]) {
+function enableUnified(root: string, home: string, controllers: readonly Controller[]): void {
+  mkdirSync(join(root, home), { recursive: true });
+  for (const folder of [root, ...waysTo(root, home)]) {
     const file = join(folder, 'cgroup.subtree_control');
     const enabled = new Set(readFileSync(file, 'utf8').trim().split(' '));
     const missing = controllers.filter((controller) => !enabled.has(controller));
     if (missing.length > 0) writeFileSync(file, missing.map((controller) => `+${controller}`).join(' '));
   }
+}
+
+/** The folders from below `base` down to `home`. */
+function waysTo(base: string, home: string): readonly string[] {
+  const parts = home.split('/');
+  return parts.map((_part, at) => join(base, ...parts.slice(0, at + 1)));
 }
 
 /** A cpuset of version 1 starts without any CPU or memory node, and nothing can run in it (cpuset(7)). */
@@ -262,8 +297,9 @@ function writeLimit(folder: string, limit: LimitFile): void {
 }
 
 /** Only where there is no version 2: to join a hierarchy of version 1 takes the kernel some 10 ms. */
-function ruleDevices(host: CgroupHost, folder: string | undefined, made: string[]): 'rules' | 'nobody' {
-  if (folder === undefined || !makeOptional(host, folder, made)) return 'nobody';
+function ruleDevices(host: CgroupHost, place: Place<string | undefined>, made: string[]): 'rules' | 'nobody' {
+  const { folder } = place;
+  if (folder === undefined || !makeOptional(host, place, made)) return 'nobody';
   writeFileSync(join(folder, 'devices.deny'), 'a');
   for (const rule of DEVICE_RULES) writeFileSync(join(folder, 'devices.allow'), rule);
   return 'rules';
@@ -271,14 +307,14 @@ function ruleDevices(host: CgroupHost, folder: string | undefined, made: string[
 
 function cgroupOf(
   host: CgroupHost,
-  made: readonly string[],
+  { made, home }: { readonly made: readonly string[]; readonly home: string },
   { devices, unified }: Pick<SandboxCgroup, 'devices' | 'unified'>,
 ): SandboxCgroup {
   return {
     procs: made.filter((folder) => folder !== unified).map((folder) => join(folder, 'cgroup.procs')),
     unified,
     folders: made,
-    mounts: viewsOf(host, made),
+    mounts: viewsOf(host, made, home),
     devices,
     oomKills: () => made.reduce((sum, folder) => sum + oomKillsIn(folder), 0),
     remove: () => removeAll(made),
@@ -286,24 +322,24 @@ function cgroupOf(
 }
 
 /** Version 2 alone fills /sys/fs/cgroup; hierarchies of version 1 get a folder each. */
-function viewsOf(host: CgroupHost, made: readonly string[]): readonly Mount[] {
-  const home = imagePath('sys/fs/cgroup');
+function viewsOf(host: CgroupHost, made: readonly string[], home: string): readonly Mount[] {
+  const place = imagePath('sys/fs/cgroup');
   const view = (source: string, name: string): Mount => ({
     type: 'bind',
     source: source as HostPath,
-    target: imagePath(name, home),
+    target: imagePath(name, place),
     readonly: true,
   });
   const [first] = made;
   if (first === undefined) return [];
   if (host.v1.size === 0) return [view(first, '')];
   const names = new Map(
-    [...host.v1].map(([controller, folder]) => [join(folder, HOME), controller] as const),
+    [...host.v1].map(([controller, folder]) => [join(folder, home), controller] as const),
   );
   const views = made.map((folder) =>
     view(folder, names.get(dirname(folder)) ?? basename(dirname(dirname(folder)))),
   );
-  return [{ type: 'tmpfs', target: home, mode: 0o755, sizeBytes: 64 * 1024 }, ...views];
+  return [{ type: 'tmpfs', target: place, mode: 0o755, sizeBytes: 64 * 1024 }, ...views];
 }
 
 /** `memory.oom_control` of version 1 and `memory.events` of version 2 both have a line `oom_kill N`. */

@@ -2,6 +2,7 @@ import {
   existsSync,
   mkdirSync,
   readFileSync,
+  rmdirSync,
   statSync,
   symlinkSync,
   utimesSync,
@@ -136,5 +137,112 @@ describe.skipIf(!CAN_SANDBOX)("the sandbox's files", () => {
     const root = { type: 'directory', path: box.lower as HostPath, readonly: false } as const;
     expect((await box.sh('echo $0', { root })).stdout).toBe('sh\n');
     expect(existsSync(join(box.lower, 'proc'))).toBe(false);
+  });
+});
+
+describe.skipIf(!CAN_SANDBOX)('mounts of RUN', () => {
+  let box: Box;
+  let tree: string;
+  beforeAll(() => {
+    box = Box.make();
+    tree = join(box.folder, 'tree');
+    mkdirSync(join(tree, 'in/deep'), { recursive: true });
+    writeFileSync(join(tree, 'in/deep/file'), 'inside\n');
+    symlinkSync('/in/deep', join(tree, 'absolute'));
+    symlinkSync('/etc/shadow', join(tree, 'escape'));
+  });
+  afterAll(() => box.remove());
+  const mountOf = (source: string, target: string) =>
+    ({
+      type: 'tree',
+      root: { type: 'directory', path: tree as HostPath, readonly: true },
+      source: imagePath(source),
+      target: imagePath(target),
+      readonly: true,
+    }) as const;
+  const fileAt = (target: string, content: string) =>
+    ({
+      type: 'file',
+      target: imagePath(target),
+      content: Buffer.from(content),
+      mode: 0o400,
+      uid: 7,
+      gid: 8,
+    }) as const;
+
+  it('a part of a tree is mounted, a folder or a file, with symlinks resolved inside of the tree', async () => {
+    const mounts = [mountOf('in/deep/file', 'a/b'), mountOf('absolute', 'c')];
+    const { stdout } = await box.sh('cat /a/b /c/file; touch /c/x 2>&1; ls /dev | grep varve; ls -a /c', {
+      mounts,
+    });
+    expect(stdout).toBe('inside\ninside\ntouch: /c/x: Read-only file system\n.\n..\nfile\n');
+    expect(box.left()).toEqual([]);
+  });
+
+  it('a symlink in a tree leads to no file of the host', async () => {
+    const other = Box.make();
+    try {
+      const escape = other.sh('cat /a', { mounts: [mountOf('escape', 'a')] });
+      await expect(escape).rejects.toThrow(/source of a mount/);
+      await expect(other.sh('cat /a', { mounts: [mountOf('../../../../etc/shadow', 'a')] })).rejects.toThrow();
+    } finally {
+      other.remove();
+    }
+  });
+
+  it('a target under a symlink of the image, also a hostile one, lies inside of the root', async () => {
+    const other = Box.make();
+    try {
+      const host = join(other.folder, 'host');
+      mkdirSync(host);
+      symlinkSync(`../../../../../..${host}`, join(other.lower, 'up'));
+      symlinkSync(host, join(other.lower, 'out'));
+      const mounts = [
+        fileAt('up/secret', 'one'),
+        fileAt('out/other/secret', 'two'),
+        mountOf('in', 'out/tree'),
+      ];
+      const { stdout } = await other.sh(`cat /up/secret /out/other/secret ${host}/tree/deep/file`, {
+        mounts,
+      });
+      expect(stdout).toBe('onetwoinside\n');
+      expect(existsSync(join(host, 'secret')) || existsSync(join(host, 'other'))).toBe(false);
+      // The folders that were made for the links' targets are gone with their mounts.
+      expect(other.left()).toEqual([]);
+    } finally {
+      other.remove();
+    }
+  });
+
+  it('a file in memory has its owner and mode, cannot be written, and lies on a tmpfs of its own', async () => {
+    const content = `${'x'.repeat(300_000)}end`;
+    const mounts = [fileAt('run/secrets/s', content)];
+    const script =
+      'stat -c "%a %u:%g %s" /run/secrets/s; tail -c 3 /run/secrets/s; echo; echo no > /run/secrets/s';
+    const { stdout, stderr } = await box.sh(`${script}; grep " /run/secrets/s " /proc/mounts`, { mounts });
+    expect(stdout).toMatch(/^400 7:8 300003\nend\ntmpfs \/run\/secrets\/s tmpfs ro,nosuid,nodev,noexec/);
+    expect(stderr).toMatch(/Read-only file system/);
+    expect(box.left()).toEqual([]);
+  });
+
+  it('a read-only tmpfs, and resource limits of the process', async () => {
+    const mounts = [{ type: 'tmpfs', target: imagePath('t'), readonly: true }] as const;
+    const ulimits = [
+      { name: 'nofile', soft: 100, hard: 200 },
+      { name: 'core', soft: 0, hard: -1 },
+    ] as const;
+    const { stdout } = await box.sh('touch /t/x 2>&1; ulimit -n; ulimit -Hn; ulimit -Hc', {
+      mounts,
+      ulimits,
+    });
+    expect(stdout).toBe('touch: /t/x: Read-only file system\n100\n200\nunlimited\n');
+  });
+
+  it('a parent cgroup is joined where one is named, and loses the sandbox afterwards', async () => {
+    const parent = `varve-test-${process.pid}`;
+    const { stdout, outcome } = await box.sh('cat /proc/self/cgroup', { cgroupParent: parent });
+    expect(outcome).toEqual({ kind: 'exited', code: 0 });
+    expect(stdout).toContain('0::/');
+    rmdirSync(join('/sys/fs/cgroup', existsSync('/sys/fs/cgroup/unified') ? 'unified' : '', parent));
   });
 });

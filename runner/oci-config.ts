@@ -23,6 +23,9 @@ export interface OciBundle {
 }
 
 /** A value of config.json. */
+/** RLIM_INFINITY less what a number of JSON cannot hold: no limit that a process could reach. */
+const UNLIMITED = Number.MAX_SAFE_INTEGER;
+
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
 
 /**
@@ -49,6 +52,7 @@ export function toOciConfig(spec: SandboxSpec, bundle: OciBundle): Json {
       env: spec.env,
       cwd: `/${spec.cwd}`,
       noNewPrivileges: spec.noNewPrivileges,
+      ...rlimits(spec),
       capabilities: capabilities(spec, bundle),
     },
     mounts: [...kernelMounts(spec), ...bundle.mounts.map((mount) => mountOf(mount, bundle.treePaths))],
@@ -104,17 +108,40 @@ function mountOf(mount: Mount, treePaths: ReadonlyMap<string, string>): Json {
       return {
         destination,
         type: 'bind',
-        source: treePaths.get(mount.target) ?? '',
+        source: [
+          treePaths.get(mount.target) ?? '',
+          ...(mount.source === undefined ? [] : [mount.source]),
+        ].join('/'),
         options: bindOptions(mount.readonly),
       };
     case 'tmpfs': {
       const size = mount.sizeBytes === undefined ? [] : [`size=${mount.sizeBytes}`];
       const mode = `mode=${(mount.mode ?? 0o1777).toString(8)}`;
-      return { destination, type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'nodev', mode, ...size] };
+      const ro = mount.readonly === true ? ['ro'] : [];
+      return {
+        destination,
+        type: 'tmpfs',
+        source: 'tmpfs',
+        options: ['nosuid', 'nodev', mode, ...size, ...ro],
+      };
     }
+    case 'file':
+      throw new Error('a file in memory is not for an OCI runtime');
     default:
       return unreachable(mount);
   }
+}
+
+function rlimits({ ulimits = [] }: SandboxSpec): { readonly [key: string]: Json } {
+  if (ulimits.length === 0) return {};
+  const number = (value: number): Json => (value === -1 ? UNLIMITED : value);
+  return {
+    rlimits: ulimits.map(({ name, soft, hard }) => ({
+      type: `RLIMIT_${name.toUpperCase()}`,
+      soft: number(soft),
+      hard: number(hard),
+    })),
+  };
 }
 
 function bindOptions(readonly: boolean): readonly string[] {
@@ -122,7 +149,8 @@ function bindOptions(readonly: boolean): readonly string[] {
 }
 
 function resources(spec: SandboxSpec): Json {
-  const { memoryBytes, memorySwapBytes, cpus, cpuShares, cpusetCpus, pids } = spec.limits;
+  const { memoryBytes, memorySwapBytes, cpus, cpuShares, cpusetCpus, cpusetMems, pids } = spec.limits;
+  const { cpuQuotaUs, cpuPeriodUs } = spec.limits;
   const swap = memorySwapBytes ?? (memoryBytes === undefined ? undefined : memoryBytes * 2);
   const node = (major: number, minor: number): Json => ({
     allow: true,
@@ -146,8 +174,11 @@ function resources(spec: SandboxSpec): Json {
     },
     cpu: {
       ...(cpus === undefined ? {} : { quota: Math.round(cpus * 100_000), period: 100_000 }),
+      ...(cpuQuotaUs === undefined ? {} : { quota: cpuQuotaUs }),
+      ...(cpuPeriodUs === undefined ? {} : { period: cpuPeriodUs }),
       ...(cpuShares === undefined ? {} : { shares: cpuShares }),
       ...(cpusetCpus === undefined ? {} : { cpus: cpusetCpus }),
+      ...(cpusetMems === undefined ? {} : { mems: cpusetMems }),
     },
     ...(pids === undefined ? {} : { pids: { limit: pids } }),
   };

@@ -80,6 +80,12 @@ export function startOciSandbox(request: OciRequest): OciSandbox {
       },
     );
   }
+  const secret = spec.hasSecretEnvironment === true || request.mounts.some(({ type }) => type === 'file');
+  if (secret) {
+    throw new MachineError('no-sandbox', 'a secret needs varve’s native program, which is not installed', {
+      hint: GET_NATIVE,
+    });
+  }
   if (io.mode === 'terminal') {
     throw new MachineError('no-sandbox', 'a terminal needs varve’s native program, which is not installed', {
       hint: GET_NATIVE,
@@ -133,7 +139,7 @@ function writeBundle(folder: string, { spec, mounts }: OciRequest): void {
     rootPath,
     mounts,
     treePaths: new Map(trees),
-    cgroupsPath: `/varve-oci/${containerId(spec)}`,
+    cgroupsPath: `/${spec.cgroupParent ?? 'varve-oci'}/${containerId(spec)}`,
     architecture: thisArchitecture(),
     ownCapabilities: ownCapabilities(),
   };

@@ -167,6 +167,7 @@ async function prepareHost(spec: SandboxSpec, options: RunnerOptions, cgroups: C
     limits: spec.limits,
     deviceRules: spec.security === 'default',
     id: spec.id,
+    ...(spec.cgroupParent === undefined ? {} : { parent: spec.cgroupParent }),
   });
   try {
     const etc = writeEtcFiles(spec, etcOptions(options));

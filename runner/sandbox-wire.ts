@@ -4,6 +4,7 @@ import {
   type Mount,
   type SandboxIo,
   type SandboxSpec,
+  ULIMITS,
   unreachable,
 } from '../core/index.ts';
 import { WireWriter, writeRootMount } from './native-wire.ts';
@@ -48,6 +49,13 @@ export function encodeSandbox(spec: SandboxSpec, io: SandboxIo, host: HostSide):
   out.i64(spec.shmSizeBytes);
   out.flag(spec.security === 'default');
   out.flag(spec.noNewPrivileges);
+  const { ulimits = [] } = spec;
+  out.u32(ulimits.length);
+  for (const { name, soft, hard } of ulimits) {
+    out.u32(ULIMITS[name]);
+    out.i64(soft);
+    out.i64(hard);
+  }
   out.tag(IO_TAGS[io.mode]);
   out.flag(io.stdin !== undefined);
   out.flag(host.devices === 'nodev');
@@ -85,12 +93,22 @@ function writeMount(out: WireWriter, mount: Mount): void {
       out.text(mount.target);
       out.i64(mount.sizeBytes ?? 0);
       out.u32(mount.mode ?? DEFAULT_TMPFS_MODE);
+      out.flag(mount.readonly ?? false);
       return;
     case 'tree':
       out.tag('R');
       out.text(mount.target);
       writeRootMount(out, mount.root);
+      out.text(mount.source ?? '');
       out.flag(mount.readonly);
+      return;
+    case 'file':
+      out.tag('F');
+      out.text(mount.target);
+      out.bytes(mount.content);
+      out.u32(mount.mode);
+      out.u32(mount.uid);
+      out.u32(mount.gid);
       return;
     default:
       unreachable(mount);

@@ -1,15 +1,17 @@
-import { imagePath, type NetworkMode, type SourceRange } from '../../core/index.ts';
+import type { NetworkMode } from '../../core/index.ts';
 import { type Flag, isLoneHeredoc, type RunInstruction } from '../../parser/index.ts';
 import type { RunMount, RunStep } from '../graph.ts';
 import type { StageDraft } from '../stage-draft.ts';
 import { stop } from '../stop.ts';
 import { DEFAULT_PATH } from '../variables.ts';
 import { undeclaredProxies } from './arg.ts';
+import { planMount } from './run-mount.ts';
 
 /** RUN in its shell, exec and heredoc forms. */
 export function planRun(instruction: RunInstruction, stage: StageDraft): void {
   refuseLaterFlags(instruction);
   const { args, script } = commandOf(instruction, stage);
+  const mounts = mountsOf(instruction.flags, stage);
   const environment = Object.fromEntries(stage.variables);
   const declared = [...stage.args.keys()].map((name) => `${name}=${stage.variables.get(name) ?? ''}`);
   const prefix = declared.length === 0 ? '' : `|${declared.length} ${declared.join(' ')} `;
@@ -20,12 +22,14 @@ export function planRun(instruction: RunInstruction, stage: StageDraft): void {
       platform: stage.platform,
       args,
       ...(script === undefined ? {} : { script }),
-      environment: { PATH: DEFAULT_PATH, ...environment },
+      environment: { PATH: DEFAULT_PATH, ...agentVariable(mounts), ...environment },
       hiddenEnvironment: undeclaredProxies(stage),
       user: stage.user,
       workdir: stage.workdir,
       network: networkOf(instruction.flags, stage),
-      mounts: instruction.flags.filter((flag) => flag.name === 'mount').map((flag) => mountOf(flag, stage)),
+      mounts,
+      security: securityOf(instruction.flags, stage),
+      limits: stage.context.limits,
     },
     `RUN ${prefix}${args.join(' ')}`,
   );
@@ -52,68 +56,58 @@ function commandOf(instruction: RunInstruction, stage: StageDraft): Pick<RunStep
   return { args: [`/dev/pipes/${first.name}`], script: { name: first.name, text: first.body } };
 }
 
+/** `default` is what the command line says of all steps. */
 function networkOf(flags: readonly Flag[], stage: StageDraft): NetworkMode {
   const flag = flags.findLast((candidate) => candidate.name === 'network');
-  if (flag === undefined) return stage.context.network;
-  if (flag.value === 'default' || flag.value === 'none' || flag.value === 'host') return flag.value;
+  if (flag === undefined || flag.value === 'default') return stage.context.network;
+  if (flag.value === 'none') return 'none';
+  if (flag.value === 'host') {
+    if (stage.context.network !== 'host') requireEntitlement('network.host', flag, stage);
+    return 'host';
+  }
   stop('unknown-network', `unknown network mode ${JSON.stringify(flag.value ?? '')}`, {
     range: flag.range,
     hint: 'Use --network=default, --network=none or --network=host.',
   });
 }
 
+/** `--security=insecure` takes rights that the person who builds must grant. */
+function securityOf(flags: readonly Flag[], stage: StageDraft): RunStep['security'] {
+  const flag = flags.findLast((candidate) => candidate.name === 'security');
+  if (flag?.value !== 'insecure') return 'sandbox';
+  requireEntitlement('security.insecure', flag, stage);
+  return 'insecure';
+}
+
+function requireEntitlement(name: string, flag: Flag, stage: StageDraft): void {
+  if (stage.context.entitlements.has(name)) return;
+  stop('not-allowed', `RUN --${flag.name}=${flag.value ?? ''} is not allowed: ${name} was not granted`, {
+    range: flag.range,
+    hint: `Build with --allow ${name} if you trust this Dockerfile.`,
+  });
+}
+
 function refuseLaterFlags(instruction: RunInstruction): void {
-  for (const { name, value, range } of instruction.flags) {
-    const known = name === 'mount' || name === 'network' || (name === 'security' && value === 'sandbox');
-    if (known) continue;
-    const shown = value === undefined ? name : `${name}=${value}`;
-    stop('unsupported-flag', `RUN --${shown} is not supported yet`, { range });
-  }
+  const later = instruction.flags.find(({ name }) => !KNOWN_FLAGS.has(name));
+  if (later === undefined) return;
+  const { name, value, range } = later;
+  const shown = value === undefined ? name : `${name}=${value}`;
+  stop('unsupported-flag', `RUN --${shown} is not supported yet`, { range });
 }
 
-const MOUNT_FIELDS = new Set(['type', 'target', 'dst', 'destination', 'size']);
+const KNOWN_FLAGS: ReadonlySet<string> = new Set(['mount', 'network', 'security']);
 
-function mountOf(flag: Flag, stage: StageDraft): RunMount {
-  const { range } = flag;
-  const fields = new Map<string, string>();
-  for (const part of (flag.value ?? '').split(',')) {
-    const equals = part.indexOf('=');
-    const value = equals === -1 ? 'true' : stage.expand({ text: part.slice(equals + 1), range });
-    fields.set((equals === -1 ? part : part.slice(0, equals)).toLowerCase(), value);
+function mountsOf(flags: readonly Flag[], stage: StageDraft): readonly RunMount[] {
+  const mounts: RunMount[] = [];
+  for (const flag of flags) {
+    if (flag.name !== 'mount') continue;
+    mounts.push(planMount(flag, stage, mounts.filter(({ type }) => type === 'ssh').length));
   }
-  const type = fields.get('type') ?? 'bind';
-  if (type !== 'tmpfs') {
-    stop('unsupported-mount', `RUN --mount=type=${type} is not supported yet`, {
-      range,
-      hint: 'Only --mount=type=tmpfs,target=PATH is. COPY the files that the step needs.',
-    });
-  }
-  const unknown = [...fields.keys()].find((field) => !MOUNT_FIELDS.has(field));
-  if (unknown !== undefined) {
-    stop('invalid-mount', `unexpected key ${JSON.stringify(unknown)} in RUN --mount=type=tmpfs`, {
-      range,
-      hint: 'A tmpfs takes target and size.',
-    });
-  }
-  const target = fields.get('target') ?? fields.get('dst') ?? fields.get('destination');
-  if (target === undefined || target === '') {
-    stop('mount-target-missing', 'RUN --mount needs target=PATH', { range });
-  }
-  const size = fields.get('size');
-  const sizeBytes = size === undefined ? {} : { sizeBytes: readSize(size, range) };
-  return { type, target: imagePath(target, stage.workdir), ...sizeBytes };
+  return mounts;
 }
 
-const UNITS = 'bkmgt';
-
-/** Bytes, or a number with a unit of powers of 1024: `64m`, `1.5g`, `1GiB`. */
-function readSize(text: string, range: SourceRange): number {
-  const match = /^(\d+(?:\.\d+)?) ?(?:([kmgt])i?)?b?$/i.exec(text);
-  if (match === null) {
-    stop('invalid-mount', `invalid value for size: ${JSON.stringify(text)}`, {
-      range,
-      hint: 'Write bytes, or a number with a unit: size=64m.',
-    });
-  }
-  return Math.trunc(Number(match[1]) * 1024 ** UNITS.indexOf((match[2] ?? 'b').toLowerCase()));
+/** Where a step has agents, the first one is the one that programs ask, unless the Dockerfile says otherwise. */
+function agentVariable(mounts: readonly RunMount[]): Readonly<Record<string, string>> {
+  const agent = mounts.find((mount) => mount.type === 'ssh');
+  return agent === undefined ? {} : { SSH_AUTH_SOCK: `/${agent.target}` };
 }

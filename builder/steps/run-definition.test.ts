@@ -11,6 +11,8 @@ const PLAIN: RunFields = {
   workdir: imagePath('/src'),
   network: 'default',
   mounts: [],
+  security: 'sandbox',
+  limits: {},
 };
 const FULL: RunFields = {
   ...PLAIN,

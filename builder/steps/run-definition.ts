@@ -1,12 +1,21 @@
 import type { Action, Canonical } from '../../cache/index.ts';
-import { imagePath, type NetworkMode, type Platform } from '../../core/index.ts';
+import { imagePath, type NetworkMode, type Platform, unreachable } from '../../core/index.ts';
 import { formatPlatform } from '../../image/index.ts';
 import type { RunMount, RunStep } from '../graph.ts';
 
 /** What of a RUN can change its result, and so is part of its action. */
 export type RunFields = Pick<
   RunStep,
-  'platform' | 'args' | 'script' | 'environment' | 'user' | 'workdir' | 'network' | 'mounts'
+  | 'platform'
+  | 'args'
+  | 'script'
+  | 'environment'
+  | 'user'
+  | 'workdir'
+  | 'network'
+  | 'mounts'
+  | 'security'
+  | 'limits'
 >;
 
 export function runDefinition(step: RunFields): Action['definition'] {
@@ -17,12 +26,58 @@ export function runDefinition(step: RunFields): Action['definition'] {
     user: step.user,
     workdir: step.workdir,
     network: step.network,
-    mounts: step.mounts.map((mount) => ({ ...mount })),
+    mounts: step.mounts.map(mountDefinition),
+    security: step.security === 'insecure' ? step.security : undefined,
+    limits: limitsDefinition(step.limits),
     platform: formatPlatform(step.platform),
   };
 }
 
-/** Reads back what {@link runDefinition} wrote. @throws Error for anything else: a record's digest vouches for its definition. */
+/** A mount without its place in the Dockerfile; whose files it takes is said by the step's inputs. */
+function mountDefinition(mount: RunMount): Canonical {
+  switch (mount.type) {
+    case 'tmpfs':
+      return { ...mount };
+    case 'bind': {
+      const { type, target, source, readonly } = mount;
+      return { type, target, source, readonly };
+    }
+    case 'cache': {
+      const { range: _range, from: _from, ...words } = mount;
+      return words;
+    }
+    case 'secret':
+    case 'ssh': {
+      const { range: _range, ...words } = mount;
+      return words;
+    }
+    default:
+      return unreachable(mount);
+  }
+}
+
+/** What a command can see of the command line's words: all but the cgroup that its own lies in. Absent where nothing was said. */
+function limitsDefinition({ cgroupParent: _, ...limits }: RunFields['limits']): Canonical | undefined {
+  const { extraHosts, ulimits, resources, shmSizeBytes } = limits;
+  const said = {
+    extraHosts: extraHosts?.map((host) => ({ ...host })),
+    ulimits: ulimits?.map((limit) => ({ ...limit })),
+    resources: resources === undefined ? undefined : { ...resources },
+    shmSizeBytes,
+  };
+  return Object.values(said).some((value) => value !== undefined) ? said : undefined;
+}
+
+/** Does the step's definition say all that it needs to run again? Not where it took files, values or rights from outside. */
+export function isSelfContained({ mounts, security, limits }: Action['definition']): boolean {
+  const isTmpfs = (mount: Canonical) => fieldsOf(mount)['type'] === 'tmpfs';
+  return security === undefined && limits === undefined && listOf(mounts).every(isTmpfs);
+}
+
+/**
+ * Reads back what {@link runDefinition} wrote of a self-contained step. @throws Error for anything else: a record's digest vouches for
+ * its definition.
+ */
 export function readRunDefinition(definition: Action['definition']): RunFields {
   const { command, script, environment, user, workdir, network, mounts, platform } = definition;
   return {
@@ -38,6 +93,8 @@ export function readRunDefinition(definition: Action['definition']): RunFields {
     workdir: imagePath(textOf(workdir)),
     network: networkOf(network),
     mounts: listOf(mounts).map(mountOf),
+    security: 'sandbox',
+    limits: {},
   };
 }
 
@@ -50,12 +107,15 @@ function platformOf(text: string): Platform {
 type Field = Canonical | undefined;
 
 function mountOf(field: Field): RunMount {
-  const { type, target, sizeBytes } = fieldsOf(field);
+  const { type, target, sizeBytes, readonly } = fieldsOf(field);
   if (type !== 'tmpfs') return refuse(type);
-  if (sizeBytes === undefined) return { type, target: imagePath(textOf(target)) };
-  return typeof sizeBytes === 'number'
-    ? { type, target: imagePath(textOf(target)), sizeBytes }
-    : refuse(sizeBytes);
+  if (sizeBytes !== undefined && typeof sizeBytes !== 'number') return refuse(sizeBytes);
+  return {
+    type,
+    target: imagePath(textOf(target)),
+    ...(sizeBytes === undefined ? {} : { sizeBytes }),
+    ...(readonly === true ? { readonly } : {}),
+  };
 }
 
 function networkOf(field: Field): NetworkMode {

@@ -22,23 +22,24 @@ import { type ImageUser, lookUpUser } from '../users.ts';
 import { formatEnvironment } from '../variables.ts';
 import type { Executed, PreparedStep } from './prepared-step.ts';
 import { runDefinition } from './run-definition.ts';
+import { type FoundMounts, findMounts, type MountParts, openMounts } from './run-mounts.ts';
 
 /** Raised when the sandbox changes in a way that commands can see. */
 const ACTION_VERSION = 2;
 const HOSTNAME = 'buildkitsandbox';
 const SCRIPT_FOLDER = 'dev/pipes';
 
-export interface RunParts {
-  readonly snapshotter: Snapshotter;
+export interface RunParts extends MountParts {
   readonly runner: Runner;
-  readonly temporary: HostPath;
   readonly emulation: Pick<Emulation, 'need'>;
   readonly buildId: string;
   readonly onOutput: (stream: 'stdout' | 'stderr', chunk: Uint8Array) => void;
 }
 
 /** A RUN: its command in a sandbox on a writable layer. */
-export function prepareRun(step: RunStep, parts: RunParts): PreparedStep {
+export async function prepareRun(step: RunStep, parts: RunParts, signal: AbortSignal): Promise<PreparedStep> {
+  const found = await findMounts(step, parts.sourceFor, signal);
+  const { inputs } = found;
   const action: Action = {
     version: ACTION_VERSION,
     kind: 'RUN',
@@ -46,11 +47,9 @@ export function prepareRun(step: RunStep, parts: RunParts): PreparedStep {
   };
   return {
     action,
-    inputs: [],
-    ...(step.caching.mode === 'exact'
-      ? {}
-      : { observed: (on) => observedQuery(step, action, { on, parts }) }),
-    execute: (on, signal) => run({ step, on, parts }, signal),
+    inputs,
+    ...(isTraced(step) ? { observed: (on) => observedQuery(step, { action, inputs }, { on, parts }) } : {}),
+    execute: (on, executeSignal) => run({ step, found, on, parts }, executeSignal),
   };
 }
 
@@ -60,7 +59,7 @@ export function prepareRun(step: RunStep, parts: RunParts): PreparedStep {
  */
 async function observedQuery(
   step: RunStep,
-  action: Action,
+  { action, inputs }: Pick<ObservedQuery, 'action' | 'inputs'>,
   { on, parts }: { readonly on: Standing; readonly parts: RunParts },
 ): Promise<ObservedQuery> {
   const { uid, gid, additionalGids, home } = await userOf(step, on);
@@ -68,7 +67,7 @@ async function observedQuery(
   const ids = { uid, gid, additionalGids, home };
   const tree = await parts.snapshotter.observed(on.snapshot, on.base.depth);
   const definition = { ...action.definition, base, ids, isPlain: tree.isPlain };
-  return { action: { ...action, definition }, inputs: [], tree };
+  return { action: { ...action, definition }, inputs, tree };
 }
 
 async function userOf(step: RunStep, on: Standing): Promise<ImageUser> {
@@ -77,34 +76,49 @@ async function userOf(step: RunStep, on: Standing): Promise<ImageUser> {
   return user.value;
 }
 
-async function run(
-  { step, on, parts }: { readonly step: RunStep; readonly on: Standing; readonly parts: RunParts },
-  signal: AbortSignal,
-): Promise<Executed> {
+/** Who may mount can see what no trace tells of. */
+function isTraced({ caching, security }: RunStep): boolean {
+  return caching.mode !== 'exact' && security === 'sandbox';
+}
+
+interface RunWork {
+  readonly step: RunStep;
+  readonly found: FoundMounts;
+  readonly on: Standing;
+  readonly parts: RunParts;
+}
+
+async function run({ step, found, on, parts }: RunWork, signal: AbortSignal): Promise<Executed> {
   const { home, ...user } = await userOf(step, on);
   await parts.emulation.need(step.platform, step.info.range, signal);
   await using script = await scriptMount(step, parts.temporary);
-  const tracing = step.caching.mode === 'exact' ? {} : { traceAbove: on.base.depth };
+  await using opened = await openMounts({ step, found, parts }, signal);
+  const tracing = isTraced(step) ? { traceAbove: on.base.depth } : {};
   await using active = await parts.snapshotter.prepare(on.snapshot, tracing);
   const environment = new Map([
     ['HOME', home],
     ...Object.entries(step.hiddenEnvironment),
     ...Object.entries(step.environment),
+    ...opened.secrets,
   ]);
+  const { limits } = step;
   const spec: SandboxSpec = {
     root: active.root,
     readonlyRoot: false,
-    mounts: [...step.mounts, ...script.mounts],
+    mounts: [...opened.mounts, ...script.mounts],
     args: step.args,
     env: formatEnvironment(environment),
     cwd: step.workdir,
     user,
     hostname: HOSTNAME,
     network: step.network === 'none' ? 'none' : 'host',
-    extraHosts: [],
-    limits: {},
-    shmSizeBytes: DEFAULT_SHM_BYTES,
-    security: 'default',
+    extraHosts: limits.extraHosts ?? [],
+    limits: limits.resources ?? {},
+    shmSizeBytes: limits.shmSizeBytes ?? DEFAULT_SHM_BYTES,
+    ...(limits.ulimits === undefined ? {} : { ulimits: limits.ulimits }),
+    ...(limits.cgroupParent === undefined ? {} : { cgroupParent: limits.cgroupParent }),
+    hasSecretEnvironment: opened.secrets.size > 0,
+    security: step.security === 'insecure' ? 'insecure' : 'default',
     noNewPrivileges: false,
     id: `build-${parts.buildId}-${step.info.index}`,
   };
@@ -113,7 +127,10 @@ async function run(
   signal.throwIfAborted();
   const failure = failureOf(step, outcome);
   if (failure !== undefined) throw new BuildStop(failure);
-  const seen = seenBy(await child.trace, parts.snapshotter.driver);
+  const seen: Executed['seen'] =
+    step.security === 'insecure'
+      ? { kind: 'unknown', reason: 'with --security=insecure a command can see what no trace tells of' }
+      : seenBy(await child.trace, parts.snapshotter.driver);
   return { frozen: await active.freeze(), seen };
 }
 

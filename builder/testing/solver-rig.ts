@@ -290,7 +290,7 @@ function stepOf(
       workdir: imagePath(''),
       mounts: [],
     };
-    return { ...common, ...run, info, kind: 'RUN', network: 'default' };
+    return { ...common, ...run, info, kind: 'RUN', network: 'default', security: 'sandbox', limits: {} };
   }
   const tree: TreeRef = { kind: 'stage', index: place.names.indexOf(from), name: from };
   return {

@@ -5,6 +5,7 @@ import {
   type Output,
   parseAge,
   parseReference,
+  type RunLimits,
   type StepCaching,
   UsageError,
 } from '../../core/index.ts';
@@ -13,6 +14,8 @@ import { contextOf, dockerfileOf, namedContextsOf } from './build-context.ts';
 import type { BUILD_SPEC } from './build-spec.ts';
 import { parseOutput } from './output.ts';
 import { type Environment, readPairs } from './pairs.ts';
+import { cgroupParentOf, extraHost, limitsOf, ulimitsOf } from './sandbox-options.ts';
+import { checkEntitlement } from './session-options.ts';
 import type { FlagValues } from './spec.ts';
 
 /** The arguments of `varve build`, read but not yet looked up in folder or environment. */
@@ -76,6 +79,8 @@ export function toBuildRequest(options: BuildOptions, around: RequestSurrounding
     pull: flags.pull,
     ...(platforms.length === 0 ? {} : { platforms }),
     network: networkOf(flags.network),
+    ...runLimitsOf(flags),
+    ...entitlementsOf(flags.allow),
     outputs,
     ...(annotations.length === 0 ? {} : { annotations }),
     parallelism: parallelismOf(flags.parallelism, around.parallelism),
@@ -142,6 +147,29 @@ function cachingOf(flags: BuildOptions['flags']): StepCaching {
   }
   const mode = flags.cache === 'exact' ? 'exact' : 'observed';
   return { mode, noise, ...(ttlMs === undefined ? {} : { ttlMs }) };
+}
+
+/** What holds for the sandboxes of all steps; absent where nothing was said. */
+function runLimitsOf(flags: BuildOptions['flags']): Pick<BuildRequest, 'runLimits'> {
+  const resources = limitsOf(flags);
+  const ulimits = ulimitsOf(flags.ulimit);
+  const extraHosts = flags['add-host'].map(extraHost);
+  const cgroupParent = cgroupParentOf(flags['cgroup-parent']);
+  const shmSizeBytes = flags['shm-size'];
+  const runLimits: RunLimits = {
+    ...(extraHosts.length === 0 ? {} : { extraHosts }),
+    ...(ulimits.length === 0 ? {} : { ulimits }),
+    ...(shmSizeBytes === undefined || shmSizeBytes <= 0 ? {} : { shmSizeBytes }),
+    ...(Object.keys(resources).length === 0 ? {} : { resources }),
+    ...(cgroupParent === undefined ? {} : { cgroupParent }),
+  };
+  return Object.keys(runLimits).length === 0 ? {} : { runLimits };
+}
+
+function entitlementsOf(allowed: readonly string[]): Pick<BuildRequest, 'entitlements'> {
+  const entitlements = allowed.flatMap((text) => text.split(',')).filter((text) => text !== '');
+  for (const text of entitlements) checkEntitlement(text);
+  return entitlements.length === 0 ? {} : { entitlements };
 }
 
 function networkOf(text: string | undefined): NetworkMode {

@@ -1,3 +1,4 @@
+import { LIMIT_FLAGS } from './sandbox-options.ts';
 import { defineSpec, type FlagSpec } from './spec.ts';
 
 const later = (help: string, type: FlagSpec['type'] = 'list', except: readonly string[] = []) =>
@@ -12,8 +13,12 @@ export const BUILD_SPEC = defineSpec({
   usage: '[OPTIONS] PATH | URL | -',
   positionals: { min: 1, max: 1 },
   flags: {
-    'add-host': later('Add a custom host-to-IP mapping (format: "host:ip")'),
-    allow: later('Allow extra privileged entitlement'),
+    ...LIMIT_FLAGS,
+    'add-host': { type: 'list', help: 'Add a custom host-to-IP mapping (format: "host:ip")' },
+    allow: {
+      type: 'list',
+      help: 'Allow extra privileged entitlement (e.g., "network.host", "security.insecure")',
+    },
     annotation: { type: 'list', help: 'Add annotation to the image' },
     attest: later('Attestation parameters'),
     'build-arg': { type: 'list', help: 'Set build-time variables' },
@@ -42,7 +47,6 @@ export const BUILD_SPEC = defineSpec({
       help: 'Set method for evaluating build ("check", "outline", "targets")',
       shownDefault: '"build"',
     },
-    'cgroup-parent': later('Set the parent cgroup for the "RUN" instructions during build', 'string'),
     check: { type: 'boolean', help: 'Shorthand for "--call=check"' },
     file: {
       type: 'string',
@@ -85,20 +89,18 @@ export const BUILD_SPEC = defineSpec({
       help: 'Suppress the build output and print image ID on success',
     },
     sbom: later('Shorthand for "--attest=type=sbom"', 'string', ['false']),
-    secret: later('Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")'),
-    'shm-size': later('Shared memory size for build containers', 'string'),
-    ssh: later('SSH agent socket or keys to expose to the build'),
+    secret: {
+      type: 'list',
+      help: 'Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")',
+    },
+    'shm-size': { type: 'size', help: 'Shared memory size for build containers', shownDefault: '64m' },
+    ssh: {
+      type: 'list',
+      help: 'SSH agent socket or keys to expose to the build (format: "default|<id>[=<socket>|<key>[,<key>]]")',
+    },
     tag: { type: 'list', short: 't', help: 'Image identifier (format: "[registry/]repository[:tag]")' },
     target: { type: 'string', help: 'Set the target build stage to build' },
-    ulimit: later('Ulimit options'),
     'verify-cache': { type: 'boolean', help: 'Run what was reused again after the build, and compare' },
-    'cpu-period': later('Limit the CPU CFS period', 'string'),
-    'cpu-quota': later('Limit the CPU CFS quota', 'string'),
-    'cpu-shares': { ...later('CPU shares (relative weight)', 'string'), short: 'c' },
-    'cpuset-cpus': later('CPUs in which to allow execution (0-3, 0,1)', 'string'),
-    'cpuset-mems': later('MEMs in which to allow execution (0-3, 0,1)', 'string'),
-    memory: { ...later('Memory limit', 'string'), short: 'm' },
-    'memory-swap': later('Swap limit equal to memory plus swap', 'string'),
     'security-opt': later('Security options'),
     squash: later('Squash newly built layers into a single new layer', 'boolean', ['false']),
     isolation: later('Container isolation technology', 'string', ['', 'default']),

@@ -5,12 +5,12 @@ import {
   imagePath,
   type Mount,
   parseReference,
-  type ResourceLimits,
   UsageError,
 } from '../../core/index.ts';
 import type { RunRequest } from '../engine-contract.ts';
 import { type Environment, readEnvFile, readVariables } from './pairs.ts';
 import type { RUN_SPEC } from './run-spec.ts';
+import { cgroupParentOf, extraHost, limitsOf, ulimitsOf } from './sandbox-options.ts';
 import { parseSize } from './size.ts';
 import type { FlagValues } from './spec.ts';
 
@@ -38,6 +38,7 @@ export function toRunRequest(options: RunOptions, around: RunSurroundings): RunR
     readEnvFile(around.envFiles[index] ?? '', file, around.env),
   );
   const name = flags.name;
+  const cgroupParent = cgroupParentOf(flags['cgroup-parent']);
   if (name !== undefined && !/^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/.test(name)) {
     throw new UsageError(
       `invalid container name ${JSON.stringify(name)}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`,
@@ -59,7 +60,9 @@ export function toRunRequest(options: RunOptions, around: RunSurroundings): RunR
     ],
     network: flags.network === 'host' || flags.network === 'none' ? flags.network : 'default',
     extraHosts: flags['add-host'].map(extraHost),
-    limits: limitsOf(flags),
+    limits: limitsOf(flags, { cpus: flags.cpus, pids: flags['pids-limit'] }),
+    ulimits: ulimitsOf(flags.ulimit),
+    ...(cgroupParent === undefined ? {} : { cgroupParent }),
     readonlyRoot: flags['read-only'],
     noNewPrivileges: noNewPrivileges(flags['security-opt']),
     shmSizeBytes: flags['shm-size'] ?? DEFAULT_SHM_BYTES,
@@ -131,46 +134,6 @@ function tmpfsMount(text: string): Mount {
     ...(sizeBytes === undefined ? {} : { sizeBytes }),
     ...(mode === undefined ? {} : { mode }),
   };
-}
-
-/** `name:address`; the address may be IPv6, plain or in brackets; `=` also parts the two. */
-function extraHost(text: string): { name: string; address: string } {
-  const match = /^([^:=\s]+)[:=]\[?([0-9a-fA-F:.]+)\]?$/.exec(text);
-  if (match?.[1] === undefined || match[2] === undefined) {
-    throw new UsageError(`--add-host: ${JSON.stringify(text)} must be NAME:ADDRESS`);
-  }
-  return { name: match[1], address: match[2] };
-}
-
-function limitsOf(flags: RunOptions['flags']): ResourceLimits {
-  const { memory, cpus } = flags;
-  const swap = flags['memory-swap'];
-  const shares = flags['cpu-shares'];
-  const cpuset = flags['cpuset-cpus'];
-  const pids = flags['pids-limit'];
-  if (memory !== undefined && memory !== 0 && memory < 6 * 2 ** 20) {
-    throw new UsageError('--memory: the minimum memory limit allowed is 6MB');
-  }
-  if (swap !== undefined && swap !== 0 && memory === undefined) {
-    throw new UsageError('--memory-swap can only be given together with --memory');
-  }
-  if (swap !== undefined && swap > 0 && memory !== undefined && swap < memory) {
-    throw new UsageError('--memory-swap counts memory and swap together: it must not be below --memory');
-  }
-  if (cpus !== undefined && cpus < 0) throw new UsageError('--cpus must not be below 0');
-  return {
-    ...(isLimit(memory) ? { memoryBytes: memory } : {}),
-    ...(swap === undefined || swap === 0 ? {} : { memorySwapBytes: swap }),
-    ...(isLimit(cpus) ? { cpus } : {}),
-    ...(isLimit(shares) ? { cpuShares: shares } : {}),
-    ...(cpuset === undefined || cpuset === '' ? {} : { cpusetCpus: cpuset }),
-    ...(isLimit(pids) ? { pids } : {}),
-  };
-}
-
-/** 0 and -1 mean "no limit" to Docker. */
-function isLimit(value: number | undefined): value is number {
-  return value !== undefined && value > 0;
 }
 
 function noNewPrivileges(options: readonly string[]): boolean {

@@ -1,3 +1,4 @@
+import { LIMIT_FLAGS } from './sandbox-options.ts';
 import { defineSpec, type FlagSpec, type FlagSpecs } from './spec.ts';
 
 const later = (type: FlagSpec['type'] = 'string', except: readonly string[] = []) =>
@@ -9,12 +10,8 @@ const LATER = {
   attach: { ...later(), short: 'a' },
   'cap-add': later(),
   'cap-drop': later(),
-  'cgroup-parent': later(),
   cgroupns: later(),
   cidfile: later(),
-  'cpu-period': later(),
-  'cpu-quota': later(),
-  'cpuset-mems': later(),
   detach: { ...later('boolean', ['false']), short: 'd' },
   'detach-keys': later(),
   device: later(),
@@ -49,7 +46,6 @@ const LATER = {
   'stop-signal': later(),
   'stop-timeout': later(),
   sysctl: later(),
-  ulimit: later(),
   userns: later(),
   uts: later(),
   'volumes-from': later(),
@@ -65,21 +61,15 @@ export const RUN_SPEC = defineSpec({
   stopAtPositional: true,
   flags: {
     ...LATER,
+    ...LIMIT_FLAGS,
     'add-host': { type: 'list', placeholder: 'list', help: 'Add a custom host-to-IP mapping (host:ip)' },
-    'cpu-shares': { type: 'number', short: 'c', placeholder: 'int', help: 'CPU shares (relative weight)' },
     cpus: { type: 'number', help: 'Number of CPUs' },
-    'cpuset-cpus': { type: 'string', help: 'CPUs in which to allow execution (0-3, 0,1)' },
     entrypoint: { type: 'string', help: 'Overwrite the default ENTRYPOINT of the image' },
     env: { type: 'list', short: 'e', placeholder: 'list', help: 'Set environment variables' },
     'env-file': { type: 'list', placeholder: 'list', help: 'Read in a file of environment variables' },
     hostname: { type: 'string', short: 'h', help: 'Container host name' },
     init: { type: 'boolean', hidden: true, help: 'An init that reaps processes always runs' },
     interactive: { type: 'boolean', short: 'i', help: 'Keep STDIN open' },
-    memory: { type: 'size', short: 'm', help: 'Memory limit' },
-    'memory-swap': {
-      type: 'size',
-      help: "Swap limit equal to memory plus swap: '-1' to enable unlimited swap",
-    },
     name: { type: 'string', help: 'Assign a name to the container' },
     network: {
       type: 'string',

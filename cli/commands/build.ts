@@ -1,12 +1,14 @@
 import { statSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { BuildRequest, Diagnostic } from '../../core/index.ts';
+import type { BuildRequest, BuildSession, Diagnostic } from '../../core/index.ts';
 import { idOf, UsageError, unreachable } from '../../core/index.ts';
 import type { FormatOptions } from '../../parser/index.ts';
 import { type BuildOptions, readsStdin, type StdinContent, toBuildRequest } from '../argv/build-options.ts';
 import { BUILD_SPEC } from '../argv/build-spec.ts';
 import { callOf } from '../argv/call.ts';
+import { readAgent, readSecret } from '../argv/session-options.ts';
+import { openSession } from '../build-session.ts';
 import { type CommandContext, defineCommand, write } from '../command.ts';
 import type { BuildSuccess, FailedBuild } from '../engine-contract.ts';
 import { INTERRUPTED } from '../interrupt.ts';
@@ -37,14 +39,20 @@ export const build = defineCommand(BUILD_SPEC, async ({ flags, positionals }, co
     return await performCall(request, call, { context, onFailure });
   }
   refuseTerminal(request, context);
+  await using session = await openSession({
+    secrets: flags.secret.map((text) => readSecret(text, context.cwd, context.env)),
+    agents: flags.ssh.map((text) => readAgent(text, context.cwd)),
+    env: context.env,
+    temporaryFolder: context.temporaryFolder,
+  });
   // A file of the build before must not be taken for this one's, should it fail.
   if (flags.iidfile !== undefined) await rm(flags.iidfile, { force: true });
-  return await performBuild(request, options, context);
+  return await performBuild(request, { ...options, session }, context);
 });
 
 async function performBuild(
   request: BuildRequest,
-  { flags }: BuildOptions,
+  { flags, session }: BuildOptions & { readonly session: BuildSession },
   context: CommandContext,
 ): Promise<number> {
   const { env, streams, interrupt, now } = context;
@@ -56,6 +64,7 @@ async function performBuild(
   const result = await engine
     .build(request, {
       signal: interrupt.signal,
+      session,
       writeStdout: (chunk) => write(streams.stdout, chunk),
       onEvent: (event) => {
         if (event.type === 'warning') warnings.push(event.diagnostic);

@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
@@ -86,8 +87,8 @@ static int open_bind(const struct mount_spec *mount) {
   return fd;
 }
 
-static void adjust_mount(int fd, bool readonly, const char *path) {
-  struct mount_attr change = {.attr_set = readonly ? MOUNT_ATTR_RDONLY : 0, .propagation = MS_PRIVATE};
+static void adjust_mount(int fd, uint64_t attributes, const char *path) {
+  struct mount_attr change = {.attr_set = attributes, .propagation = MS_PRIVATE};
   if (mount_setattr(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &change, sizeof change) < 0) {
     fail(errno, CODE, path, "cannot set the mode of a mount");
   }
@@ -106,7 +107,8 @@ static void open_sources(struct supervisor *self) {
     int fd = -1;
     if (mount->type == MOUNT_BIND) fd = open_bind(mount);
     if (mount->type == MOUNT_TREE) fd = root_mount_open(&mount->tree);
-    if (fd >= 0) adjust_mount(fd, mount->readonly, mount->target);
+    uint64_t attributes = (mount->readonly ? MOUNT_ATTR_RDONLY : 0) | (self->spec.nodev ? MOUNT_ATTR_NODEV : 0);
+    if (fd >= 0) adjust_mount(fd, attributes, mount->target);
     self->opened.mounts[i] = fd;
   }
 }
@@ -135,6 +137,21 @@ static bool is_covered(const struct sandbox_spec *spec, uint32_t number, const c
   return false;
 }
 
+/* What the place of a mount has to be. */
+static enum target_type place_type(const struct mount_spec *mount, int opened) {
+  if (mount->type == MOUNT_FILE) return TARGET_FILE;
+  struct stat status;
+  int source = opened;
+  if (mount->type == MOUNT_TREE && *mount->source != '\0') {
+    struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+    source = (int)syscall(SYS_openat2, opened, mount->source, &how, sizeof how);
+    if (source < 0) fail(errno, CODE, mount->source, "cannot open the source of a mount");
+  }
+  bool file = source >= 0 && fstat(source, &status) == 0 && !S_ISDIR(status.st_mode);
+  if (source != opened) close(source);
+  return file ? TARGET_FILE : TARGET_FOLDER;
+}
+
 /* Makes the places for mounts which the root lacks, and remembers them, so that they do not stay in its diff. */
 static void make_stubs(struct supervisor *self) {
   self->stubs.upper = self->spec.root.type == ROOT_OVERLAY ? self->spec.root.upper : NULL;
@@ -151,10 +168,8 @@ static void make_stubs(struct supervisor *self) {
   for (uint32_t i = 0; i < self->spec.mount_count; i++) {
     const char *target = self->spec.mounts[i].target;
     if (is_covered(&self->spec, i, target)) continue;
-    struct stat status;
-    int source = self->opened.mounts[i];
-    bool file = source >= 0 && fstat(source, &status) == 0 && !S_ISDIR(status.st_mode);
-    int fd = target_open(self->root_copy, target, file ? TARGET_FILE : TARGET_FOLDER, &self->stubs);
+    enum target_type type = place_type(&self->spec.mounts[i], self->opened.mounts[i]);
+    int fd = target_open(self->root_copy, target, type, &self->stubs);
     if (fd < 0) fail(errno, CODE, target, "cannot open or make this place for a mount");
     close(fd);
   }

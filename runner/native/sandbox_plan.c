@@ -80,12 +80,17 @@ static void plan_mount(struct plan *plan, const struct mount_spec *mount, int fd
   switch (mount->type) {
     case MOUNT_BIND:
     case MOUNT_TREE:
-      add(plan, (struct operation){.type = OP_PLACE, .target = mount->target, .fd = fd});
+      add(plan, (struct operation){.type = OP_PLACE, .target = mount->target, .fd = fd,
+                                   .source = mount->type == MOUNT_TREE ? mount->source : ""});
+      return;
+    case MOUNT_FILE:
+      add(plan, (struct operation){.type = OP_FILE, .target = mount->target, .mount = mount});
       return;
     case MOUNT_TMPFS: {
       struct operation operation = {.type = OP_MOUNT, .source = "tmpfs", .target = mount->target, .attributes = QUIET,
                                     .options = {{"mode", octal(mount->mode)}}};
       operation.attributes &= ~(uint64_t)MOUNT_ATTR_NOEXEC;
+      if (mount->readonly) operation.attributes |= MOUNT_ATTR_RDONLY;
       if (mount->size != 0) operation.options[1] = (struct mount_option){"size", number(mount->size)};
       add(plan, operation);
       return;

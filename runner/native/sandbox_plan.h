@@ -19,7 +19,8 @@ enum operation_type {
   OP_LOOPBACK_UP,
   OP_ATTACH_ROOT,
   OP_MOUNT,       /* a new file system `source` with `options` and `attributes` on the folder `target` */
-  OP_PLACE,       /* the detached mount `fd` on `target` */
+  OP_PLACE,       /* the detached mount `fd`, or what lies at `source` in it, on `target` */
+  OP_FILE,        /* the file of `mount`, in memory, on `target` */
   OP_NODE,        /* a character device `device` at `target` */
   OP_LINK,        /* a symlink at `target` to `source` */
   OP_FOLDER,      /* the folder `target`, 0755 */
@@ -45,6 +46,7 @@ struct operation {
   unsigned major, minor;
   int fd;
   bool plain; /* no symlink may lead to `target` */
+  const struct mount_spec *mount;
 };
 
 struct plan {

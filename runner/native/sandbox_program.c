@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -113,6 +114,14 @@ static void look_up(const char *name, char *const *env, char found[PATH_MAX], in
   not_started(stream, seen, name, seen == EACCES ? "permission denied" : "executable file not found in $PATH");
 }
 
+static void set_limits(const struct sandbox_spec *spec) {
+  for (uint32_t i = 0; i < spec->resource_limit_count; i++) {
+    const struct resource_limit *limit = &spec->resource_limits[i];
+    struct rlimit wanted = {.rlim_cur = limit->soft, .rlim_max = limit->hard};
+    if (setrlimit((int)limit->resource, &wanted) < 0) fail(errno, "limit-unsupported", NULL, "cannot set a resource limit");
+  }
+}
+
 _Noreturn void become_program(const struct sandbox_spec *spec, const struct standard_io *io, int stream) {
   failure_stream(stream);
   take_io(io);
@@ -120,6 +129,7 @@ _Noreturn void become_program(const struct sandbox_spec *spec, const struct stan
   umask(022);
   bool inside = enter(spec->cwd) == 0;
   if (!inside && errno != EACCES) fail(errno, CODE, spec->cwd, "cannot enter the working directory");
+  set_limits(spec); /* as root still: a hard limit may have to rise */
   if (spec->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) fail(errno, CODE, NULL, "cannot set no_new_privs");
   /* The policy before the identity: without no_new_privs it takes CAP_SYS_ADMIN, which goes with the identity. */
   if (spec->docker_security && seccomp_install() < 0) fail(errno, CODE, NULL, "cannot install the seccomp policy");

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #include "failure.h"
+#include "sandbox_spec.h"
 #include "sandbox_target.h"
 
 #define CODE "sandbox-setup"
@@ -78,11 +80,68 @@ static void mount_file_system(const struct setup *setup, const struct operation 
   place(mount, open_place(setup, operation, TARGET_FOLDER), operation->target);
 }
 
+static void set_attributes(int mount, uint64_t attributes, unsigned flags, const char *path) {
+  struct mount_attr change = {.attr_set = attributes};
+  if (mount_setattr(mount, "", AT_EMPTY_PATH | flags, &change, sizeof change) < 0) {
+    fail(errno, CODE, path, "cannot make the mount read-only");
+  }
+}
+
+/* In /dev, a tmpfs of our own: there for a moment of the set-up only. */
+#define STAGE "dev/varve-stage"
+
+/*
+ * A part of the detached mount `mount`, as a detached mount of its own; `mount` is closed. Symlinks on the way are followed as if the
+ * mount were `/`. Before Linux 6.15 only what is attached can be cloned, so the mount is attached for that long.
+ */
+static int clone_inside(const struct setup *setup, int mount, const char *path, const char *target) {
+  if (mkdirat(setup->root, STAGE, 0700) < 0) fail(errno, CODE, STAGE, "cannot make a place for a mount");
+  int stage = openat(setup->root, STAGE, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (stage < 0) fail(errno, CODE, STAGE, "cannot open a place for a mount");
+  if (move_mount(mount, "", stage, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0) fail(errno, CODE, target, "cannot mount");
+  close(stage);
+  struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+  int inside = (int)syscall(SYS_openat2, mount, path, &how, sizeof how);
+  if (inside < 0) fail(errno, CODE, path, "cannot open the source of a mount");
+  int clone = open_tree(inside, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+  if (clone < 0) fail(errno, CODE, target, "cannot copy the mount");
+  close(inside);
+  if (fchdir(mount) < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0) fail(errno, CODE, target, "cannot let go of a mount");
+  close(mount);
+  if (unlinkat(setup->root, STAGE, AT_REMOVEDIR) < 0) fail(errno, CODE, STAGE, "cannot remove a place for a mount");
+  return clone;
+}
+
 static void place_opened(const struct setup *setup, const struct operation *operation) {
+  int mount = operation->fd;
+  if (*operation->source != '\0') mount = clone_inside(setup, mount, operation->source, operation->target);
   struct stat status;
-  if (fstat(operation->fd, &status) < 0) fail(errno, CODE, operation->target, "cannot look at what is mounted here");
+  if (fstat(mount, &status) < 0) fail(errno, CODE, operation->target, "cannot look at what is mounted here");
   enum target_type type = S_ISDIR(status.st_mode) ? TARGET_FOLDER : TARGET_FILE;
-  place(operation->fd, open_place(setup, operation, type), operation->target);
+  place(mount, open_place(setup, operation, type), operation->target);
+}
+
+/* A read-only file in a file system of its own in memory: no other path leads to it, and it ends with the sandbox. */
+static void place_file(const struct setup *setup, const struct operation *operation) {
+  static const char NAME[] = "file";
+  static const struct mount_option PRIVATE[3] = {{"mode", "700"}};
+  const struct mount_spec *mount = operation->mount;
+  const uint64_t attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+  int memory = new_mount("tmpfs", PRIVATE, attributes, operation->target);
+  int file = openat(memory, NAME, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (file < 0) fail(errno, CODE, operation->target, "cannot make the file");
+  for (uint32_t at = 0; at < mount->content_size;) {
+    ssize_t wrote = write(file, mount->content + at, mount->content_size - at);
+    if (wrote < 0) fail(errno, CODE, operation->target, "cannot write the file");
+    at += (uint32_t)wrote;
+  }
+  if (fchown(file, mount->uid, mount->gid) < 0 || fchmod(file, mount->mode) < 0) {
+    fail(errno, CODE, operation->target, "cannot set the file's owner and mode");
+  }
+  close(file);
+  int clone = clone_inside(setup, memory, NAME, operation->target);
+  set_attributes(clone, MOUNT_ATTR_RDONLY, 0, operation->target);
+  place(clone, open_place(setup, operation, TARGET_FILE), operation->target);
 }
 
 /* /dev is our own fresh tmpfs: nothing in it can be a trap. */
@@ -104,13 +163,6 @@ static int copy_mount(int from, const char *path) {
   int copy = open_tree(from, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
   if (copy < 0) fail(errno, CODE, path, "cannot copy the mount");
   return copy;
-}
-
-static void set_attributes(int mount, uint64_t attributes, unsigned flags, const char *path) {
-  struct mount_attr change = {.attr_set = attributes};
-  if (mount_setattr(mount, "", AT_EMPTY_PATH | flags, &change, sizeof change) < 0) {
-    fail(errno, CODE, path, "cannot make the mount read-only");
-  }
 }
 
 static void hide(const struct setup *setup, const char *path) {
@@ -200,6 +252,7 @@ static void carry_out(struct setup *setup, const struct operation *operation) {
     case OP_ATTACH_ROOT: attach_root(setup, operation->fd); return;
     case OP_MOUNT: mount_file_system(setup, operation); return;
     case OP_PLACE: place_opened(setup, operation); return;
+    case OP_FILE: place_file(setup, operation); return;
     case OP_NODE: make_node(setup, operation); return;
     case OP_LINK:
       if (symlinkat(operation->source, setup->root, operation->target) < 0) {

@@ -15,11 +15,20 @@ static struct mount_spec read_mount(struct wire_in *in) {
       mount.type = MOUNT_TMPFS;
       mount.size = wire_u64(in);
       mount.mode = wire_u32(in);
+      mount.readonly = wire_u8(in) != 0;
       return mount;
     case 'R':
       mount.type = MOUNT_TREE;
       mount.tree = root_mount_read(in);
+      mount.source = wire_text(in);
       mount.readonly = wire_u8(in) != 0;
+      return mount;
+    case 'F':
+      mount.type = MOUNT_FILE;
+      mount.content = wire_bytes(in, &mount.content_size);
+      mount.mode = wire_u32(in);
+      mount.uid = wire_u32(in);
+      mount.gid = wire_u32(in);
       return mount;
     default:
       fail(0, "protocol", NULL, "mount of unknown type %u", type);
@@ -33,6 +42,17 @@ static struct identity read_identity(struct wire_in *in) {
   identity.groups = wire_allocate(identity.group_count * sizeof *identity.groups);
   for (size_t i = 0; i < identity.group_count; i++) identity.groups[i] = wire_u32(in);
   return identity;
+}
+
+static void read_resource_limits(struct wire_in *in, struct sandbox_spec *spec) {
+  spec->resource_limit_count = wire_u32(in);
+  spec->resource_limits = wire_allocate(spec->resource_limit_count * sizeof *spec->resource_limits);
+  for (uint32_t i = 0; i < spec->resource_limit_count; i++) {
+    struct resource_limit *limit = &spec->resource_limits[i];
+    limit->resource = wire_u32(in);
+    limit->soft = wire_u64(in);
+    limit->hard = wire_u64(in);
+  }
 }
 
 struct sandbox_spec sandbox_spec_read(struct wire_in *in) {
@@ -56,6 +76,7 @@ struct sandbox_spec sandbox_spec_read(struct wire_in *in) {
   spec.docker_security = wire_u8(in) != 0;
   spec.identity.default_capabilities = spec.docker_security;
   spec.no_new_privileges = wire_u8(in) != 0;
+  read_resource_limits(in, &spec);
   spec.io = wire_u8(in);
   spec.has_stdin = wire_u8(in) != 0;
   spec.nodev = wire_u8(in) != 0;

@@ -1,0 +1,216 @@
+import { describe, expect, test } from 'vitest';
+import { digestOf, type Platform, parseReference } from '../../core/index.ts';
+import { parse } from '../../parser/index.ts';
+import { Linter } from '../checks/linter.ts';
+import { DEFAULT_CHECKS } from '../checks/options.ts';
+import type { RunMount, RunStep } from '../graph.ts';
+import { type PlanInput, planBuild } from '../plan.ts';
+import { stopped } from '../testing/stopped.ts';
+
+const AMD64: Platform = { os: 'linux', architecture: 'amd64' };
+type Asked = Partial<PlanInput['request']>;
+
+async function plan(text: string, asked: Asked = {}) {
+  const { dockerfile, diagnostics } = parse(text);
+  if (dockerfile === undefined) throw new Error(JSON.stringify(diagnostics));
+  const request = {
+    buildArgs: {},
+    labels: {},
+    noCache: false,
+    noCacheFilter: [],
+    network: 'default',
+    ...asked,
+  } as const;
+  const lint = { linter: new Linter(DEFAULT_CHECKS) };
+  return planBuild(
+    { dockerfile, request, buildPlatform: AMD64, targetPlatform: AMD64, slotPrefix: 'p', lint },
+    async ({ name }, platform, range) => {
+      const reference = parseReference(name);
+      if (!reference.ok) throw new Error(reference.error);
+      return {
+        use: { reference: reference.value, manifestDigest: digestOf(name), range },
+        config: { ...platform, rootfs: { type: 'layers', diff_ids: [] }, config: {} },
+      };
+    },
+  );
+}
+
+/** The last RUN of the target. */
+async function lastRun(text: string, asked: Asked = {}): Promise<RunStep> {
+  const { graph } = await plan(text, asked);
+  const steps = graph.stages.find(({ index }) => index === graph.targets[0]?.stage)?.steps ?? [];
+  const step = steps.findLast((one): one is RunStep => one.kind === 'RUN');
+  if (step === undefined) throw new Error('there is no RUN');
+  return step;
+}
+
+/** The mounts of one RUN in /w, without their places. */
+async function mounts(options: string, before = ''): Promise<readonly unknown[]> {
+  const text = `FROM scratch AS tools\nFROM scratch\nARG V=va\n${before}WORKDIR /w\nRUN ${options} x\n`;
+  const withoutRange = (mount: RunMount) => {
+    const { range: _, ...rest } = { range: undefined, ...mount };
+    return rest;
+  };
+  return (await lastRun(text)).mounts.map(withoutRange);
+}
+
+const FROM_CONTEXT = { kind: 'context' };
+const FROM_TOOLS = { kind: 'stage', index: 0, name: 'tools' };
+
+describe('RUN --mount: options and their defaults', () => {
+  test.each<[string, object]>([
+    ['target=/t', { type: 'bind', target: 't', from: FROM_CONTEXT, source: '', readonly: true }],
+    ['type=BIND', { type: 'bind', target: 'w', from: FROM_CONTEXT, source: '', readonly: true }],
+    [
+      'type=bind,dst=rel,src=./a/../b,rw',
+      { type: 'bind', target: 'w/rel', from: FROM_CONTEXT, source: 'b', readonly: false },
+    ],
+    [
+      'destination=/$V,source=$V,from=tools,readwrite=true',
+      { type: 'bind', target: 'va', from: FROM_TOOLS, source: 'va', readonly: false },
+    ],
+    [
+      'target=/t,from=0,ro=false',
+      { type: 'bind', target: 't', from: FROM_TOOLS, source: '', readonly: false },
+    ],
+    [
+      'target=/t,from=scratch',
+      { type: 'bind', target: 't', from: { kind: 'scratch' }, source: '', readonly: true },
+    ],
+    ['type=tmpfs,target=t', { type: 'tmpfs', target: 'w/t' }],
+    [
+      'type=tmpfs,target=/t,size=1.5KiB,readonly',
+      { type: 'tmpfs', target: 't', sizeBytes: 1536, readonly: true },
+    ],
+  ])('%s', async (options, mount) => {
+    expect(await mounts(`--mount=${options}`)).toEqual([mount]);
+  });
+
+  const CACHE = {
+    type: 'cache',
+    target: 'c',
+    id: '/c',
+    sharing: 'shared',
+    readonly: false,
+    from: { kind: 'scratch' },
+    source: '',
+    mode: 0o755,
+    uid: 0,
+    gid: 0,
+  };
+  test.each<[string, object]>([
+    ['target=/c', CACHE],
+    ['target=/c/.', CACHE],
+    ['target=rel', { ...CACHE, target: 'w/rel', id: 'rel' }],
+    ['id=$V,target=/c,sharing=LOCKED,ro', { ...CACHE, id: 'va', sharing: 'locked', readonly: true }],
+    [
+      'target=/c,sharing=private,mode=0700,uid=1,gid=2',
+      { ...CACHE, sharing: 'private', mode: 0o700, uid: 1, gid: 2 },
+    ],
+    ['target=/c,from=tools,source=/s', { ...CACHE, from: FROM_TOOLS, source: 's' }],
+    // The files of `from` are out of sight where the folder is made with an owner or a mode.
+    ['target=/c,from=tools,uid=1', { ...CACHE, uid: 1 }],
+  ])('type=cache,%s', async (options, mount) => {
+    expect(await mounts(`--mount=type=cache,${options}`)).toEqual([mount]);
+  });
+
+  const SECRET = {
+    type: 'secret',
+    id: 'a/s',
+    target: 'run/secrets/s',
+    required: false,
+    mode: 0o400,
+    uid: 0,
+    gid: 0,
+  };
+  const { target: _, ...ENV_ONLY } = { ...SECRET, env: 'S' };
+  test.each<[string, object]>([
+    ['id=a/s', SECRET],
+    ['source=a/s,required', { ...SECRET, required: true }],
+    ['target=/etc/s', { ...SECRET, id: 's', target: 'etc/s' }],
+    ['id=a/s,env=S', ENV_ONLY],
+    ['id=a/s,env=S,dst=/t,required=1', { ...SECRET, env: 'S', target: 't', required: true }],
+    ['id=a/s,mode=0444,uid=5,gid=6', { ...SECRET, mode: 0o444, uid: 5, gid: 6 }],
+  ])('type=secret,%s', async (options, mount) => {
+    expect(await mounts(`--mount=type=secret,${options}`)).toEqual([mount]);
+  });
+
+  test('type=ssh: agents are numbered, and the first one is what programs are told of', async () => {
+    const text = 'FROM scratch\nRUN --mount=type=ssh --mount=type=ssh,id=git,required,mode=0666,uid=1 x\n';
+    const step = await lastRun(text);
+    expect(step.mounts).toMatchObject([
+      { id: 'default', target: 'run/buildkit/ssh_agent.0', required: false, mode: 0o600, uid: 0, gid: 0 },
+      { id: 'git', target: 'run/buildkit/ssh_agent.1', required: true, mode: 0o666, uid: 1 },
+    ]);
+    expect(step.environment['SSH_AUTH_SOCK']).toBe('/run/buildkit/ssh_agent.0');
+    const own = await lastRun('FROM scratch\nENV SSH_AUTH_SOCK=/mine\nRUN --mount=type=ssh,target=/a x');
+    expect(own.environment['SSH_AUTH_SOCK']).toBe('/mine');
+  });
+});
+
+describe('RUN --mount: wrong uses', () => {
+  test.each<[string, string | RegExp]>([
+    ['type=bnd,target=/t', 'unsupported mount type "bnd"'],
+    ['target=/', 'invalid mount target "/"'],
+    ['target=/t,sharing=locked', 'invalid cache sharing set for bind mount'],
+    ['type=cache,target=/c,sharing=lock', 'unsupported sharing value "lock"'],
+    ['type=tmpfs,target=/t,uid=1', 'uid not allowed for "tmpfs" type mounts'],
+    ['target=/t,mode=0700', 'mode not allowed for "bind" type mounts'],
+    ['type=tmpfs,target=/t,size=big', 'invalid value for size: "big"'],
+    ['target=/t,size=1m', "unexpected key 'size' for mount type 'bind'"],
+    ['required,type=secret,id=s', "unexpected key 'required' for mount type 'bind'"],
+    ['target=/t,redonly', 'invalid field "redonly": it must be a key=value pair'],
+    ['target=/t,sourc=/x', "unexpected key 'sourc' in 'sourc=/x'"],
+    ['target=/t,ro=maybe', 'invalid value for ro: maybe'],
+    ['type=cache,target=/c,mode=9', 'invalid value "9" for mode'],
+    ['type=cache,target=/c,uid=app', 'invalid value "app" for uid'],
+    ['type=secret', 'invalid secret mount: one of id, source, target required'],
+    ['type=secret,id=a,source=b', "both source and id can't be set"],
+    ['type=secret,id=a,from=x', 'secret mount should not have a from'],
+    ['type=ssh,source=/x', 'ssh does not support source'],
+    ['target=/t,from=$V', /^'from' doesn't support variable expansion/],
+  ])('%s', async (options, message) => {
+    const text = `FROM i\nRUN --mount=${options} x\n`;
+    const failure = await stopped(() => plan(text));
+    expect(failure.message).toMatch(message);
+    expect(failure.range?.start).toMatchObject({ line: 2, column: 5 });
+  });
+
+  test('a later stage, or the stage itself, has no files to mount', async () => {
+    const later = 'FROM scratch AS a\nRUN --mount=from=b,target=/t x\nFROM a AS b\n';
+    expect((await stopped(() => plan(later, { target: 'a' }))).code).toBe('stage-cycle');
+    const itself = 'FROM scratch AS a\nRUN --mount=from=a,target=/t x\n';
+    expect((await stopped(() => plan(itself))).code).toBe('stage-cycle');
+  });
+});
+
+describe('RUN: network, security, limits', () => {
+  test('--network=default is what the command line says; another word wins over that', async () => {
+    const network = async (flag: string, asked: Asked) =>
+      (await lastRun(`FROM scratch\nRUN ${flag} x`, asked)).network;
+    expect(await network('', { network: 'none' })).toBe('none');
+    expect(await network('--network=default', { network: 'none' })).toBe('none');
+    expect(await network('--network=none', { network: 'host' })).toBe('none');
+    expect(await network('--network=host', { network: 'host' })).toBe('host');
+    expect(await network('--network=host', { entitlements: ['network.host'] })).toBe('host');
+  });
+
+  test.each([
+    ['--network=host', 'network.host'],
+    ['--security=insecure', 'security.insecure'],
+  ])('%s needs the right %s', async (flag, right) => {
+    const text = `FROM scratch\nRUN ${flag} x\n`;
+    const failure = await stopped(() => plan(text));
+    expect([failure.code, failure.message]).toEqual([
+      'not-allowed',
+      `RUN ${flag} is not allowed: ${right} was not granted`,
+    ]);
+    expect(failure.hint).toContain(`--allow ${right}`);
+    expect(await lastRun(text, { entitlements: [right] })).toBeDefined();
+  });
+
+  test('limits of the command line hold for each step', async () => {
+    const runLimits = { shmSizeBytes: 1, ulimits: [{ name: 'nofile', soft: 1, hard: 2 }] } as const;
+    expect((await lastRun('FROM scratch\nRUN x', { runLimits })).limits).toEqual(runLimits);
+  });
+});
