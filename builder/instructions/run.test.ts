@@ -168,7 +168,6 @@ describe('RUN --mount: wrong uses', () => {
     ['type=secret,id=a,source=b', "both source and id can't be set"],
     ['type=secret,id=a,from=x', 'secret mount should not have a from'],
     ['type=ssh,source=/x', 'ssh does not support source'],
-    ['target=/t,from=$V', /^'from' doesn't support variable expansion/],
   ])('%s', async (options, message) => {
     const text = `FROM i\nRUN --mount=${options} x\n`;
     const failure = await stopped(() => plan(text));

@@ -76,7 +76,7 @@ describe('parseCommand', () => {
     [['--pull=maybe', '.'], 'invalid value "maybe" for --pull: use true or false'],
     [['--progress=fancy', '.'], 'invalid value "fancy" for --progress: use auto, tty, plain, rawjson, quiet'],
     [['--parallelism=x', '.'], 'invalid value "x" for --parallelism: a number is needed'],
-    [['--secret', 'id=a', '.'], '--secret is known from Docker, but varve does not support it yet'],
+    [['--cache-to', 'x', '.'], '--cache-to is known from Docker, but varve does not support it yet'],
     [['--cache-from=x', '.'], '--cache-from is known from Docker, but varve does not support it yet'],
     [['--__proto__', '.'], 'unknown flag: --__proto__'],
     [[], "'varve build' requires 1 argument"],
