@@ -317,6 +317,7 @@ class BuildRun {
             treeOps,
             previous: (slot, action) => earlierCopies(slot, action, this.#parts),
             treeFor: (from) => this.#treeFor(from, solver),
+            fetcher: this.#contexts,
           },
           solver.signal,
         );

@@ -1,6 +1,7 @@
 import type {
   ContainerConfig,
   Digest,
+  GitSource,
   ImagePath,
   NetworkMode,
   Platform,
@@ -181,7 +182,17 @@ export interface CopyStep extends StepBase {
 
 export type CopySourcePlan =
   | { readonly kind: 'path'; readonly from: TreeRef; readonly pattern: string; readonly range: SourceRange }
-  | { readonly kind: 'inline'; readonly name: string; readonly text: string };
+  | { readonly kind: 'inline'; readonly name: string; readonly text: string }
+  /** ADD from a web server; `name` is the file's where the destination is a folder. */
+  | {
+      readonly kind: 'http';
+      readonly url: string;
+      readonly name: string;
+      readonly checksum?: Digest;
+      readonly range: SourceRange;
+    }
+  /** ADD of a repository's files. */
+  | { readonly kind: 'git'; readonly source: GitSource; readonly range: SourceRange };
 
 /** Whose files a COPY reads. */
 export type TreeRef =

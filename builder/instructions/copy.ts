@@ -1,21 +1,28 @@
 import { ROOT_PATH } from '../../core/index.ts';
-import type { CopyInstruction, CopySource, Word } from '../../parser/index.ts';
+import type { CopyInstruction, Heredoc, Word } from '../../parser/index.ts';
 import { parseMode } from '../file-mode.ts';
 import type { CopySourcePlan, CopyStep, TreeRef } from '../graph.ts';
 import { ignoreRulesOf } from '../ignore.ts';
 import type { StageDraft } from '../stage-draft.ts';
 import { stop } from '../stop.ts';
+import { planRemote } from './add-remote.ts';
 
-const REMOTE = /^(?:https?|git|ssh|ftp):\/\/|^git@/;
-
-/** COPY and ADD of local files, heredocs and, with `--from`, files of a stage or an image. */
+/** COPY and ADD of files and heredocs; with `--from`, of a stage or an image; ADD also from other machines. */
 export function planCopy(instruction: CopyInstruction, stage: StageDraft): void {
   const { options, kind } = instruction;
-  const later = options.checksum === undefined ? options.keepGitDir && '--keep-git-dir' : '--checksum';
-  if (typeof later === 'string')
-    stop('unsupported-flag', `${kind} ${later} is not supported yet`, { range: instruction.range });
+  const checksum = expandOptional(options.checksum, stage);
+  if (checksum !== undefined && instruction.sources.length > 1) {
+    stop('bad-checksum', "checksum can't be specified for multiple sources", {
+      range: options.checksum?.range ?? instruction.range,
+      hint: 'Add each of them with an ADD of its own.',
+    });
+  }
   const from = treeOf(options.from, stage);
-  const sources = instruction.sources.map((source) => planSource(source, from, kind, stage));
+  const sources = instruction.sources.map((source) =>
+    source.kind === 'heredoc'
+      ? planHeredoc(source.heredoc, stage)
+      : planWord(source.word, { from, instruction, checksum, stage }),
+  );
   const details: Omit<CopyStep, 'info' | 'stage' | 'noCache' | 'caching' | 'slot'> = {
     kind,
     // Heredocs come behind all paths, as in BuildKit.
@@ -55,30 +62,35 @@ function treeOf(from: Word | undefined, stage: StageDraft): TreeRef {
   return from === undefined ? { kind: 'context' } : stage.context.treeNamed(from.text);
 }
 
-function planSource(
-  source: CopySource,
-  from: TreeRef,
-  kind: 'COPY' | 'ADD',
-  stage: StageDraft,
-): CopySourcePlan {
-  if (source.kind === 'heredoc') {
-    const { heredoc } = source;
-    const text = heredoc.expand ? stage.expandHeredoc(heredoc) : heredoc.body;
-    return { kind: 'inline', name: heredoc.name, text };
-  }
-  const pattern = stage.expand(source.word);
-  if (REMOTE.test(pattern)) {
-    if (kind === 'COPY') {
-      stop('copy-source-not-local', `source can't be a URL for COPY: ${pattern}`, {
-        range: source.word.range,
-        hint: 'ADD takes URLs.',
-      });
-    }
-    stop('unsupported-source', `ADD from ${pattern} is not supported yet: only local files are`, {
-      range: source.word.range,
+function planHeredoc(heredoc: Heredoc, stage: StageDraft): CopySourcePlan {
+  const text = heredoc.expand ? stage.expandHeredoc(heredoc) : heredoc.body;
+  return { kind: 'inline', name: heredoc.name, text };
+}
+
+interface WordPlace {
+  readonly from: TreeRef;
+  readonly instruction: CopyInstruction;
+  readonly checksum: string | undefined;
+  readonly stage: StageDraft;
+}
+
+function planWord(word: Word, place: WordPlace): CopySourcePlan {
+  const { from, instruction, checksum, stage } = place;
+  const text = stage.expand(word);
+  const remote = planRemote(text, {
+    instruction,
+    checksum,
+    destination: destinationOf(stage.expand(instruction.destination), stage),
+    range: word.range,
+  });
+  if (remote !== undefined) return remote;
+  if (checksum !== undefined) {
+    stop('bad-checksum', 'checksum requires HTTP(S) or Git sources', {
+      range: instruction.options.checksum?.range ?? instruction.range,
+      hint: 'Files of the build context are compared by their content anyway.',
     });
   }
-  return { kind: 'path', from, pattern, range: source.word.range };
+  return { kind: 'path', from, pattern: text, range: word.range };
 }
 
 /** Joins a relative destination to the work folder; `.` and the empty text mean the folder itself. */

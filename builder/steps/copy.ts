@@ -15,14 +15,15 @@ import {
   type Tree,
   type TreeOp,
   type TreeOps,
+  unreachable,
 } from '../../core/index.ts';
 import { archiveOps, isArchive } from '../archive.ts';
 import { ContextTree } from '../context.ts';
 import { type PlacedSource, type Placement, placeSources } from '../copy-placement.ts';
-import { type SelectedRoot, type SelectionOptions, selectSources } from '../copy-selection.ts';
+import { type SelectionOptions, selectSources } from '../copy-selection.ts';
 import { EMPTY_TREE } from '../empty-tree.ts';
 import { type ModeOf, parseMode } from '../file-mode.ts';
-import type { CopyStep, TreeRef } from '../graph.ts';
+import type { CopySourcePlan, CopyStep, TreeRef } from '../graph.ts';
 import { ignoreRulesOf } from '../ignore.ts';
 import { RecordingTree } from '../recording-tree.ts';
 import { type Standing, treeOf } from '../standing.ts';
@@ -30,6 +31,13 @@ import { stop } from '../stop.ts';
 import { lookUpOwner } from '../users.ts';
 import { ObservedOps } from './observed-ops.ts';
 import { type Executed, observingWholeTree, type PreparedStep, seenOfWholeTree } from './prepared-step.ts';
+import {
+  type Fetcher,
+  type FoundRepository,
+  type FoundRoot,
+  findFile,
+  findRepository,
+} from './remote-sources.ts';
 import { StickyTimes } from './sticky-times.ts';
 
 /** 3: sources are placed one after the other, archives among them, which take a given owner; a socket becomes an empty file. */
@@ -45,12 +53,17 @@ export interface CopyParts {
   readonly previous: (slot: string, action: Action) => Promise<readonly Tree[]>;
   /** The files that a source's `from` means, and how to call them in messages. */
   readonly treeFor: (from: TreeRef) => Promise<{ readonly tree: Tree; readonly where: string }>;
+  readonly fetcher: Fetcher;
 }
 
-/** A source found in its tree, or a heredoc's text. */
-type FoundSource =
-  | { readonly kind: 'root'; readonly tree: Tree; readonly where: string; readonly root: SelectedRoot }
-  | { readonly kind: 'inline'; readonly name: string; readonly text: string };
+interface InlineFile {
+  readonly kind: 'inline';
+  readonly name: string;
+  readonly text: string;
+}
+
+/** A source found in its tree, a repository, or a heredoc's text. */
+type FoundSource = FoundRoot | FoundRepository | InlineFile;
 
 /** COPY and ADD: sources are found and fingerprinted before the step is looked up; the bytes move only on a miss. */
 export async function prepareCopy(
@@ -63,8 +76,10 @@ export async function prepareCopy(
   const inline = found.flatMap((source) =>
     source.kind === 'inline' ? [{ name: source.name, digest: digestOf(source.text) }] : [],
   );
+  const repositories = found.flatMap((source) => (source.kind === 'git' ? [source.key] : []));
   const definition: Record<string, Canonical | undefined> = {
-    sources: step.sources.map((source) => (source.kind === 'path' ? source.pattern : `<<${source.name}`)),
+    sources: step.sources.map(nameOf),
+    git: repositories.length === 0 ? undefined : repositories,
     inline: inline.length === 0 ? undefined : inline,
     destination: step.destination,
     chown: step.chown,
@@ -84,6 +99,22 @@ export async function prepareCopy(
       : observingWholeTree(step, { action, inputs }, parts.snapshotter)),
     execute: (on, executeSignal) => copy({ step, action, found, on, parts }, executeSignal),
   };
+}
+
+/** How a source is called in the action. An address is not: what it gave is an input. */
+function nameOf(source: CopySourcePlan): string {
+  switch (source.kind) {
+    case 'path':
+      return source.pattern;
+    case 'inline':
+      return `<<${source.name}`;
+    case 'http':
+      return `http file ${source.name}`;
+    case 'git':
+      return 'git repository';
+    default:
+      return unreachable(source);
+  }
 }
 
 interface CopyWork {
@@ -124,7 +155,7 @@ function seenBy(ops: ObservedOps, parent: RecordingTree, parts: CopyParts): Exec
 function hardLinks(found: readonly FoundSource[]): Readonly<Record<string, string>> | undefined {
   const links: Record<string, string> = {};
   for (const source of found) {
-    if (source.kind === 'inline') continue;
+    if (source.kind !== 'root') continue;
     for (const { path, entry } of source.root.inside) {
       if (entry.hardlinkTo !== undefined) links[joinPath(source.root.path, path)] = entry.hardlinkTo;
     }
@@ -140,13 +171,14 @@ async function findSources(step: CopyStep, parts: CopyParts): Promise<readonly F
     ...(step.parents === true ? { parents: true } : {}),
   };
   for (const source of step.sources) {
-    if (source.kind === 'inline') {
-      found.push(source);
-      continue;
+    if (source.kind === 'inline') found.push(source);
+    else if (source.kind === 'http') found.push(...(await findFile(source, parts.fetcher, options)));
+    else if (source.kind === 'git') found.push(await findRepository(source, parts.fetcher, options));
+    else {
+      const { tree, where } = await parts.treeFor(source.from);
+      const roots = await selectSources(tree, source.pattern, { range: source.range, where }, options);
+      for (const root of roots) found.push({ kind: 'root', tree, where, root });
     }
-    const { tree, where } = await parts.treeFor(source.from);
-    const roots = await selectSources(tree, source.pattern, { range: source.range, where }, options);
-    for (const root of roots) found.push({ kind: 'root', tree, where, root });
   }
   return found;
 }
@@ -158,7 +190,7 @@ async function fingerprintSources(
 ): Promise<readonly TreeInput[]> {
   const byTree = new Map<string, Selection[]>();
   for (const source of found) {
-    if (source.kind === 'inline') continue;
+    if (source.kind !== 'root') continue;
     const selections = byTree.get(source.where) ?? [];
     byTree.set(source.where, selections);
     const { root, tree } = source;
@@ -185,7 +217,7 @@ async function operations(
     ...(mode === undefined ? {} : { mode }),
   };
   const placed: PlacedSource[] = [];
-  for (const source of found) {
+  for (const source of await opened(found)) {
     const archive = await archivePath(step, source);
     placed.push(
       archive === undefined
@@ -194,6 +226,16 @@ async function operations(
     );
   }
   return placeSources(parent, placed, placement);
+}
+
+/** Sources with their files at hand. */
+async function opened(found: readonly FoundSource[]): Promise<readonly (FoundRoot | InlineFile)[]> {
+  const sources: (FoundRoot | InlineFile)[] = [];
+  for (const source of found) {
+    if (source.kind === 'git') sources.push(...(await source.open()));
+    else sources.push(source);
+  }
+  return sources;
 }
 
 async function ownerOf(
@@ -219,14 +261,15 @@ function modeOf(chmod: number | string): ModeOf {
 }
 
 /** Where a source lies that ADD unpacks: a tar, plain or compressed. */
-async function archivePath(step: CopyStep, source: FoundSource): Promise<HostPath | undefined> {
+async function archivePath(step: CopyStep, source: FoundRoot | InlineFile): Promise<HostPath | undefined> {
   if (step.kind === 'COPY' || step.unpack === false) return undefined;
   if (source.kind === 'inline' || source.root.entry.type !== 'file') return undefined;
+  if (source.isRemote === true && step.unpack !== true) return undefined;
   const path = await source.tree.hostPath(source.root.resolved);
   return (await isArchive(path)) ? path : undefined;
 }
 
-function placedSource(source: FoundSource, times: StickyTimes): PlacedSource {
+function placedSource(source: FoundRoot | InlineFile, times: StickyTimes): PlacedSource {
   if (source.kind === 'root') {
     const { root, tree } = source;
     return {
