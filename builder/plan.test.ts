@@ -455,7 +455,10 @@ describe('planBuild: what instructions do to configuration and history', () => {
     ['COPY --exclude=! a /b', 'bad-pattern', '!'],
     ['COPY --exclude=[a a /b', 'bad-pattern', '[a'],
     ['COPY https://x.y/z /c', 'copy-source-not-local', 'https://x.y/z'],
-    ['ADD https://x.y/z /c', 'unsupported-source', 'https://x.y/z'],
+    ['COPY git@x.y:z /c', 'copy-source-not-local', 'git@x.y:z'],
+    ['ADD https://x.y/ /c/', 'no-file-name', 'https://x.y/'],
+    ['ADD https://x.y/z.git?what /c', 'bad-git-address', 'https://x.y/z.git?what'],
+    ['ADD --checksum=abc z /c', 'bad-checksum', 'abc'],
   ])('refuses %s', async (instruction, code, at) => {
     const text = `FROM scratch\n${instruction}\n`;
     const failure = await refused(text);
