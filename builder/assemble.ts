@@ -84,6 +84,15 @@ function lineageOf(stage: StagePlan, input: AssembleInput): Lineage {
   return { history, layers, created };
 }
 
+/**
+ * When the first step above the base image came about: the time of what stands above it in the history, as in BuildKit. The
+ * base's own times are older than this build.
+ */
+function firstStepTime(stage: StagePlan, input: AssembleInput): string | undefined {
+  const item = stage.history.find(({ step }) => step !== undefined);
+  return item?.step === undefined ? undefined : isoTime(solvedStep(stage, item.step, input).createdAtMs);
+}
+
 function isoTime(ms: number): string {
   return new Date(ms).toISOString();
 }
@@ -96,10 +105,11 @@ function solvedStep(stage: StagePlan, nth: number, input: AssembleInput): Solved
 }
 
 function baseLineage(stage: StagePlan, input: AssembleInput): Lineage {
-  if (stage.base.kind === 'scratch') return { history: [], layers: [], created: undefined };
+  const created = firstStepTime(stage, input);
+  if (stage.base.kind === 'scratch') return { history: [], layers: [], created };
   if (stage.base.kind === 'stage') return lineageOf(stageOf(input.graph, stage.base.index), input);
   const image = input.imageOf(stage);
   if (image === undefined) throw new Error(`the base of stage ${stage.name} was not looked up`);
   const { config, manifest } = image;
-  return { history: config.history ?? [], layers: manifest.layers, created: config.created };
+  return { history: config.history ?? [], layers: manifest.layers, created: created ?? config.created };
 }

@@ -42,7 +42,6 @@ import { prepareRun } from './steps/run.ts';
 import { prepareWorkdir } from './steps/workdir.ts';
 import { BuildStop, stop } from './stop.ts';
 import { beginFetch, beginTransfer } from './transfer-phase.ts';
-import { SOURCE_DATE_EPOCH } from './variables.ts';
 import { type VerifiedStep, verifyReused } from './verify-reused.ts';
 
 export interface BuildOptions {
@@ -97,6 +96,7 @@ class BuildRun {
   readonly #startedAtMs: number;
   #dockerfile: LoadedDockerfile | undefined;
   #isVerifying = false;
+  #sourceDateEpoch: number | undefined;
   #solver: Solver | undefined;
   #graph: BuildGraph | undefined;
   readonly #contexts: Contexts;
@@ -170,8 +170,8 @@ class BuildRun {
   async #build(): Promise<BuildSuccess> {
     await using cleanup = new AsyncDisposableStack();
     cleanup.use(this.#contexts);
-    const sourceDateEpoch = readEpoch(this.#request.buildArgs);
     const graph = await this.#plan(await this.#load());
+    const sourceDateEpoch = this.#sourceDateEpoch;
     this.#graph = graph;
     const solver = cleanup.use(this.#newSolver(graph, sourceDateEpoch));
     this.#solver = solver;
@@ -244,6 +244,7 @@ class BuildRun {
     const plans = checked.failure === undefined ? checked.value : [];
     this.#warn([...checked.warnings, ...sameOnce(plans.flatMap((plan) => plan.warnings))]);
     if (checked.failure !== undefined) throw new BuildStop(checked.failure);
+    this.#sourceDateEpoch = readEpoch(plans[0]?.sourceDateEpoch);
     const graph = mergeGraphs(plans.map((plan) => plan.graph));
     this.#emit({
       type: 'build.planned',
@@ -315,6 +316,7 @@ class BuildRun {
           {
             snapshotter,
             treeOps,
+            ...(this.#sourceDateEpoch === undefined ? {} : { sourceDateEpoch: this.#sourceDateEpoch }),
             previous: (slot, action) => earlierCopies(slot, action, this.#parts),
             treeFor: (from) => this.#treeFor(from, solver),
             fetcher: this.#contexts,
@@ -440,9 +442,8 @@ function sameOnce(warnings: readonly Diagnostic[]): readonly Diagnostic[] {
   return [...new Map(warnings.map((warning) => [JSON.stringify(warning), warning])).values()];
 }
 
-/** SOURCE_DATE_EPOCH (reproducible-builds.org) as a build argument, in seconds. */
-function readEpoch(buildArgs: BuildRequest['buildArgs']): number | undefined {
-  const text = buildArgs[SOURCE_DATE_EPOCH];
+/** SOURCE_DATE_EPOCH (reproducible-builds.org), in seconds. */
+function readEpoch(text: string | undefined): number | undefined {
   if (text === undefined || text === '') return undefined;
   if (/^\d{1,12}$/.test(text)) return Number(text);
   stop('invalid-epoch', `invalid SOURCE_DATE_EPOCH: ${JSON.stringify(text)}`, {

@@ -79,6 +79,8 @@ interface StepBase {
 
 export interface RunStep extends StepBase {
   readonly kind: 'RUN';
+  /** `BUILDKIT_SANDBOX_HOSTNAME`; absent: the usual one. */
+  readonly hostname?: string;
   /** What its programs are made for. */
   readonly platform: Platform;
   readonly args: readonly string[];

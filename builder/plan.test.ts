@@ -302,9 +302,10 @@ describe('planBuild: ARG and ENV', () => {
     const buildArgs = { HTTP_PROXY: 'http://p', no_proxy: 'x' };
     const stage = await target('FROM scratch\nRUN x\nARG HTTP_PROXY\nRUN y', { buildArgs });
     const [hidden, declared] = runs(stage);
-    expect(hidden?.hiddenEnvironment).toEqual(buildArgs);
+    const both = { NO_PROXY: 'x', no_proxy: 'x', http_proxy: 'http://p' };
+    expect(hidden?.hiddenEnvironment).toEqual({ ...both, HTTP_PROXY: 'http://p' });
     expect(Object.keys(hidden?.environment ?? {})).toEqual(['PATH']);
-    expect(declared?.hiddenEnvironment).toEqual({ no_proxy: 'x' });
+    expect(declared?.hiddenEnvironment).toEqual(both);
     expect(declared?.environment).toMatchObject({ HTTP_PROXY: 'http://p' });
     expect(stage.history[0]?.createdBy).not.toContain('http://p');
   });
@@ -317,6 +318,42 @@ describe('planBuild: ARG and ENV', () => {
       ['unused-build-arg', 'One or more build-args [C D] were not consumed'],
     ]);
     expect((await plan('FROM scratch')).warnings).toEqual([]);
+    const known = { BUILDKIT_INLINE_CACHE: '1', BUILDKIT_SYNTAX: 'docker/dockerfile:1', Http_Proxy: 'x' };
+    expect((await plan('FROM scratch', { buildArgs: known })).warnings).toEqual([]);
+  });
+
+  test('BUILDKIT_SYNTAX with another language is warned of, as a syntax directive is', async () => {
+    const buildArgs = { BUILDKIT_SYNTAX: 'example/frontend:1' };
+    const { warnings } = await plan('FROM scratch', { buildArgs });
+    expect(warnings.map(({ code, message }) => [code, message])).toEqual([
+      [
+        'unknown-frontend',
+        'BUILDKIT_SYNTAX names example/frontend:1, which is not pulled: varve reads the language of docker/dockerfile:1',
+      ],
+    ]);
+  });
+
+  test('BUILDKIT_SANDBOX_HOSTNAME names the machine of RUN', async () => {
+    const text = 'FROM scratch\nRUN x';
+    const given = await target(text, { buildArgs: { BUILDKIT_SANDBOX_HOSTNAME: 'builder' } });
+    expect(runs(given)[0]?.hostname).toBe('builder');
+    expect(runs(await target(text))[0]).not.toHaveProperty('hostname');
+  });
+
+  test('arguments of scanners are no variables', async () => {
+    const text = 'FROM scratch\nARG BUILDKIT_SBOM_SCAN_STAGE=true\nRUN x';
+    expect(await environment(text)).toEqual({});
+    expect((await target(text)).history.at(-1)?.createdBy).toBe(
+      'RUN |1 BUILDKIT_SBOM_SCAN_STAGE=true /bin/sh -c x',
+    );
+  });
+
+  test('SOURCE_DATE_EPOCH comes from the caller, else from an ARG before the first FROM', async () => {
+    const text = 'ARG SOURCE_DATE_EPOCH=5\nFROM scratch\nARG SOURCE_DATE_EPOCH\nRUN x';
+    expect((await plan(text)).sourceDateEpoch).toBe('5');
+    expect((await plan(text, { buildArgs: { SOURCE_DATE_EPOCH: '7' } })).sourceDateEpoch).toBe('7');
+    expect((await plan('FROM scratch\nARG SOURCE_DATE_EPOCH=5')).sourceDateEpoch).toBeUndefined();
+    expect(await environment(text)).toEqual({ SOURCE_DATE_EPOCH: '5' });
   });
 });
 
@@ -368,20 +405,23 @@ describe('planBuild: ONBUILD', () => {
   });
 });
 
+const health = (test: string): string =>
+  `HEALTHCHECK {Test:[${test}] Interval:0s Timeout:0s StartPeriod:0s StartInterval:0s Retries:0}`;
+
 describe('planBuild: what instructions do to configuration and history', () => {
   test.each<[text: string, config: ContainerConfig, history: string]>([
-    ['CMD a b', { Cmd: ['/bin/sh', '-c', 'a b'], ArgsEscaped: true }, 'CMD ["/bin/sh","-c","a b"]'],
-    ['CMD ["a", "$b"]', { Cmd: ['a', '$b'], ArgsEscaped: true }, 'CMD ["a","$b"]'],
+    ['CMD a b', { Cmd: ['/bin/sh', '-c', 'a b'], ArgsEscaped: true }, 'CMD ["/bin/sh" "-c" "a b"]'],
+    ['CMD ["a", "$b"]', { Cmd: ['a', '$b'], ArgsEscaped: true }, 'CMD ["a" "$b"]'],
     ['ENTRYPOINT ["a"]', { Entrypoint: ['a'] }, 'ENTRYPOINT ["a"]'],
     ['ENV A=b C="d e"', { Env: [`PATH=${DEFAULT_PATH}`, 'A=b', 'C=d e'] }, 'ENV A=b C=d e'],
     ['LABEL a=b "c d"=e', { Labels: { a: 'b', 'c d': 'e' } }, 'LABEL a=b c d=e'],
     [
       'EXPOSE 80 53/UDP 8000-8002',
       { ExposedPorts: { '80/tcp': {}, '53/udp': {}, '8000/tcp': {}, '8001/tcp': {}, '8002/tcp': {} } },
-      'EXPOSE 80/tcp 53/udp 8000/tcp 8001/tcp 8002/tcp',
+      'EXPOSE [80/tcp 53/udp 8000/tcp 8001/tcp 8002/tcp]',
     ],
-    ['VOLUME /a /b', { Volumes: { '/a': {}, '/b': {} } }, 'VOLUME ["/a","/b"]'],
-    ['VOLUME ["/a b"]', { Volumes: { '/a b': {} } }, 'VOLUME ["/a b"]'],
+    ['VOLUME /a /b', { Volumes: { '/a': {}, '/b': {} } }, 'VOLUME [/a /b]'],
+    ['VOLUME ["/a b"]', { Volumes: { '/a b': {} } }, 'VOLUME [/a b]'],
     ['USER app:staff', { User: 'app:staff' }, 'USER app:staff'],
     ['USER $NONE', {}, 'USER '],
     ['WORKDIR /', { WorkingDir: '/' }, 'WORKDIR /'],
@@ -389,9 +429,10 @@ describe('planBuild: what instructions do to configuration and history', () => {
     ['STOPSIGNAL SIGTERM', { StopSignal: 'SIGTERM' }, 'STOPSIGNAL SIGTERM'],
     ['STOPSIGNAL 9', { StopSignal: '9' }, 'STOPSIGNAL 9'],
     ['STOPSIGNAL RTMIN+3', { StopSignal: 'RTMIN+3' }, 'STOPSIGNAL RTMIN+3'],
-    ['SHELL ["/bin/bash", "-c"]', { Shell: ['/bin/bash', '-c'] }, 'SHELL ["/bin/bash","-c"]'],
-    ['ONBUILD RUN x', { OnBuild: ['RUN x'] }, 'ONBUILD RUN x'],
-    ['HEALTHCHECK NONE', { Healthcheck: { Test: ['NONE'] } }, 'HEALTHCHECK NONE'],
+    ['SHELL ["/bin/bash", "-c"]', { Shell: ['/bin/bash', '-c'] }, 'SHELL [/bin/bash -c]'],
+    ['STOPSIGNAL 100', { StopSignal: '100' }, 'STOPSIGNAL 100'],
+    ['STOPSIGNAL sigcld', { StopSignal: 'sigcld' }, 'STOPSIGNAL sigcld'],
+    ['HEALTHCHECK NONE', { Healthcheck: { Test: ['NONE'] } }, health('NONE')],
     [
       'HEALTHCHECK --interval=1m30s --timeout=500ms --start-period=0s --start-interval=5s --retries=3 CMD a',
       {
@@ -404,19 +445,31 @@ describe('planBuild: what instructions do to configuration and history', () => {
           Retries: 3,
         },
       },
-      'HEALTHCHECK --interval=1m30s --timeout=500ms --start-period=0s --start-interval=5s --retries=3 CMD a',
+      'HEALTHCHECK {Test:[CMD-SHELL a] Interval:1m30s Timeout:500ms StartPeriod:0s StartInterval:5s Retries:3}',
     ],
-    [
-      'HEALTHCHECK CMD ["a", "b"]',
-      { Healthcheck: { Test: ['CMD', 'a', 'b'] } },
-      'HEALTHCHECK CMD ["a", "b"]',
-    ],
+    ['HEALTHCHECK CMD ["a", "b"]', { Healthcheck: { Test: ['CMD', 'a', 'b'] } }, health('CMD a b')],
+    ['HEALTHCHECK --interval=never NONE', { Healthcheck: { Test: ['NONE'] } }, health('NONE')],
+    ['EXPOSE 127.0.0.1:8080:80', { ExposedPorts: { '80/tcp': {} } }, 'EXPOSE [80/tcp]'],
     ['ARG A=1 B', {}, 'ARG A=1 B'],
     ['MAINTAINER me', {}, 'MAINTAINER me'],
   ])('%s', async (instruction, config, history) => {
     const stage = await target(`FROM scratch\n${instruction}\n`);
     expect(stage.config).toEqual({ Env: [`PATH=${DEFAULT_PATH}`], WorkingDir: '/', ...config });
     expect(stage.history.map((item) => item.createdBy)).toEqual([history]);
+  });
+
+  test('ONBUILD keeps its triggers in order, in the configuration alone', async () => {
+    const stage = await target('FROM scratch\nONBUILD RUN a\nONBUILD COPY . /app\n');
+    expect(stage.config.OnBuild).toEqual(['RUN a', 'COPY . /app']);
+    expect(stage.history).toEqual([]);
+  });
+
+  test('HEALTHCHECK says its times as Go does', async () => {
+    const flags = '--interval=2h3m --timeout=1.5s --start-period=1500us --retries=0';
+    const { history } = await target(`FROM scratch\nHEALTHCHECK ${flags} CMD x\n`);
+    expect(history[0]?.createdBy).toBe(
+      'HEALTHCHECK {Test:[CMD-SHELL x] Interval:2h3m0s Timeout:1.5s StartPeriod:1.5ms StartInterval:0s Retries:0}',
+    );
   });
 
   test('MAINTAINER sets the author, and an inherited one stays', async () => {
@@ -496,6 +549,8 @@ describe('planBuild: steps', () => {
   test('the history of RUN names the ARGs in force', async () => {
     const { history } = await target('FROM scratch\nARG A=1\nARG B=2\nENV A=3\nRUN x');
     expect(history.at(-1)).toEqual({ createdBy: 'RUN |2 A=3 B=2 /bin/sh -c x', step: 0 });
+    const unset = await target('FROM scratch\nARG A\nARG B=1\nARG B=2\nRUN x');
+    expect(unset.history.at(-1)?.createdBy).toBe('RUN |2 A= B=2 /bin/sh -c x');
   });
 
   test.each([

@@ -10,10 +10,15 @@ import {
   unreachable,
 } from '../core/index.ts';
 import { formatPlatform } from '../image/index.ts';
-import { type Dockerfile, type Flag, type Instruction, parseInstruction } from '../parser/index.ts';
+import {
+  type Dockerfile,
+  type Flag,
+  type Instruction,
+  isKnownFrontend,
+  parseInstruction,
+} from '../parser/index.ts';
 import { uselessRules } from './caching.ts';
 import { checkDefaults, checkFroms } from './checks/from.ts';
-import { CHECK_ARG } from './checks/options.ts';
 import { checkBasePlatform, type LintContext } from './checks/stage-checks.ts';
 import type { BuildGraph, ImageUse, StagePlan, TreeRef } from './graph.ts';
 import { planInstruction } from './instructions/index.ts';
@@ -81,6 +86,8 @@ export type FindImage = (wanted: WantedImage, platform: Platform, range: SourceR
 export interface Planned {
   readonly graph: BuildGraph;
   readonly warnings: readonly Diagnostic[];
+  /** What the caller or an ARG before the first FROM says, as it stands there. */
+  readonly sourceDateEpoch?: string;
 }
 
 /**
@@ -89,13 +96,22 @@ export interface Planned {
  */
 export async function planBuild(input: PlanInput, findImage: FindImage): Promise<Planned> {
   const { dockerfile, request } = input;
-  const { drafts, target, consumedArgs } = await draftStages(input, findImage);
+  const { drafts, target, consumedArgs, globals } = await draftStages(input, findImage);
   const stages = numberSteps(drafts, target, request.labels);
-  const warnings = [...unusedArgs(request.buildArgs, consumedArgs, dockerfile), ...uselessRules(dockerfile)];
+  const warnings = [
+    ...unusedArgs(request.buildArgs, consumedArgs, dockerfile),
+    ...unknownFrontend(request.buildArgs, dockerfile),
+    ...uselessRules(dockerfile),
+  ];
   const platform = input.isPlatformGiven
     ? input.targetPlatform
     : (stages.find((stage) => stage.index === target)?.platform ?? input.targetPlatform);
-  return { graph: { stages, targets: [{ stage: target, platform }] }, warnings };
+  const sourceDateEpoch = request.buildArgs[SOURCE_DATE_EPOCH] ?? globals.get(SOURCE_DATE_EPOCH);
+  return {
+    graph: { stages, targets: [{ stage: target, platform }] },
+    warnings,
+    ...(sourceDateEpoch === undefined ? {} : { sourceDateEpoch }),
+  };
 }
 
 /** Stages as they are before they are put together. */
@@ -323,14 +339,34 @@ function numberSteps(
   return stages;
 }
 
+/** BUILDKIT_SYNTAX says what a syntax directive says. */
+function unknownFrontend(
+  buildArgs: Readonly<Record<string, string>>,
+  dockerfile: Dockerfile,
+): readonly Diagnostic[] {
+  const frontend = buildArgs['BUILDKIT_SYNTAX'] ?? '';
+  const first = dockerfile.stages[0];
+  if (frontend === '' || isKnownFrontend(frontend) || first === undefined) return [];
+  return [
+    {
+      severity: 'warning',
+      code: 'unknown-frontend',
+      message: `BUILDKIT_SYNTAX names ${frontend}, which is not pulled: varve reads the language of docker/dockerfile:1`,
+      range: first.from.range,
+      hint: 'other languages do not work; leave the argument away if the file needs none',
+    },
+  ];
+}
+
 function unusedArgs(
   buildArgs: Readonly<Record<string, string>>,
   consumed: ReadonlySet<string>,
   dockerfile: Dockerfile,
 ): readonly Diagnostic[] {
-  const predefined = new Set([...PROXY_ARGS, SOURCE_DATE_EPOCH, CHECK_ARG]);
+  const isPredefined = (name: string): boolean =>
+    PROXY_ARGS.includes(name.toLowerCase()) || name === SOURCE_DATE_EPOCH || name.startsWith('BUILDKIT_');
   const unused = Object.keys(buildArgs)
-    .filter((name) => !consumed.has(name) && !predefined.has(name))
+    .filter((name) => !consumed.has(name) && !isPredefined(name))
     .sort();
   const first = dockerfile.stages[0];
   if (unused.length === 0 || first === undefined) return [];

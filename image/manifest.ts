@@ -83,8 +83,18 @@ export function encodeConfig(config: ImageConfig): Uint8Array {
     config: containerFields(config.config ?? {}),
     ...(history === undefined ? {} : { history: history.map((entry) => inOrder(entry, HISTORY_ORDER)) }),
   };
-  const text = JSON.stringify(sorted(top));
+  const text = jsonOf(sorted(top));
   return Buffer.from(text.replace(/[<>&\u2028\u2029]/g, escaped));
+}
+
+/** JSON in the order of maps and of fields; numbers among an object's names would come first. */
+function jsonOf(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(jsonOf).join(',')}]`;
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value);
+  const entries: readonly (readonly [string, unknown])[] =
+    value instanceof Map ? [...value] : Object.entries(value);
+  const present = entries.filter(([, field]) => field !== undefined);
+  return `{${present.map(([name, field]) => `${JSON.stringify(name)}:${jsonOf(field)}`).join(',')}}`;
 }
 
 function escaped(character: string): string {
@@ -115,14 +125,13 @@ function inOrder(fields: object, order: readonly string[]): Record<string, unkno
 /** What Go's `omitempty` leaves out. */
 function isNothing(value: unknown): boolean {
   if (value === undefined || value === null || value === '' || value === 0 || value === false) return true;
+  if (value instanceof Map) return value.size === 0;
   return typeof value === 'object' && Object.keys(value).length === 0;
 }
 
 /** Names in the order of their bytes, as Go sorts the names of a map. */
-function sorted<T>(record: Readonly<Record<string, T>>): Record<string, T> {
-  return Object.fromEntries(
-    Object.entries(record).sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b))),
-  );
+function sorted<T>(record: Readonly<Record<string, T>>): ReadonlyMap<string, T> {
+  return new Map(Object.entries(record).sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b))));
 }
 
 /** The bytes of an image index (image-spec, image-index.md). */

@@ -52,7 +52,7 @@ export function readDirectives(source: SourceText): DirectivesRead {
         message: `the escape directive takes \\ or \`, not ${JSON.stringify(value)}`,
         range,
       });
-    } else if (name === 'syntax' && !KNOWN_FRONTEND.test(value.split(/[ \t]/, 1)[0] ?? '')) {
+    } else if (name === 'syntax' && !isKnownFrontend(value)) {
       diagnostics.push({
         severity: 'warning',
         code: 'unknown-frontend',
@@ -74,4 +74,9 @@ export function readDirectives(source: SourceText): DirectivesRead {
     nextLine: line,
     diagnostics,
   };
+}
+
+/** Does a syntax directive's value name the language that is read here anyway? What follows a blank is no part of the name. */
+export function isKnownFrontend(value: string): boolean {
+  return KNOWN_FRONTEND.test(value.split(/[ \t]/, 1)[0] ?? '');
 }

@@ -1,4 +1,5 @@
 export * from './ast.ts';
+export { isKnownFrontend } from './directives.ts';
 export { parseDuration } from './duration.ts';
 export { type ExpandError, type ExpandOptions, expandBody, expandWord, expandWords } from './expand.ts';
 export {

@@ -12,7 +12,7 @@ export function planCommand(instruction: CommandInstruction, stage: StageDraft):
     stage.config.Entrypoint = args;
     if (!stage.hasCmd) delete stage.config.Cmd;
   }
-  stage.note(`${instruction.kind} ${JSON.stringify(args)}`);
+  stage.note(`${instruction.kind} [${args.map((arg) => JSON.stringify(arg)).join(' ')}]`);
 }
 
 function argumentList(command: Command, stage: StageDraft): readonly string[] {

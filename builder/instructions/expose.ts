@@ -26,7 +26,7 @@ export function planExpose(instruction: WordsInstruction, stage: StageDraft): vo
     ...stage.config.ExposedPorts,
     ...Object.fromEntries(ports.map((port) => [port, {}])),
   };
-  stage.note(`EXPOSE ${ports.join(' ')}`);
+  stage.note(`EXPOSE [${ports.join(' ')}]`);
 }
 
 /** @returns every port with its protocol, `80/tcp`; or what is wrong, in BuildKit's words. */

@@ -13,13 +13,14 @@ export function planRun(instruction: RunInstruction, stage: StageDraft): void {
   const { args, script } = commandOf(instruction, stage);
   const mounts = mountsOf(instruction.flags, stage);
   const environment = Object.fromEntries(stage.variables);
-  const declared = [...stage.args.keys()].map((name) => `${name}=${stage.variables.get(name) ?? ''}`);
+  const declared = [...stage.args].map(([name, value]) => `${name}=${stage.variables.get(name) ?? value}`);
   const prefix = declared.length === 0 ? '' : `|${declared.length} ${declared.join(' ')} `;
   stage.addStep(
     instruction,
     {
       kind: 'RUN',
       platform: stage.platform,
+      ...hostnameOf(stage),
       args,
       ...(script === undefined ? {} : { script }),
       environment: { PATH: DEFAULT_PATH, ...agentVariable(mounts), ...environment },
@@ -110,4 +111,10 @@ function mountsOf(flags: readonly Flag[], stage: StageDraft): readonly RunMount[
 function agentVariable(mounts: readonly RunMount[]): Readonly<Record<string, string>> {
   const agent = mounts.find((mount) => mount.type === 'ssh');
   return agent === undefined ? {} : { SSH_AUTH_SOCK: `/${agent.target}` };
+}
+
+/** What the command line asks the sandbox to be called. */
+function hostnameOf({ context }: StageDraft): { readonly hostname?: string } {
+  const hostname = context.buildArgs.get('BUILDKIT_SANDBOX_HOSTNAME') ?? '';
+  return hostname === '' ? {} : { hostname };
 }

@@ -3,13 +3,12 @@ import type { WordInstruction } from '../../parser/index.ts';
 import type { StageDraft } from '../stage-draft.ts';
 import { stop } from '../stop.ts';
 
-/** STOPSIGNAL takes `SIGTERM`, `TERM` or a number. */
+/** STOPSIGNAL takes `SIGTERM`, `TERM` or a number, which need not be one that this machine knows. */
 export function planStopSignal(instruction: WordInstruction, stage: StageDraft): void {
   const signal = stage.expand(instruction.word);
   const name = signal.toUpperCase().replace(/^SIG/, '');
-  const known = /^\d+$/.test(signal)
-    ? Number(signal) >= 1 && Number(signal) <= 64
-    : `SIG${name}` in constants.signals;
+  const isNumber = /^[+-]?\d+$/.test(signal);
+  const known = isNumber ? Number(signal) !== 0 : name === 'CLD' || `SIG${name}` in constants.signals;
   const realTime = /^RTM(IN(\+\d+)?|AX(-\d+)?)$/.test(name);
   if (!known && !realTime) {
     stop('unknown-signal', `invalid signal: ${signal}`, {

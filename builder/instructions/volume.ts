@@ -13,5 +13,5 @@ export function planVolume(instruction: WordsInstruction, stage: StageDraft): vo
     ...stage.config.Volumes,
     ...Object.fromEntries(volumes.map((volume) => [volume, {}])),
   };
-  stage.note(`VOLUME ${JSON.stringify(volumes)}`);
+  stage.note(`VOLUME [${volumes.join(' ')}]`);
 }

@@ -51,6 +51,8 @@ export interface CopyParts {
   readonly treeOps: TreeOps;
   /** The diffs that this step, or one with the same words, came to before, each by itself. */
   readonly previous: (slot: string, action: Action) => Promise<readonly Tree[]>;
+  /** SOURCE_DATE_EPOCH, seconds: the time of files of the context, which another checkout gives other times. */
+  readonly sourceDateEpoch?: number;
   /** The files that a source's `from` means, and how to call them in messages. */
   readonly treeFor: (from: TreeRef) => Promise<{ readonly tree: Tree; readonly where: string }>;
   readonly fetcher: Fetcher;
@@ -203,7 +205,7 @@ async function fingerprintSources(
 }
 
 async function operations(
-  { step, found }: CopyWork,
+  { step, found, parts }: CopyWork,
   parent: Tree,
   times: StickyTimes,
 ): Promise<AsyncIterable<TreeOp>> {
@@ -221,7 +223,7 @@ async function operations(
     const archive = await archivePath(step, source);
     placed.push(
       archive === undefined
-        ? placedSource(source, times)
+        ? placedSource(source, times, parts.sourceDateEpoch)
         : { kind: 'archive', ops: () => archiveOps(archive) },
     );
   }
@@ -269,14 +271,21 @@ async function archivePath(step: CopyStep, source: FoundRoot | InlineFile): Prom
   return (await isArchive(path)) ? path : undefined;
 }
 
-function placedSource(source: FoundRoot | InlineFile, times: StickyTimes): PlacedSource {
+function placedSource(
+  source: FoundRoot | InlineFile,
+  times: StickyTimes,
+  sourceDateEpoch: number | undefined,
+): PlacedSource {
   if (source.kind === 'root') {
     const { root, tree } = source;
     return {
       kind: 'root',
       root,
       contentOf: async (path) => ({ kind: 'host', path: await tree.hostPath(path) }),
-      timeOf: (entry, target) => times.timeOf({ entry, tree, target }),
+      timeOf:
+        sourceDateEpoch !== undefined && tree instanceof ContextTree
+          ? async () => ({ sec: sourceDateEpoch, nsec: 0 })
+          : (entry, target) => times.timeOf({ entry, tree, target }),
     };
   }
   const bytes = Buffer.from(source.text);

@@ -17,6 +17,7 @@ const PLAIN: RunFields = {
 const FULL: RunFields = {
   ...PLAIN,
   platform: { os: 'linux', architecture: 'arm', variant: 'v7' },
+  hostname: 'builder',
   script: { name: 'EOF', text: '#!/bin/sh\n' },
   user: 'app:staff',
   workdir: imagePath('/'),

@@ -7,6 +7,7 @@ import type { RunMount, RunStep } from '../graph.ts';
 export type RunFields = Pick<
   RunStep,
   | 'platform'
+  | 'hostname'
   | 'args'
   | 'script'
   | 'environment'
@@ -30,6 +31,7 @@ export function runDefinition(step: RunFields): Action['definition'] {
     security: step.security === 'insecure' ? step.security : undefined,
     limits: limitsDefinition(step.limits),
     platform: formatPlatform(step.platform),
+    hostname: step.hostname,
   };
 }
 
@@ -79,9 +81,10 @@ export function isSelfContained({ mounts, security, limits }: Action['definition
  * its definition.
  */
 export function readRunDefinition(definition: Action['definition']): RunFields {
-  const { command, script, environment, user, workdir, network, mounts, platform } = definition;
+  const { command, script, environment, user, workdir, network, mounts, platform, hostname } = definition;
   return {
     platform: platformOf(textOf(platform)),
+    ...(hostname === undefined ? {} : { hostname: textOf(hostname) }),
     args: listOf(command).map(textOf),
     ...(script === undefined
       ? {}

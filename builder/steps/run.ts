@@ -110,7 +110,7 @@ async function run({ step, found, on, parts }: RunWork, signal: AbortSignal): Pr
     env: formatEnvironment(environment),
     cwd: step.workdir,
     user,
-    hostname: HOSTNAME,
+    hostname: step.hostname ?? HOSTNAME,
     network: step.network === 'none' ? 'none' : 'host',
     extraHosts: limits.extraHosts ?? [],
     limits: limits.resources ?? {},
