@@ -34,6 +34,8 @@ import {
   createTreeOps,
   GET_NATIVE,
   hasNativeProgram,
+  locateNative,
+  NativeServer,
   requireSandbox,
 } from '../runner/index.ts';
 import { chooseDriver, createSnapshotter } from '../snapshotter/index.ts';
@@ -91,7 +93,8 @@ export async function openParts(
   cleanup.defer(() => cache.close());
   const programs = programsOf(env);
   const hasNative = hasNativeProgram(programs.nativeProgram);
-  const treeOps = hasNative ? createTreeOps(programs) : createPortableTreeOps();
+  const native = new NativeServer(() => locateNative(programs.nativeProgram));
+  const treeOps = hasNative ? createTreeOps({ native }) : createPortableTreeOps();
   const temporary = joinHost(root, 'tmp', session);
   await mkdir(temporary, { recursive: true, mode: 0o700 });
   cleanup.defer(() => rm(temporary, { recursive: true, force: true }));
@@ -119,7 +122,7 @@ export async function openParts(
     exclusively: (key, work, signal) => cache.exclusively(key, work, signal),
     now,
   });
-  const runner = createRunner({ ...programs, tempFolder: temporary });
+  const runner = createRunner({ ...programs, native, tempFolder: temporary });
   return {
     root,
     snapshotter,

@@ -4,6 +4,7 @@ import { createCgroups } from './cgroup.ts';
 import { findCgroups } from './cgroup-host.ts';
 import { locateNative } from './native-program.ts';
 import { startNativeSandbox } from './native-sandbox.ts';
+import { NativeServer } from './native-server.ts';
 import { encodeSandbox, type HostSide } from './sandbox-wire.ts';
 import { Box, CAN_SANDBOX } from './testing/box.ts';
 
@@ -27,7 +28,8 @@ describe.skipIf(!CAN_SANDBOX)('device nodes cannot be opened', () => {
     };
     const side: HostSide = { mounts: [], cgroupProcs: [], devices: 'elsewhere', leftovers: [], ...host };
     const orders = encodeSandbox(box.spec({ args: ['attack', name] }), io, side);
-    await startNativeSandbox(locateNative(), orders, io).ended;
+    const sandbox = await startNativeSandbox(new NativeServer(locateNative), orders, io);
+    await sandbox.ended;
     return seen.trim();
   }
 

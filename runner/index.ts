@@ -1,4 +1,5 @@
-export { GET_NATIVE, hasNativeProgram } from './native-program.ts';
+export { GET_NATIVE, hasNativeProgram, locateNative } from './native-program.ts';
+export { NativeServer } from './native-server.ts';
 export { createPortableTreeOps } from './portable-tree-ops.ts';
 export { createRunner, type RunnerOptions, requireSandbox } from './runner.ts';
 export { createTreeOps, type TreeOpsOptions } from './tree-ops.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findCgroups } from './cgroup-host.ts';
-import { Box, CAN_SANDBOX, childProcesses } from './testing/box.ts';
+import { Box, CAN_SANDBOX, childProcesses, serverProcess } from './testing/box.ts';
 
 const RUN_AND_WAIT = `
   const { createRunner } = await import(process.argv[1]);
@@ -76,7 +76,7 @@ describe.skipIf(!CAN_SANDBOX)('a sandbox whose varve is killed by SIGKILL', () =
     const mounts = readFileSync('/proc/self/mountinfo', 'utf8');
     const { varve, pid } = await startVarve('sbx-orphan-a');
     expect(cgroupsOf(pid)).not.toBe('');
-    const supervisors = childProcesses(pid);
+    const supervisors = [...childProcesses(pid), serverProcess(pid) ?? NaN];
     varve.kill('SIGKILL');
     await until(() => supervisors.every((supervisor) => !isAlive(supervisor)));
     expect(isRunning('sbx-orphan-a')).toBe(false);
@@ -88,7 +88,7 @@ describe.skipIf(!CAN_SANDBOX)('a sandbox whose varve is killed by SIGKILL', () =
 
   it('leaves no process even when its supervisor is killed at the same moment', async () => {
     const { varve, pid } = await startVarve('sbx-orphan-b');
-    const [supervisor = 0] = childProcesses(pid);
+    const [supervisor = NaN] = childProcesses(pid);
     process.kill(supervisor, 'SIGKILL');
     varve.kill('SIGKILL');
     await until(() => !isRunning('sbx-orphan-b'));
@@ -117,10 +117,20 @@ describe.skipIf(!CAN_SANDBOX)('a sandbox whose varve is killed by SIGKILL', () =
       mode: 'pipe',
     });
     const supervisor =
-      childProcesses().find((pid) => readFileSync(`/proc/${pid}/comm`, 'utf8') === 'varve-sandbox\n') ?? 0;
+      childProcesses().find((pid) => readFileSync(`/proc/${pid}/comm`, 'utf8') === 'varve-sandbox\n') ?? NaN;
     process.kill(supervisor, 'SIGKILL');
     await expect(started.outcome).rejects.toMatchObject({ code: 'sandbox-lost' });
     await until(() => !isRunning('sbx-orphan-c'));
+  });
+
+  it('rejects with an error when the server is killed that it was started by, and the next one has another', async () => {
+    const started = await box.runner.start(box.spec({ args: ['attack', 'daemon', 'sbx-orphan-e'] }), {
+      mode: 'pipe',
+    });
+    process.kill(serverProcess() ?? NaN, 'SIGKILL');
+    await expect(started.outcome).rejects.toMatchObject({ code: 'sandbox-lost' });
+    await until(() => !isRunning('sbx-orphan-e'));
+    expect((await box.run(['echo', 'next'])).stdout).toBe('next\n');
   });
 
   const unified = CAN_SANDBOX ? findCgroups().v2?.folder : undefined;

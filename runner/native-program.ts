@@ -1,8 +1,9 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { getSystemErrorMap } from 'node:util';
 import { decodePath, MachineError } from '../core/index.ts';
+import { collectEnd, type NativeEnd, type NativeServer } from './native-server.ts';
 import { WireReader } from './native-wire.ts';
 
 /** Where the native program lies, seen from this file in the sources and in the bundle. */
@@ -52,7 +53,7 @@ export interface OrderSink {
 }
 
 export interface NativeCall {
-  readonly program: string;
+  readonly native: NativeServer;
   readonly command: 'apply' | 'scan-diff' | 'scan-tree' | 'remove';
   /** Sends all orders; the stream is ended behind it. */
   readonly feed: (sink: OrderSink) => Promise<void>;
@@ -63,24 +64,25 @@ export interface NativeCall {
  * Runs one native process and returns all that it wrote to its result stream.
  *
  * @throws MachineError with the code that the program reported, or `native-failed` where it ended without a report;
- *   whatever `feed` throws; the signal's reason when it was aborted. The process is gone in each case.
+ *   whatever `feed` throws; the signal's reason when it was aborted. The process is gone, or killed, in each case.
  */
 export async function callNative(call: NativeCall): Promise<Buffer> {
   call.signal?.throwIfAborted();
-  const child = spawn(call.program, [call.command], { stdio: ['pipe', 'pipe', 'pipe'], env: {} });
-  const kill = () => child.kill('SIGKILL');
+  const [stream] = await call.native.start(call.command, [0]);
+  if (stream === undefined) throw new Error('a native process without a stream');
+  // The server kills a process whose stream nobody holds.
+  const kill = () => stream.destroy();
   call.signal?.addEventListener('abort', kill, { once: true });
-  const collected = collect(child);
-  // Awaited below; until then a failure to start must not count as unhandled.
-  collected.catch(() => undefined);
+  const ended = collectEnd(stream);
   try {
-    await feedOrders(child, call.feed);
-    const result = await collected;
     call.signal?.throwIfAborted();
-    return readReport(call, result);
+    await feedOrders(stream, call.feed);
+    const end = await ended;
+    call.signal?.throwIfAborted();
+    return readReport(call, end);
   } catch (error) {
     kill();
-    await collected.catch(() => undefined);
+    await ended;
     call.signal?.throwIfAborted();
     throw error;
   } finally {
@@ -88,53 +90,25 @@ export async function callNative(call: NativeCall): Promise<Buffer> {
   }
 }
 
-interface NativeResult {
-  readonly output: Buffer;
-  readonly log: string;
-  readonly ending: string;
-}
-
-function collect(child: ChildProcess): Promise<NativeResult> {
-  const output: Buffer[] = [];
-  const log: Buffer[] = [];
-  child.stdout?.on('data', (chunk: Buffer) => output.push(chunk));
-  child.stderr?.on('data', (chunk: Buffer) => {
-    if (log.length < 64) log.push(chunk);
-  });
-  return new Promise((resolve, reject) => {
-    child.once('error', (cause) =>
-      reject(new MachineError('native-failed', `cannot start varve's native program`, { cause })),
-    );
-    child.once('close', (code, killer) => {
-      const ending = code === null ? `signal ${killer ?? 'unknown'}` : `status ${code}`;
-      resolve({ output: Buffer.concat(output), log: Buffer.concat(log).toString(), ending });
-    });
-  });
-}
-
-async function feedOrders(child: ChildProcess, feed: NativeCall['feed']): Promise<void> {
-  const stdin = child.stdin;
-  if (stdin === null) throw new Error('the native process was started without a pipe');
-  // EPIPE: the process has ended early; its report tells why.
-  stdin.on('error', () => undefined);
+async function feedOrders(stream: Socket, feed: NativeCall['feed']): Promise<void> {
   const send = async (bytes: Uint8Array): Promise<void> => {
-    if (stdin.destroyed) throw new OrdersRefused();
-    if (stdin.write(bytes)) return;
+    if (stream.destroyed) throw new OrdersRefused();
+    if (stream.write(bytes)) return;
     await new Promise<void>((resolve) => {
       const done = () => {
-        stdin.off('drain', done).off('close', done);
+        stream.off('drain', done).off('close', done);
         resolve();
       };
-      stdin.on('drain', done).on('close', done);
+      stream.on('drain', done).on('close', done);
     });
-    if (stdin.destroyed) throw new OrdersRefused();
+    if (stream.destroyed) throw new OrdersRefused();
   };
   try {
     await feed({ send });
   } catch (error) {
     if (!(error instanceof OrdersRefused)) throw error;
   }
-  stdin.end();
+  stream.end();
 }
 
 function errnoName(errno: number): string {
@@ -147,17 +121,17 @@ const HINTS: Readonly<Record<string, string>> = {
 };
 
 /** Turns the record that `runner/native/failure.h` states into an error. */
-function readReport(call: NativeCall, result: NativeResult): Buffer {
-  const last = result.output.at(-1);
-  if (last === 'Z'.charCodeAt(0) && result.ending === 'status 0') return result.output;
-  if (result.output.at(0) !== 'F'.charCodeAt(0)) {
-    const log = result.log.trim();
+function readReport({ command, native }: NativeCall, { output, status }: NativeEnd): Buffer {
+  if (output.at(-1) === 'Z'.charCodeAt(0) && status === 0) return output;
+  if (output.at(0) !== 'F'.charCodeAt(0)) {
+    const { log } = native;
+    const ending = status === undefined ? 'its server' : `wait status ${status}`;
     throw new MachineError(
       'native-failed',
-      `varve's native program ended ${call.command} with ${result.ending}${log === '' ? '' : `: ${log}`}`,
+      `varve's native program ended ${command} with ${ending}${log === '' ? '' : `: ${log}`}`,
     );
   }
-  const reader = new WireReader(result.output.subarray(1));
+  const reader = new WireReader(output.subarray(1));
   const errno = reader.u32();
   const code = reader.bytes().toString();
   const path = decodePath(reader.bytes());

@@ -1,10 +1,11 @@
-import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
+import { type StdioOptions, spawn } from 'node:child_process';
 import { Socket } from 'node:net';
 import { constants, type SignalConstants } from 'node:os';
 import { Readable, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { getSystemErrorMap } from 'node:util';
 import { decodePath, MachineError, type SandboxIo, type TraceReport } from '../core/index.ts';
+import { collectEnd, type NativeServer } from './native-server.ts';
 import { WireReader, WireWriter } from './native-wire.ts';
 import { readTrace } from './trace-wire.ts';
 
@@ -27,33 +28,42 @@ export interface NativeSandbox {
   kill(): void;
 }
 
-const CONTROL = 3;
+const [STDIN, STDOUT, STDERR, CONTROL] = [0, 1, 2, 3];
+
+/** A supervisor with the streams that lead to it and to its program. */
+interface Supervisor {
+  readonly control: Socket | undefined;
+  readonly stdin: Writable | undefined;
+  readonly stdout: Readable | undefined;
+  readonly stderr: Readable | undefined;
+  /** What it wrote to `control` and how it ended, in words, when all streams are closed. */
+  readonly ended: Promise<{ readonly records: Buffer; readonly ending: string }>;
+}
 
 /** Starts the supervisor, sends it `orders` (`encodeSandbox`) and connects the program's streams with `io`. */
-export function startNativeSandbox(program: string, orders: Buffer, io: SandboxIo): NativeSandbox {
-  const child = spawn(program, ['sandbox'], {
-    stdio: stdioOf(io),
-    env: {},
-    cwd: '/',
-    // A session of its own: Ctrl-C in the terminal is for varve, which decides what becomes of the sandbox.
-    detached: true,
+export async function startNativeSandbox(
+  native: NativeServer,
+  orders: Buffer,
+  io: SandboxIo,
+): Promise<NativeSandbox> {
+  const { control, stdin, stdout, stderr, ended } =
+    io.mode === 'pipe' ? await forkSupervisor(native, io) : spawnSupervisor(native.program, io);
+  const story = new Story(ended);
+  control?.once('data', (chunk: Buffer) => {
+    if (chunk.at(0) === STARTED) story.start();
   });
-  const control = child.stdio[CONTROL];
-  const story = new Story(child);
-  // Without a control stream the process could not be started; the `error` event tells why.
-  if (control instanceof Socket) story.listen(control);
   const send = (write: (out: WireWriter) => void) => {
-    if (!(control instanceof Socket) || control.destroyed) return;
+    if (control === undefined || control.destroyed) return;
     const out = new WireWriter(16);
     write(out);
     control.write(out.take());
   };
-  if (control instanceof Socket) control.write(orders);
-  child.stdout?.on('data', (chunk: Buffer) => io.onOutput?.('stdout', chunk));
-  child.stderr?.on('data', (chunk: Buffer) => io.onOutput?.('stderr', chunk));
+  control?.write(orders);
+  stdout?.on('data', (chunk: Buffer) => io.onOutput?.('stdout', chunk));
+  stderr?.on('data', (chunk: Buffer) => io.onOutput?.('stderr', chunk));
   const kill = () => send((out) => out.tag('K'));
-  if (io.stdin !== undefined && child.stdin !== null) {
-    feed(child.stdin, io.stdin).catch((error: unknown) => {
+  if (io.stdin !== undefined && stdin !== undefined) {
+    feed(stdin, io.stdin).catch((error: unknown) => {
       story.fail(error);
       kill();
     });
@@ -77,16 +87,61 @@ export function startNativeSandbox(program: string, orders: Buffer, io: SandboxI
   };
 }
 
-function stdioOf(io: SandboxIo): StdioOptions {
-  const input = io.stdin === undefined ? 'ignore' : 'pipe';
-  switch (io.mode) {
-    case 'inherit':
-      return ['inherit', 'inherit', 'inherit', 'pipe'];
-    case 'terminal':
-      return [input, 'pipe', 'ignore', 'pipe'];
-    case 'pipe':
-      return [input, 'pipe', 'pipe', 'pipe'];
+const NOTHING = Buffer.alloc(0);
+
+async function forkSupervisor(native: NativeServer, io: SandboxIo): Promise<Supervisor> {
+  const input = io.stdin === undefined ? [] : [STDIN];
+  const [control, stdout, stderr, stdin] = await native.start('sandbox', [CONTROL, STDOUT, STDERR, ...input]);
+  if (control === undefined || stdout === undefined || stderr === undefined)
+    throw new Error('a sandbox without streams');
+  // Nothing comes from there but the end.
+  stdin?.resume();
+  const closed = [stdout, stderr].map((stream) => new Promise<void>((done) => stream.once('close', done)));
+  const end = collectEnd(control);
+  const ended = Promise.all([end, ...closed]).then(([{ output, status }]) =>
+    status === undefined
+      ? { records: NOTHING, ending: 'its server died too' }
+      : { records: output, ending: `wait status ${status}` },
+  );
+  return { control, stdin, stdout, stderr, ended };
+}
+
+/** With descriptors of this process, which cannot be handed to a server. */
+function spawnSupervisor(program: string, io: SandboxIo): Supervisor {
+  const child = spawn(program, ['sandbox'], {
+    stdio: stdioOf(io),
+    env: {},
+    cwd: '/',
+    // A session of its own: Ctrl-C in the terminal is for varve, which decides what becomes of the sandbox.
+    detached: true,
+  });
+  const control = child.stdio[CONTROL];
+  const records: Buffer[] = [];
+  if (control instanceof Socket) {
+    // ECONNRESET: the supervisor died; its `close` event follows.
+    control.on('error', () => undefined);
+    control.on('data', (chunk: Buffer) => records.push(chunk));
   }
+  const ended = new Promise<{ records: Buffer; ending: string }>((resolve, reject) => {
+    child.once('error', (cause) => {
+      reject(new MachineError('sandbox-setup', `cannot start varve's native program`, { cause }));
+    });
+    child.once('close', (_code, killer) =>
+      resolve({ records: Buffer.concat(records), ending: killer ?? 'no signal' }),
+    );
+  });
+  return {
+    control: control instanceof Socket ? control : undefined,
+    stdin: child.stdin ?? undefined,
+    stdout: child.stdout ?? undefined,
+    stderr: child.stderr ?? undefined,
+    ended,
+  };
+}
+
+function stdioOf(io: SandboxIo): StdioOptions {
+  if (io.mode === 'inherit') return ['inherit', 'inherit', 'inherit', 'pipe'];
+  return [io.stdin === undefined ? 'ignore' : 'pipe', 'pipe', 'ignore', 'pipe'];
 }
 
 /** A program need not read its input: that it closed it, or has ended, is no failure. */
@@ -107,84 +162,59 @@ async function feed(stdin: Writable, source: AsyncIterable<Uint8Array>): Promise
   }
 }
 
+/** The record of a program that runs. */
+const STARTED = 'R'.charCodeAt(0);
+
 /** What the supervisor tells, record by record. */
 class Story {
   readonly started: Promise<void>;
   readonly ended: Promise<NativeEnding>;
-  readonly #start = Promise.withResolvers<void>();
   readonly trace: Promise<TraceReport | undefined>;
-  readonly #end = Promise.withResolvers<NativeEnding>();
-  readonly #trace = Promise.withResolvers<TraceReport | undefined>();
-  readonly #chunks: Buffer[] = [];
+  readonly #start = Promise.withResolvers<void>();
   #failure: { readonly error: unknown } | undefined;
-  #report: TraceReport | undefined;
 
-  constructor(child: ChildProcess) {
+  constructor(supervisor: Supervisor['ended']) {
     this.started = this.#start.promise;
-    this.ended = this.#end.promise;
-    this.trace = this.#trace.promise;
-    // Whoever awaits `started` hears of a failure there; nobody need await all of them.
-    this.ended.catch(() => undefined);
-    this.trace.catch(() => undefined);
-    this.started.catch(() => undefined);
-    child.once('error', (cause) => {
-      this.fail(new MachineError('sandbox-setup', `cannot start varve's native program`, { cause }));
-      this.#settle(undefined);
+    const told = supervisor.then(({ records, ending }) => {
+      if (this.#failure !== undefined) throw this.#failure.error;
+      return readStory(records, ending);
     });
-    child.once('close', (_code, killer) => this.#settle(this.#readEnd(killer)));
+    this.ended = told.then(({ ending }) => ending);
+    this.trace = told.then(({ report }) => report);
+    told.then(() => this.#start.resolve(), this.#start.reject);
+    // Whoever awaits `started` hears of a failure there; nobody need await all of them.
+    for (const promise of [this.started, this.ended, this.trace]) promise.catch(() => undefined);
   }
 
-  listen(control: Socket): void {
-    // ECONNRESET: the supervisor died; its `close` event follows.
-    control.on('error', () => undefined);
-    control.on('data', (chunk: Buffer) => {
-      const started = this.#chunks.length === 0 && chunk.at(0) === 'R'.charCodeAt(0);
-      if (started) this.#start.resolve();
-      const rest = started ? chunk.subarray(1) : chunk;
-      if (rest.length > 0) this.#chunks.push(rest);
-    });
+  start(): void {
+    this.#start.resolve();
   }
 
   /** Remembers the first failure: it is what `ended`, and `started` if still open, reject with. */
   fail(error: unknown): void {
     this.#failure ??= { error };
   }
+}
 
-  #settle(ending: NativeEnding | undefined): void {
-    if (this.#failure === undefined && ending !== undefined) {
-      this.#start.resolve();
-      this.#trace.resolve(this.#report);
-      this.#end.resolve(ending);
-      return;
-    }
-    const { error } = this.#failure ?? { error: new Error('a sandbox without an end') };
-    this.#start.reject(error);
-    this.#trace.reject(error);
-    this.#end.reject(error);
+/** @throws MachineError what the supervisor reported instead of an end, or `sandbox-lost` where it reported nothing. */
+function readStory(
+  records: Buffer,
+  ending: string,
+): { readonly ending: NativeEnding; readonly report: TraceReport | undefined } {
+  const reader = new WireReader(records.at(0) === STARTED ? records.subarray(1) : records);
+  let type = reader.ended ? '' : reader.tag();
+  let report: TraceReport | undefined;
+  if (type === 'O' || type === 'U') {
+    report = readTrace(type, reader);
+    type = reader.ended ? '' : reader.tag();
   }
-
-  #readEnd(killer: NodeJS.Signals | null): NativeEnding | undefined {
-    const reader = new WireReader(Buffer.concat(this.#chunks));
-    let type = reader.ended ? '' : reader.tag();
-    if (type === 'O' || type === 'U') {
-      this.#report = readTrace(type, reader);
-      type = reader.ended ? '' : reader.tag();
-    }
-    if (type === 'E') return readWaitStatus(reader.u32());
-    if (type === 'N') {
-      const code = reader.u32() === 127 ? 127 : 126;
-      return { kind: 'not-started', code, message: reader.bytes().toString() };
-    }
-    if (type === 'F') this.fail(readFailure(reader));
-    else
-      this.fail(
-        new MachineError(
-          'sandbox-lost',
-          `the supervisor of a sandbox ended without a report (${killer ?? 'no signal'})`,
-        ),
-      );
-    return undefined;
+  if (type === 'E') return { ending: readWaitStatus(reader.u32()), report };
+  if (type === 'N') {
+    const code = reader.u32() === 127 ? 127 : 126;
+    return { ending: { kind: 'not-started', code, message: reader.bytes().toString() }, report };
   }
+  if (type === 'F') throw readFailure(reader);
+  throw new MachineError('sandbox-lost', `the supervisor of a sandbox ended without a report (${ending})`);
 }
 
 /** wait(2): the low 7 bits are the signal, the next byte the exit code. */

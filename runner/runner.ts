@@ -15,12 +15,15 @@ import { type Cgroups, createCgroups, type SandboxCgroup } from './cgroup.ts';
 import { type EtcFiles, writeEtcFiles } from './etc-files.ts';
 import { GET_NATIVE, locateNative } from './native-program.ts';
 import { type NativeEnding, startNativeSandbox } from './native-sandbox.ts';
+import { NativeServer } from './native-server.ts';
 import { startOciSandbox } from './oci-sandbox.ts';
 import { encodeSandbox } from './sandbox-wire.ts';
 
 export interface RunnerOptions {
   /** Path of the native program; absent: where the installation put it. */
   readonly nativeProgram?: string;
+  /** A server of that program to share; absent: one of its own. */
+  readonly native?: NativeServer;
   /** Where the small files of each sandbox are written. */
   readonly tempFolder: string;
   /** Absent: /etc/resolv.conf. */
@@ -34,6 +37,7 @@ type StartOptions = NonNullable<Parameters<Runner['start']>[2]>;
 /** Sandboxes made by the native program; see `runner/native/sandbox.c` for what they promise. */
 export function createRunner(options: RunnerOptions): Runner {
   const cgroups = createCgroups();
+  const native = options.native ?? new NativeServer(() => locateNative(options.nativeProgram));
   let engine: Engine | undefined;
   return {
     async start(spec, io, startOptions = {}) {
@@ -42,7 +46,7 @@ export function createRunner(options: RunnerOptions): Runner {
       if (engine.kind === 'oci') return startOci(engine.runtime, options, { spec, io, startOptions });
       const host = await prepareHost(spec, options, cgroups);
       try {
-        return await startNative(engine.program, host, { spec, io, startOptions });
+        return await startNative(native, host, { spec, io, startOptions });
       } catch (error) {
         await host.remove();
         throw error;
@@ -56,9 +60,7 @@ export function requireSandbox(options: Pick<RunnerOptions, 'nativeProgram' | 's
   findEngine(options);
 }
 
-type Engine =
-  | { readonly kind: 'native'; readonly program: string }
-  | { readonly kind: 'oci'; readonly runtime: string };
+type Engine = { readonly kind: 'native' } | { readonly kind: 'oci'; readonly runtime: string };
 
 /** runc first: crun refuses machines that have both cgroup versions mounted. */
 const OCI_RUNTIMES = ['runc', 'crun'] as const;
@@ -67,7 +69,8 @@ const USUAL_PATH = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin'
 /** @throws MachineError `no-sandbox` where neither the native program nor a runtime is installed. */
 function findEngine(options: Pick<RunnerOptions, 'nativeProgram' | 'searchPath'>): Engine {
   try {
-    return { kind: 'native', program: locateNative(options.nativeProgram) };
+    locateNative(options.nativeProgram);
+    return { kind: 'native' };
   } catch (cause) {
     if (!(cause instanceof MachineError)) throw cause;
     const places = options.searchPath ?? USUAL_PATH;
@@ -184,7 +187,7 @@ async function prepareHost(spec: SandboxSpec, options: RunnerOptions, cgroups: C
 
 const DEVICES = { filter: 'filter', rules: 'elsewhere', nobody: 'nodev' } as const;
 
-async function startNative(program: string, host: Host, start: Start): Promise<SandboxProcess> {
+async function startNative(native: NativeServer, host: Host, start: Start): Promise<SandboxProcess> {
   const { spec, io, startOptions } = start;
   const { cgroup, etc } = host;
   const orders = encodeSandbox(spec, io, {
@@ -194,7 +197,7 @@ async function startNative(program: string, host: Host, start: Start): Promise<S
     devices: spec.security === 'insecure' ? 'elsewhere' : DEVICES[cgroup.devices],
     leftovers: [...etc.files, etc.folder, ...cgroup.folders],
   });
-  const sandbox = startNativeSandbox(program, orders, io);
+  const sandbox = await startNativeSandbox(native, orders, io);
   const { stopped, release } = watchForStop(sandbox.kill, startOptions);
   const finish = async (): Promise<SandboxOutcome> => {
     try {

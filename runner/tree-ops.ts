@@ -14,11 +14,14 @@ import {
   unreachable,
 } from '../core/index.ts';
 import { callNative, locateNative, type OrderSink } from './native-program.ts';
+import { NativeServer } from './native-server.ts';
 import { WireReader, WireWriter, writeRootMount } from './native-wire.ts';
 
 export interface TreeOpsOptions {
   /** Path of the native program; absent: where the installation put it. */
   readonly nativeProgram?: string;
+  /** A server of that program to share; absent: one of its own. */
+  readonly native?: NativeServer;
 }
 
 /** Operations are sent in pieces of about this size. */
@@ -43,23 +46,19 @@ const NO_LINK = 0xffffffff;
  * @throws MachineError `native-missing` at the first call where the program is not installed.
  */
 export function createTreeOps(options: TreeOpsOptions = {}): TreeOps {
-  let located: string | undefined;
-  const program = () => {
-    located ??= locateNative(options.nativeProgram);
-    return located;
-  };
+  const native = options.native ?? new NativeServer(() => locateNative(options.nativeProgram));
   return {
     async apply(root, ops, signal) {
       const feed = (sink: OrderSink) => sendOps(sink, root, ops);
-      await callNative({ program: program(), command: 'apply', feed, signal });
+      await callNative({ native, command: 'apply', feed, signal });
     },
     async scanDiff(folder, { userXattrs }, signal) {
       const feed = (sink: OrderSink) => sendScan(sink, folder, userXattrs);
-      return readChanges(await callNative({ program: program(), command: 'scan-diff', feed, signal }));
+      return readChanges(await callNative({ native, command: 'scan-diff', feed, signal }));
     },
     async scanTree(folder, signal) {
       const feed = (sink: OrderSink) => sendScan(sink, folder, false);
-      return readEntries(await callNative({ program: program(), command: 'scan-tree', feed, signal }));
+      return readEntries(await callNative({ native, command: 'scan-tree', feed, signal }));
     },
     async removeAll(folders) {
       if (folders.length === 0) return;
@@ -68,7 +67,7 @@ export function createTreeOps(options: TreeOpsOptions = {}): TreeOps {
         for (const folder of folders) out.text(folder);
         await sink.send(out.take());
       };
-      await callNative({ program: program(), command: 'remove', feed });
+      await callNative({ native, command: 'remove', feed });
     },
   };
 }

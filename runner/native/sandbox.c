@@ -37,6 +37,7 @@
 #include "sandbox_plan.h"
 #include "sandbox_relay.h"
 #include "sandbox_target.h"
+#include "seal.h"
 #include "trace_mount.h"
 
 #define CODE "sandbox-setup"
@@ -64,22 +65,6 @@ struct supervisor {
   unsigned char record[LONGEST_RECORD];
   size_t record_length;
 };
-
-/*
- * Starts this program once more, from a read-only view of its own file. A program in the sandbox that gets hold of
- * /proc/PID/exe while that is still us (`#!/proc/self/exe`, CVE-2019-5736) can then not write to the file on the host.
- */
-static void seal(void) {
-  int file = open_tree(AT_FDCWD, "/proc/self/exe", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-  struct mount_attr readonly = {.attr_set = MOUNT_ATTR_RDONLY};
-  if (file < 0 || mount_setattr(file, "", AT_EMPTY_PATH, &readonly, sizeof readonly) < 0) {
-    fail(errno, errno == EPERM ? "no-sandbox" : CODE, NULL, "cannot make mounts");
-  }
-  char *const arguments[] = {"varve-native", "sandbox", "sealed", NULL};
-  char *const environment[] = {NULL};
-  syscall(SYS_execveat, file, "", arguments, environment, AT_EMPTY_PATH);
-  fail(errno, CODE, NULL, "cannot start from a read-only view");
-}
 
 static int open_bind(const struct mount_spec *mount) {
   int fd = open_tree(AT_FDCWD, mount->source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
@@ -385,7 +370,10 @@ static void prepare(struct supervisor *self) {
 
 int sandbox_main(int argc, char **argv) {
   failure_stream(CONTROL);
-  if (argc < 2 || strcmp(argv[1], "sealed") != 0) seal();
+  if (argc < 2 || strcmp(argv[1], SEALED) != 0) {
+    seal("sandbox");
+    fail(errno, errno == EPERM ? "no-sandbox" : CODE, NULL, "cannot start from a read-only view");
+  }
   /* What the caller forgot to mark close-on-exec ends here. */
   close_range(CONTROL + 1, ~0U, 0);
   fcntl(CONTROL, F_SETFD, FD_CLOEXEC);

@@ -129,9 +129,22 @@ function compileAttack(output: string): void {
   execFileSync('cc', ['-std=gnu11', '-O1', '-static', '-o', output, source]);
 }
 
-/** The processes that this one has started and that still run. */
+/** The processes that this one has started and that still run; in place of servers of the native program, theirs. */
 export function childProcesses(pid: number = process.pid): readonly number[] {
+  return startedBy(pid).flatMap((child) => (isServer(child) ? startedBy(child) : child));
+}
+
+/** The server of the native program that this process has started. */
+export function serverProcess(pid: number = process.pid): number | undefined {
+  return startedBy(pid).find(isServer);
+}
+
+function startedBy(pid: number): readonly number[] {
   return readdirSync(`/proc/${pid}/task`).flatMap((task) =>
     readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number),
   );
+}
+
+function isServer(pid: number): boolean {
+  return readFileSync(`/proc/${pid}/comm`, 'utf8') === 'varve-native\n';
 }
