@@ -3,8 +3,9 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { onlyReading, parseTokens } from './grammar.ts';
+import { parseInstruction } from './index.ts';
 import { InstructionLexer } from './lexer.ts';
 
 const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
@@ -65,4 +66,42 @@ test('onlyReading of two readings throws: an ambiguous grammar is a bug', () => 
   expect(onlyReading([], tokens)).toBeUndefined();
   expect(onlyReading(['one'], tokens)).toBe('one');
   expect(() => onlyReading(['one', 'two'], tokens)).toThrow('reads "RUN x" in 2 ways');
+});
+
+describe('tokens of one type in a row', () => {
+  const many = (count: number, item: (index: number) => string): string =>
+    Array.from({ length: count }, (_, index) => item(index)).join(' ');
+  const kept = (text: string): readonly string[] => {
+    const { instruction, diagnostics } = parseInstruction(text);
+    switch (instruction?.kind) {
+      case 'COPY':
+        return [
+          ...instruction.flags.map(({ value }) => value ?? ''),
+          ...instruction.sources.map((source) => (source.kind === 'path' ? source.word.text : '')),
+          instruction.destination.text,
+        ];
+      case 'CMD':
+        return instruction.command.form === 'exec' ? instruction.command.args : [];
+      case 'ENV':
+        return instruction.pairs.map(({ key }) => key.text);
+      case 'EXPOSE':
+        return instruction.words.map((word) => word.text);
+      default:
+        throw new Error(JSON.stringify(diagnostics));
+    }
+  };
+
+  test.each([1, 2, 3, 4, 5, 6, 20])('are all kept, in order: %i of them', (count) => {
+    const names = Array.from({ length: count }, (_, index) => `w${index}`);
+    expect(kept(`COPY ${names.join(' ')} end`)).toEqual([...names, 'end']);
+    expect(kept(`COPY [${names.map((name) => `"${name}"`).join(',')}, "end"]`)).toEqual([...names, 'end']);
+    expect(kept(`COPY ${many(count, (index) => `--exclude=w${index}`)} a end`)).toEqual([
+      ...names,
+      'a',
+      'end',
+    ]);
+    expect(kept(`CMD [${names.map((name) => `"${name}"`).join(' , ')}]`)).toEqual(names);
+    expect(kept(`ENV ${many(count, (index) => `w${index}=1`)}`)).toEqual(names);
+    expect(kept(`EXPOSE ${names.join('\t')}`)).toEqual(names);
+  });
 });

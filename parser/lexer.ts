@@ -67,12 +67,12 @@ const NOT_JSON: Readonly<Record<string, string>> = { commandBracket: 'text', lis
 /** Blanks, and what says nothing: the commas of an array that is known to be JSON. */
 const LEFT_OUT: ReadonlySet<string> = new Set(['space', 'comma', 'endOfFlags', 'danglingEscape']);
 
-/** Cuts instructions into tokens. Makes one lexer for both escape characters' words, so make it once per file. */
+/** Cuts instructions into tokens. */
 export class InstructionLexer {
   readonly #moo: moo.Lexer;
 
   constructor(escapeCharacter: EscapeCharacter) {
-    this.#moo = moo.states(lexerStates(escapeCharacter), 'instruction');
+    this.#moo = escapeCharacter === '\\' ? USUAL : moo.states(lexerStates(escapeCharacter), 'instruction');
   }
 
   /**
@@ -222,3 +222,9 @@ const FLAG = new RegExp(
 function decodeJsonString(text: string): string {
   return String(JSON.parse(text)).toWellFormed();
 }
+
+/**
+ * Compiled once for the usual escape character, which takes longer than to read a short Dockerfile. Every `tokenize` begins
+ * anew, so that all may share it.
+ */
+const USUAL = moo.states(lexerStates('\\'), 'instruction');

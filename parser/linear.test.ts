@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import compiled from './grammar.generated.ts';
 import { parse } from './index.ts';
 import { InstructionLexer } from './lexer.ts';
+import { LIMITS } from './limits.ts';
 import { TokenFeed } from './syntax.ts';
 
 interface Column {
@@ -80,6 +81,38 @@ describe('parse takes time in proportion to the text', () => {
     ['one long flag', `RUN --mount="${'x'.repeat(1_000_000)}" a\n`],
   ])('for many %s', { timeout: GENEROUS_MS }, (_name, text) => {
     expect(parse(`FROM scratch\n${text}`).dockerfile).toBeDefined();
+  });
+
+  test.each([
+    [
+      'a file of 1 MiB',
+      many(35_000, (index) => `RUN step ${index} && echo "hello"\n`).replaceAll('\n ', '\n'),
+    ],
+    [
+      '5,000 stages',
+      many(5000, (index) => `FROM s AS s${index}\nCOPY --from=s a b\nRUN x\n`).replaceAll('\n ', '\n'),
+    ],
+    ['a line of 1 MiB', `RUN ${'x '.repeat(2 ** 19)}\n`],
+    ['a line of 1 MiB with many <<', `RUN ${'$a<<b '.repeat(2 ** 17)}x\n`],
+    [
+      '100 heredocs',
+      `RUN ${many(100, (index) => `<<E${index}`)} cat\n${many(100, (index) => `<<E\nE${index}\n`).replaceAll('\n ', '\n')}`,
+    ],
+  ])('for %s', { timeout: GENEROUS_MS }, (_name, text) => {
+    expect(parse(`FROM scratch\n${text}`).dockerfile).toBeDefined();
+  });
+
+  test.each([
+    ['text', `RUN x\n#${'x'.repeat(LIMITS.text)}\n`, 1],
+    ['instructions', 'USER a\n'.repeat(LIMITS.instructions), LIMITS.instructions + 1],
+    ['words', `RUN x\nEXPOSE ${'1 '.repeat(LIMITS.words + 1)}\n`, 3],
+    ['words of JSON', `CMD [${'"x",'.repeat(LIMITS.words)}"x"]\n`, 2],
+    ['heredocs', `RUN ${'<<a '.repeat(LIMITS.heredocs + 1)}\n`, 2],
+    ['faults', 'BAD\n'.repeat(LIMITS.faults + 1), LIMITS.faults + 2],
+  ])('up to a limit: more %s are refused', { timeout: GENEROUS_MS }, (_name, text, line) => {
+    const { dockerfile, diagnostics } = parse(`FROM scratch\n${text}`);
+    expect(dockerfile).toBeUndefined();
+    expect(diagnostics.at(-1)).toMatchObject({ code: 'limit-exceeded', range: { start: { line } } });
   });
 
   test('for many faulty instructions, of which the first thousand are told of', {

@@ -34,6 +34,8 @@ const UNKNOWN_HEREDOC_LINES = 200;
  * Takes time in proportion to the text, up to the limits of limits.ts.
  */
 export function parse(text: string): ParseOutput {
+  const refused = tooLong(text);
+  if (refused !== undefined) return { diagnostics: [refused] };
   const reader = new InstructionReader(text);
   const assembly = new StageAssembly(reader);
   let count = 0;
@@ -52,6 +54,8 @@ export function parse(text: string): ParseOutput {
 
 /** Reads the trigger that an image keeps of an ONBUILD: one instruction with its heredocs. */
 export function parseInstruction(text: string): InstructionOutput {
+  const refused = tooLong(text);
+  if (refused !== undefined) return { diagnostics: [refused] };
   const reader = new InstructionReader(text);
   const read = reader.next();
   const more = reader.next();
@@ -74,6 +78,12 @@ export function parseInstruction(text: string): InstructionOutput {
   if (hasError(diagnostics) || instruction === undefined || instruction.kind === 'FROM')
     return { diagnostics };
   return { instruction, diagnostics };
+}
+
+function tooLong(text: string): Diagnostic | undefined {
+  if (text.length <= LIMITS.text) return undefined;
+  const start = { line: 1, column: 1, offset: 0 };
+  return beyond('text', 'characters in the Dockerfile', { start, end: start });
 }
 
 /** By place. */
@@ -108,10 +118,6 @@ class InstructionReader {
     this.diagnostics = [...diagnostics];
     this.#lines = new LineReader(this.source, directives.escape, nextLine);
     this.#lexer = new InstructionLexer(directives.escape);
-    if (text.length > LIMITS.text) {
-      this.report(beyond('text', 'characters in the Dockerfile', this.source.range(0, 0)));
-      this.#lines.skipToEnd();
-    }
   }
 
   /** Takes a fault; the one beyond the limit ends the reading. */

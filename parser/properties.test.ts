@@ -87,6 +87,11 @@ const piece = fc.oneof(
       '3<<E"O"F',
       '--from=x',
       '--mount=type=cache',
+      '--mount=target=\\"a,b\\",ro',
+      '--exclude="a b"',
+      '--device=a,required',
+      '--interval=1s',
+      '--platform=$p',
       '--link',
       '--',
       'k=v',
@@ -125,6 +130,43 @@ const file = fc
   )
   .map(([head, lines]) => head + lines.map(([text, end]) => text + end).join(''));
 
+describe('flags', () => {
+  const value = fc.string({ unit: fc.constantFrom(...'ab=,"\'\\ $`\té🐳'), maxLength: 10 });
+  /** Written so that it stands for `text` whatever it holds. */
+  const escaped = (text: string): string => text.replace(/["'\\\s]/g, '\\$&');
+  const csv = (text: string): string => `"${text.replaceAll('"', '""')}"`;
+
+  test('keep any value, escaped or in quotes of either kind', () => {
+    fc.assert(
+      fc.property(value, fc.constantFrom('', "'", '"'), (text, quote) => {
+        const written = quote === '' ? escaped(text) : quote + text.replace(/["'\\]/g, '\\$&') + quote;
+        const { instruction } = parseInstruction(`COPY --exclude=${written} --exclude=end a b`);
+        if (instruction?.kind !== 'COPY') throw new Error('no COPY');
+        expect(instruction.options.exclude.map((one) => one.text)).toEqual([text, 'end']);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  test('of mounts keep any fields', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(fc.constantFrom('target', 'SRC', 'x y'), value), { minLength: 1, maxLength: 4 }),
+        (fields) => {
+          const written = fields.map(([key, text]) => escaped(csv(`${key}=${text}`))).join(',');
+          const { instruction } = parseInstruction(`RUN --mount=${written} x`);
+          if (instruction?.kind !== 'RUN') throw new Error('no RUN');
+          const [mount] = instruction.options.mounts;
+          expect(mount?.fields.map((field) => [field.key, field.value?.text])).toEqual(
+            fields.map(([key, text]) => [key.toLowerCase(), text]),
+          );
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+});
+
 describe('parse, print and formatDiagnostic', () => {
   test('of texts that look like Dockerfiles never throw, and print keeps the tree', () => {
     fc.assert(fc.property(file, check), { numRuns: 1500 });
@@ -146,7 +188,8 @@ describe('parse, print and formatDiagnostic', () => {
   });
 
   test('of any text never throw', () => {
-    fc.assert(fc.property(fc.string({ unit: 'binary', maxLength: 60 }), check), { numRuns: 400 });
+    const unit = fc.oneof(fc.nat(0x7f), fc.nat(0xffff)).map((code) => String.fromCharCode(code));
+    fc.assert(fc.property(fc.string({ unit, maxLength: 60 }), check), { numRuns: 400 });
   });
 
   test('of sample files with a stretch cut out never throw, and print keeps the tree', () => {
