@@ -40,7 +40,7 @@ const WORDS: Readonly<Record<string, string>> = {
 };
 
 /** Fields whose values are not for reading: objects and digests. */
-const OPAQUE_FIELDS: readonly string[] = [...VARIABLE_FIELDS, 'inline', 'script'];
+const OPAQUE_FIELDS: readonly string[] = [...VARIABLE_FIELDS, 'inline', 'script', 'mounts', 'limits'];
 
 /** Inputs that need no name in a sentence. */
 const CONTEXTS: readonly string[] = ['context', 'the build context'];

@@ -1,4 +1,5 @@
-import type { DiffId, Digest } from '../core/index.ts';
+import type { CacheMountUsage } from '../cache/index.ts';
+import type { DiffId, Digest, StepKey } from '../core/index.ts';
 import type { CacheEntry, DiskUsage, PruneOptions, PruneResult } from './engine-contract.ts';
 import { type EngineParts, isProcess } from './engine-parts.ts';
 
@@ -19,14 +20,16 @@ export class EngineCache {
     const { cache, snapshotter } = this.#parts;
     const sizes = new Map((await snapshotter.diffs()).map(({ diffId, bytes }) => [diffId, bytes]));
     const inUse = new Set([...cache.held(), ...(await this.#imageDiffs())]);
-    return cache
-      .usage()
-      .map((record) => ({
+    const { cacheMounts } = this.#parts;
+    const steps = cache.usage().map(
+      (record): CacheEntry => ({
         ...record,
         bytes: record.diffId === undefined ? 0 : (sizes.get(record.diffId) ?? 0),
         inUse: record.diffId !== undefined && inUse.has(record.diffId),
-      }))
-      .sort((a, b) => b.lastUsedAtMs - a.lastUsedAtMs);
+      }),
+    );
+    const mounts = (await cacheMounts.list()).map(entryOfMount);
+    return [...steps, ...mounts].sort((a, b) => b.lastUsedAtMs - a.lastUsedAtMs);
   }
 
   async diskUsage(): Promise<DiskUsage> {
@@ -42,10 +45,18 @@ export class EngineCache {
     const rest = diffs.filter(({ diffId }) => !ofImages.has(diffId));
     const inImages = diffs.filter(({ diffId }) => ofImages.has(diffId));
     const free = rest.filter(({ diffId }) => !held.has(diffId));
+    const mounts = await this.#parts.cacheMounts.list();
+    const freeMounts = mounts.filter(({ inUse }) => !inUse);
     const loose = blobList.filter(({ digest }) => !needed.has(digest));
     const rows = [
       { type: 'images', count: imageList.length, bytes: total(inImages), reclaimableBytes: 0 },
       { type: 'step cache', count: rest.length, bytes: total(rest), reclaimableBytes: total(free) },
+      {
+        type: 'cache mounts',
+        count: mounts.length,
+        bytes: total(mounts),
+        reclaimableBytes: total(freeMounts),
+      },
       { type: 'blobs', count: blobList.length, bytes: sizeOf(blobList), reclaimableBytes: sizeOf(loose) },
     ];
     return { rows, ...(this.#limitBytes === undefined ? {} : { limitBytes: this.#limitBytes }) };
@@ -59,9 +70,15 @@ export class EngineCache {
       for (const image of await images.list())
         if (image.names.length === 0) await images.delete(image.manifestDigest);
     }
+    const mounts = options.type === 'regular' ? NO_MOUNTS : await this.#pruneMounts(options);
+    if (options.type === 'exec.cachemount')
+      return { removed: mounts.removed, freedBytes: swept + mounts.freed };
     const everything = options.keepBytes === undefined && options.unusedForMs === undefined;
     const result = await this.#prune({
-      limitBytes: options.keepBytes ?? Number.POSITIVE_INFINITY,
+      limitBytes:
+        options.keepBytes === undefined
+          ? Number.POSITIVE_INFINITY
+          : Math.max(0, options.keepBytes - mounts.keptBytes),
       usedBeforeMs: everything
         ? Number.POSITIVE_INFINITY
         : options.unusedForMs === undefined
@@ -70,7 +87,27 @@ export class EngineCache {
       signal: options.signal,
     });
     const blobBytes = await this.removeUnneededBlobs();
-    return { removed: result.records, freedBytes: swept + result.bytes + blobBytes };
+    return {
+      removed: result.records + mounts.removed,
+      freedBytes: swept + result.bytes + blobBytes + mounts.freed,
+    };
+  }
+
+  /** Cache mounts that nobody uses, the least recently used ones first; they count towards what is to be kept. */
+  async #pruneMounts({ keepBytes, unusedForMs }: PruneOptions) {
+    const { cacheMounts, now } = this.#parts;
+    const all = await cacheMounts.list();
+    let keptBytes = total(all);
+    const doomed = new Set<string>();
+    for (const mount of all.toSorted((a, b) => a.lastUsedAtMs - b.lastUsedAtMs)) {
+      const isOld = unusedForMs === undefined || mount.lastUsedAtMs < now() - unusedForMs;
+      const isTooMuch = keepBytes === undefined || keptBytes > keepBytes;
+      if (mount.inUse || !isOld || !isTooMuch) continue;
+      doomed.add(mount.key);
+      keptBytes -= mount.bytes;
+    }
+    const gone = await cacheMounts.remove(doomed);
+    return { removed: gone.length, freed: total(gone), keptBytes };
   }
 
   /** Brings the cache below its limit again, where it has one. */
@@ -134,6 +171,13 @@ export class EngineCache {
     }
     return needed;
   }
+}
+
+const NO_MOUNTS = { removed: 0, freed: 0, keptBytes: 0 };
+
+function entryOfMount({ key, id, ...usage }: CacheMountUsage): CacheEntry {
+  const title = `RUN --mount=type=cache,id=${id}`;
+  return { ...usage, key: `sha256:${key}` as StepKey, kind: 'exec.cachemount', title, durationMs: 0 };
 }
 
 function total(diffs: readonly { readonly bytes: number }[]): number {

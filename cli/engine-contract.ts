@@ -152,7 +152,11 @@ export type RemovedImage =
   | { readonly kind: 'untagged'; readonly name: string }
   | { readonly kind: 'deleted'; readonly id: string };
 
-export interface CacheEntry extends RecordUsage {
+/** A record of a step, or a folder that steps keep (`exec.cachemount`). */
+export interface CacheEntry extends Omit<RecordUsage, 'kind' | 'uses'> {
+  readonly kind: RecordUsage['kind'] | 'exec.cachemount';
+  /** Absent of a folder: its uses are not counted. */
+  readonly uses?: number;
   /** Bytes of the record's diff; 0 where it changed nothing. */
   readonly bytes: number;
   /** An image or a running build holds it: eviction leaves it alone. */
@@ -167,7 +171,7 @@ export interface DiskUsage {
 }
 
 export interface DiskUsageRow {
-  /** `images`, `step cache`, `blobs`, `file index`. */
+  /** `images`, `step cache`, `cache mounts`, `blobs`. */
   readonly type: string;
   readonly count: number;
   readonly bytes: number;
@@ -184,12 +188,17 @@ export interface VerifyOptions {
   readonly signal: AbortSignal;
 }
 
+/** Docker's words. */
+export type PrunedType = 'regular' | 'exec.cachemount';
+
 export interface PruneOptions {
   /** Also what was used lately, and images without a name. */
   readonly all: boolean;
   readonly keepBytes?: number;
   /** Only what was not used for this long. */
   readonly unusedForMs?: number;
+  /** Steps' results (`regular`) or cache mounts alone. */
+  readonly type?: PrunedType;
   readonly signal: AbortSignal;
 }
 

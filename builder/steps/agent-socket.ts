@@ -21,8 +21,8 @@ export async function forwardAgent(
   // Open as long as the server is: that removes the socket by this name when it ends.
   const handle = await open(folder);
   const connections = new Set<Socket>();
-  const server = createServer((client) => {
-    const upstream = createConnection(agent);
+  const server = createServer({ allowHalfOpen: true }, (client) => {
+    const upstream = createConnection({ path: agent, allowHalfOpen: true });
     for (const [from, to] of [
       [client, upstream],
       [upstream, client],
@@ -31,7 +31,8 @@ export async function forwardAgent(
       from.on('error', () => to.destroy());
       from.on('close', () => {
         connections.delete(from);
-        to.destroy();
+        // What was passed on last must still arrive.
+        to.end();
       });
       from.pipe(to);
     }

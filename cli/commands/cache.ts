@@ -1,6 +1,7 @@
 import { parseAge, UsageError } from '../../core/index.ts';
 import { defineSpec } from '../argv/spec.ts';
 import { type CommandContext, defineCommand, write } from '../command.ts';
+import type { PrunedType, PruneOptions } from '../engine-contract.ts';
 import { ask } from '../prompt.ts';
 import { styleFor } from '../style.ts';
 import { renderCacheList, renderDiskUsage, renderPrune } from '../views/cache.ts';
@@ -9,7 +10,7 @@ import { isAnyWrong, renderVerified } from '../views/verify.ts';
 export const cacheLs = defineCommand(
   defineSpec({
     name: 'cache ls',
-    summary: 'List the steps that can be reused',
+    summary: 'List the steps that can be reused, and cache mounts',
     usage: '[OPTIONS]',
     positionals: { min: 0, max: 0 },
     flags: {
@@ -61,13 +62,13 @@ export const cachePrune = defineCommand(
     positionals: { min: 0, max: 0 },
     flags: {
       all: { type: 'boolean', short: 'a', help: 'Also remove images without a name' },
-      filter: { type: 'list', help: 'Provide filter values (e.g., "until=24h")' },
+      filter: { type: 'list', help: 'Provide filter values (e.g., "until=24h", "type=exec.cachemount")' },
       force: { type: 'boolean', short: 'f', help: 'Do not prompt for confirmation' },
       'keep-storage': { type: 'size', help: 'Amount of disk space to keep for cache' },
     },
   }),
   async ({ flags }, context) => {
-    const unusedForMs = readFilters(flags.filter);
+    const filters = readFilters(flags.filter);
     const keepBytes = flags['keep-storage'];
     if (!flags.force && !(await confirm('This removes build cache that no image needs.', context))) return 1;
     await using engine = await context.openEngine();
@@ -75,7 +76,7 @@ export const cachePrune = defineCommand(
       all: flags.all,
       signal: context.interrupt.signal,
       ...(keepBytes === undefined ? {} : { keepBytes }),
-      ...(unusedForMs === undefined ? {} : { unusedForMs }),
+      ...filters,
     });
     await write(context.streams.stdout, renderPrune(result));
     return 0;
@@ -128,17 +129,26 @@ export const cacheVerify = defineCommand(
   },
 );
 
-/** `until=24h`, `until=1h30m`: the last one counts. */
-function readFilters(filters: readonly string[]): number | undefined {
-  let unusedForMs: number | undefined;
+/** `until=24h` (also `unused-for`) and `type=`: of each key the last one counts. */
+function readFilters(filters: readonly string[]): Pick<PruneOptions, 'unusedForMs' | 'type'> {
+  let chosen: Pick<PruneOptions, 'unusedForMs' | 'type'> = {};
   for (const filter of filters) {
-    const age = /^(?:until|unused-for)=(.*)$/.exec(filter)?.[1];
-    unusedForMs = age === undefined ? undefined : parseAge(age);
-    if (unusedForMs === undefined)
-      throw new UsageError(`--filter: ${JSON.stringify(filter)} is not supported`, 'Write until=24h.');
+    const [, key = '', value = ''] = /^([^=]*)=(.*)$/.exec(filter) ?? [];
+    const unusedForMs = key === 'until' || key === 'unused-for' ? parseAge(value) : undefined;
+    const type = key === 'type' ? PRUNED_TYPES.find((one) => one === value) : undefined;
+    if (unusedForMs === undefined && type === undefined) {
+      throw new UsageError(
+        `--filter: ${JSON.stringify(filter)} is not supported`,
+        `Write until=24h, or type=${PRUNED_TYPES.join(' or type=')}.`,
+      );
+    }
+    if (unusedForMs !== undefined) chosen = { ...chosen, unusedForMs };
+    if (type !== undefined) chosen = { ...chosen, type };
   }
-  return unusedForMs;
+  return chosen;
 }
+
+const PRUNED_TYPES: readonly PrunedType[] = ['regular', 'exec.cachemount'];
 
 /** Asks on a terminal; a script, which nobody can answer for, meant what it said. */
 async function confirm(warning: string, context: CommandContext): Promise<boolean> {

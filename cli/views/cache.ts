@@ -17,7 +17,7 @@ export function renderCacheList(
       id(entry),
       options.noTrunc || title.length <= 50 ? title : `${title.slice(0, 49)}…`,
       formatSize(entry.bytes),
-      String(entry.uses),
+      entry.uses === undefined ? '-' : String(entry.uses),
       formatAge(options.now - entry.lastUsedAtMs),
       entry.inUse ? 'yes' : 'no',
     ];

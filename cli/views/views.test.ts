@@ -136,11 +136,14 @@ describe('cache', () => {
       asked.push(options);
       return { removed: 1, freedBytes: 2_000_000 };
     };
-    const argv = ['cache', 'prune', '-af', '--keep-storage', '1g', '--filter', 'until=1h30m'];
+    const filters = ['--filter', 'until=1h30m', '--filter', 'type=exec.cachemount'];
+    const argv = ['cache', 'prune', '-af', '--keep-storage', '1g', ...filters];
     expect((await varve(argv, { engine: { prune } })).stdout).toBe(
       'Removed 1 record\nTotal reclaimed space: 2MB\n',
     );
-    expect(asked).toEqual([{ all: true, keepBytes: 2 ** 30, unusedForMs: 5_400_000 }]);
+    expect(asked).toEqual([
+      { all: true, keepBytes: 2 ** 30, unusedForMs: 5_400_000, type: 'exec.cachemount' },
+    ]);
     expect((await varve(['builder', 'prune', '--filter', 'x=y'])).code).toBe(2);
   });
 });

@@ -1,0 +1,119 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { readAgent, readSecret } from './argv/session-options.ts';
+import { openSession } from './build-session.ts';
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'varve-session-'));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const open = (
+  given: { secrets?: readonly string[]; agents?: readonly string[] },
+  env: Record<string, string> = {},
+) =>
+  openSession({
+    secrets: (given.secrets ?? []).map((text) => readSecret(text, folder, env)),
+    agents: (given.agents ?? []).map((text) => readAgent(text, folder)),
+    env: { PATH: process.env['PATH'], ...env },
+    temporaryFolder: folder,
+  });
+
+describe('--secret', () => {
+  test('is read from its file or variable when it is asked for', async () => {
+    writeFileSync(join(folder, 'f'), 'one');
+    await using session = await open(
+      { secrets: ['id=a,src=f', 'id=b,env=B', 'id=c,env=NONE'] },
+      { B: 'two' },
+    );
+    writeFileSync(join(folder, 'f'), 'three');
+    const text = async (id: string) => (await session.secret(id))?.toString();
+    expect([await text('a'), await text('b'), await text('c'), await text('d')]).toEqual([
+      'three',
+      'two',
+      undefined,
+      undefined,
+    ]);
+  });
+
+  test.each<[string, string, string | RegExp]>([
+    ['a file that is not there', 'id=a,src=nope', /--secret id=a: cannot read .*nope: ENOENT/],
+    ['a folder', 'id=a,src=.', /is no file/],
+    [
+      'one that is too large',
+      'id=a,src=large',
+      '--secret id=a: 512001 bytes are too many, a secret may have 512000',
+    ],
+  ])('refuses %s', async (_what, text, message) => {
+    writeFileSync(join(folder, 'large'), Buffer.alloc(512_001));
+    await expect(open({ secrets: [text] })).rejects.toThrow(message);
+  });
+
+  test.each<[string, object]>([
+    ['id=a,src=f', { kind: 'file', path: '/w/f' }],
+    ['id=a,type=file,source=/f', { kind: 'file', path: '/f' }],
+    ['id=a,env=E', { kind: 'variable', name: 'E' }],
+    ['type=env,id=a,src=E', { kind: 'variable', name: 'E' }],
+    ['id=SET', { kind: 'variable', name: 'SET' }],
+    ['id=unset', { kind: 'file', path: '/w/unset' }],
+  ])('readSecret %s', (text, from) => {
+    expect(readSecret(text, '/w', { SET: '1' }).from).toEqual(from);
+  });
+
+  test.each([
+    ['src=f', '--secret src=f: it has no id'],
+    ['id=a,type=vault', '--secret id=a,type=vault: unsupported secret type "vault"'],
+    ['id=a,sorce=f', "--secret id=a,sorce=f: unexpected key 'sorce' in 'sorce=f'"],
+    ['id=a,required', "--secret id=a,required: invalid field 'required' must be a key=value pair"],
+  ])('readSecret refuses %s', (text, message) => {
+    expect(() => readSecret(text, '/w', {})).toThrow(message);
+  });
+});
+
+describe('--ssh', () => {
+  const key = (name: string, passphrase = ''): void => {
+    execFileSync('ssh-keygen', [
+      '-q',
+      '-t',
+      'ed25519',
+      '-C',
+      name,
+      '-N',
+      passphrase,
+      '-f',
+      join(folder, name),
+    ]);
+  };
+
+  test('default is the agent of the environment, and must be there', async () => {
+    await using session = await open({ agents: ['default'] }, { SSH_AUTH_SOCK: '/some/socket' });
+    expect(await session.agent('default')).toBe('/some/socket');
+    expect(await session.agent('other')).toBeUndefined();
+    await expect(open({ agents: ['default'] })).rejects.toThrow('SSH_AUTH_SOCK is not set');
+    await expect(open({ agents: ['x=nope'] })).rejects.toThrow(/--ssh x: cannot read .*nope: ENOENT/);
+  });
+
+  test('keys get an agent of their own, which ends with the session', async () => {
+    key('one');
+    key('two');
+    const session = await open({ agents: ['git=one,two'] });
+    const socket = await session.agent('git');
+    const listed = execFileSync('ssh-add', ['-l'], {
+      env: { ...process.env, SSH_AUTH_SOCK: socket },
+    }).toString();
+    expect([...listed.matchAll(/ (one|two) /g)].map(([, name]) => name)).toEqual(['one', 'two']);
+    expect(await session.agent('git')).toBe(socket);
+    await session[Symbol.asyncDispose]();
+    expect(existsSync(socket ?? '')).toBe(false);
+  });
+
+  test('a key with a passphrase is refused without a question', async () => {
+    key('locked', 'secret');
+    await using session = await open({ agents: ['locked=locked'] });
+    await expect(session.agent('locked')).rejects.toMatchObject({ code: 'ssh-key-unusable' });
+  });
+});
