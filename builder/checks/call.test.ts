@@ -234,6 +234,25 @@ ARG TARGETARCH
     expect(answer.unknownImages).toEqual([]);
   });
 
+  test('has secrets, agents and cache mounts, each once, by place', async () => {
+    const text = `FROM base AS tools
+RUN --mount=type=secret,id=late true
+FROM base
+ARG ID=npm
+RUN --mount=type=cache,target=/cache --mount=type=ssh --mount=type=secret,target=/run/\${ID} true
+RUN --mount=type=secret,id=npm,required=true --mount=type=cache,id=shared,target=/x true
+COPY --from=tools /a /b
+`;
+    const answer = await call('outline', text);
+    if (answer.kind !== 'outline') throw new Error(answer.kind);
+    const { secrets, ssh, cache } = answer.outline;
+    const shown = ({ id, required, range }: (typeof ssh)[number]): string =>
+      `${range.start.line} ${id}${required ? ' required' : ''}`;
+    expect(secrets.map(shown)).toEqual(['2 late', '5 npm required']);
+    expect(ssh.map(shown)).toEqual(['5 default']);
+    expect(cache.map(shown)).toEqual(['5 /cache', '6 shared']);
+  });
+
   test('of another target has what that one uses, though its base cannot be looked up', async () => {
     const answer = await call('outline', TEXT, { target: 'unrelated' });
     expect(answer).toMatchObject({

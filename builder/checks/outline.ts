@@ -25,7 +25,7 @@ export interface Outline {
 
 export interface OutlineArg {
   readonly name: string;
-  /** In this build; absent where it has none. */
+  /** In this build; absent where it has none or an empty one. */
   readonly value?: string;
   readonly description?: string;
   readonly range: SourceRange;
@@ -141,7 +141,7 @@ function argOf(name: string, instruction: ArgInstruction, value: string | undefi
   const description = describe(name, instruction);
   return {
     name,
-    ...(value === undefined ? {} : { value }),
+    ...(value === undefined || value === '' ? {} : { value }),
     ...(description === undefined ? {} : { description }),
     range: instruction.range,
   };
