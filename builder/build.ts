@@ -112,6 +112,7 @@ class BuildRun {
       parts,
       request,
       signal: options.signal,
+      session: options.session ?? NO_SESSION,
       phase: (name) => beginFetch(this.#emit, name),
     });
     this.#images = new BaseImages({

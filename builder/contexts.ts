@@ -3,6 +3,7 @@ import { copyFile, mkdtemp, open, readFile, rm, stat, utimes } from 'node:fs/pro
 import type { FileIndex } from '../cache/index.ts';
 import {
   type BuildRequest,
+  type BuildSession,
   type Entry,
   type GitSource,
   type HostPath,
@@ -27,6 +28,7 @@ import {
 import { EMPTY_TREE } from './empty-tree.ts';
 import { type IgnoreRules, NO_IGNORE_RULES } from './ignore.ts';
 import {
+  authorizationFor,
   type FetchedFile,
   type FetchFileOptions,
   type FetchOptions,
@@ -40,6 +42,8 @@ export interface ContextsOptions {
   readonly parts: Pick<BuilderParts, 'sources' | 'temporary' | 'treeOps' | 'openFileIndex'>;
   readonly request: Pick<BuildRequest, 'context' | 'dockerfile' | 'namedContexts'>;
   readonly signal: AbortSignal;
+  /** Credentials for sources: see {@link authorizationFor}. */
+  readonly session: BuildSession;
   /** Shows work that takes its time while it goes on. */
   readonly phase: (
     name: string,
@@ -222,7 +226,8 @@ export class Contexts implements AsyncDisposable {
   /** See `Sources.findCommit`; ends the build where that fails, at `range`. */
   findCommit(source: GitSource, asked: Asked): Promise<GitCommit> {
     const { parts } = this.#options;
-    return this.#fetching(`resolve ${withoutCredentials(source.remote)}`, asked, (options) =>
+    const named = { ...asked, kind: 'git' as const, url: source.remote };
+    return this.#fetching(`resolve ${withoutCredentials(source.remote)}`, named, (options) =>
       parts.sources.findCommit(source, options),
     );
   }
@@ -231,7 +236,7 @@ export class Contexts implements AsyncDisposable {
   async checkOut(source: GitSource, commit: GitCommit, asked: Asked): Promise<GitCheckout> {
     const { parts } = this.#options;
     const name = `fetch ${withoutCredentials(source.remote)} ${commit.id.slice(0, 12)}`;
-    const checkout = await this.#fetching(name, asked, (options) =>
+    const checkout = await this.#fetching(name, { ...asked, kind: 'git', url: source.remote }, (options) =>
       parts.sources.checkOut(source, commit, options),
     );
     this.#made.push(checkout.root);
@@ -242,12 +247,15 @@ export class Contexts implements AsyncDisposable {
   async fetchFile(url: string, asked: Asked & Pick<FetchFileOptions, 'checksum'>): Promise<FetchedFile> {
     const { parts } = this.#options;
     const { checksum } = asked;
-    const file = await this.#fetching(`fetch ${withoutCredentials(url)}`, asked, (options, onProgress) =>
-      parts.sources.fetchFile(url, {
-        ...options,
-        onProgress,
-        ...(checksum === undefined ? {} : { checksum }),
-      }),
+    const file = await this.#fetching(
+      `fetch ${withoutCredentials(url)}`,
+      { ...asked, kind: 'http', url },
+      (options, onProgress) =>
+        parts.sources.fetchFile(url, {
+          ...options,
+          onProgress,
+          ...(checksum === undefined ? {} : { checksum }),
+        }),
     );
     this.#made.push(file.path);
     return file;
@@ -255,13 +263,20 @@ export class Contexts implements AsyncDisposable {
 
   async #fetching<T>(
     name: string,
-    asked: Asked,
+    asked: Asked & { readonly kind: 'git' | 'http'; readonly url: string },
     work: (options: FetchOptions, onProgress: (bytes: number, total?: number) => void) => Promise<T>,
   ): Promise<T> {
-    const { signal } = this.#options;
+    const { signal, session } = this.#options;
     using phase = this.#options.phase(name);
     try {
-      return await work({ signal, agent: asked.agent ?? 'none' }, phase.onBytes);
+      const agent = (await session.agent('default')) ?? asked.agent;
+      const authorization = await authorizationFor(asked.kind, asked.url, session);
+      const options = {
+        signal,
+        ...(agent === undefined ? {} : { agent }),
+        ...(authorization === undefined ? {} : { authorization }),
+      };
+      return await work(options, phase.onBytes);
     } catch (error) {
       if (!(error instanceof MachineError)) throw error;
       const { code, message, hint } = error;
@@ -280,8 +295,8 @@ export class Contexts implements AsyncDisposable {
 export interface Asked {
   /** The instruction that names it; absent: the command line does. */
   readonly range?: SourceRange;
-  /** Which SSH agent may be asked; absent: none. */
-  readonly agent?: FetchOptions['agent'];
+  /** The SSH agent that may be asked where `--ssh` names none; absent: none. */
+  readonly agent?: 'own';
 }
 
 /** A context's folder. */

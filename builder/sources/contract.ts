@@ -28,8 +28,10 @@ export interface Sources {
 
 export interface FetchOptions {
   readonly signal: AbortSignal;
-  /** Which SSH agent may be asked for keys: none, or that of who runs varve. */
-  readonly agent: 'none' | 'own';
+  /** Socket of the SSH agent that may be asked for keys, or the one of who runs varve; absent: none. */
+  readonly agent?: HostPath | 'own';
+  /** The value of an `Authorization` header for the source's own host. It is written nowhere. */
+  readonly authorization?: string;
 }
 
 export interface GitCommit {

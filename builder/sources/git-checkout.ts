@@ -37,7 +37,7 @@ export async function checkOutCommit(task: CheckoutTask): Promise<GitCheckout> {
   const inside = (
     args: readonly string[],
     call: Partial<FetchOptions & { protocols: readonly string[] }> = {},
-  ) => git(args, { ...options, ...call, cwd: folder });
+  ) => git(args, { ...options, ...call, remote: source.remote, cwd: folder });
   const format = commit.id.length === 64 ? ['--object-format=sha256'] : [];
   await inside(['init', '--quiet', '--template=', ...format]);
   if (keeps) await copyHistory(task, inside);

@@ -12,7 +12,10 @@ export interface GitCall {
   /** Protocols that this call, and what it starts, may use. Absent: those that reach another machine. */
   readonly protocols?: readonly string[];
   /** Which SSH agent may be asked for keys; absent: none. */
-  readonly agent?: 'none' | 'own';
+  readonly agent?: HostPath | 'own';
+  /** A header for requests to `remote`. */
+  readonly authorization?: string;
+  readonly remote?: string;
   readonly signal: AbortSignal;
 }
 
@@ -74,7 +77,7 @@ export function createGitProgram(options: GitProgramOptions): GitProgram {
 }
 
 function environment(options: GitProgramOptions, call: GitCall, path: string): Record<string, string> {
-  const agent = call.agent === 'own' ? options.env['SSH_AUTH_SOCK'] : undefined;
+  const agent = call.agent === 'own' ? options.env['SSH_AUTH_SOCK'] : call.agent;
   const proxies = PROXIES.flatMap((name) => {
     const value = options.env[name];
     return value === undefined ? [] : [[name, value] as const];
@@ -96,6 +99,17 @@ function environment(options: GitProgramOptions, call: GitCall, path: string): R
     GIT_SSH_COMMAND: sshCommand(options.knownHosts),
     GIT_SSH_VARIANT: 'ssh',
     ...(agent === undefined ? {} : { SSH_AUTH_SOCK: agent }),
+    ...headerFor(call),
+  };
+}
+
+/** In the environment: other users can read a program's arguments. */
+function headerFor({ authorization, remote }: GitCall): Record<string, string> {
+  if (authorization === undefined || remote === undefined) return {};
+  return {
+    GIT_CONFIG_COUNT: '1',
+    GIT_CONFIG_KEY_0: `http.${remote}.extraHeader`,
+    GIT_CONFIG_VALUE_0: `Authorization: ${authorization}`,
   };
 }
 

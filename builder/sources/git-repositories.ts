@@ -147,7 +147,10 @@ export class GitRepositories {
       const everything = refs.length > 1 && (await isShallow(bare)) ? ['--unshallow'] : [];
       const args = ['fetch', '--quiet', '--force', '--no-tags', ...flags, ...everything];
       try {
-        await git(['--git-dir', bare, ...args, '--', source.remote, ...refs], options);
+        await git(['--git-dir', bare, ...args, '--', source.remote, ...refs], {
+          ...options,
+          remote: source.remote,
+        });
       } catch (error) {
         if (!(error instanceof GitFailure)) throw error;
         failure ??= error;
@@ -169,7 +172,7 @@ export class GitRepositories {
 
   async #run(source: GitSource, args: readonly string[], options: FetchOptions): Promise<string> {
     try {
-      return await this.#options.git(args, options);
+      return await this.#options.git(args, { ...options, remote: source.remote });
     } catch (error) {
       throw error instanceof GitFailure ? failed(source, error) : error;
     }
@@ -286,7 +289,7 @@ export function failed(source: GitSource, error: GitFailure): MachineError {
     `failed to fetch ${shown(source)}: ${reason.replaceAll(source.remote, withoutCredentials(source.remote))}`,
     {
       hint: needsLogin
-        ? 'The repository is private, or is not there. Check its address and what it lets you in by.'
+        ? 'The repository is private, or is not there. Check its address; let varve in with --ssh default or --secret id=GIT_AUTH_TOKEN.'
         : 'Check the address and the network.',
       cause: error,
     },

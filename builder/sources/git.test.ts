@@ -22,7 +22,7 @@ import {
 import type { Sources } from './contract.ts';
 import { sourcesIn } from './testing.ts';
 
-const OPTIONS = { signal: new AbortController().signal, agent: 'none' } as const;
+const OPTIONS = { signal: new AbortController().signal };
 
 let root: TemporaryFolder;
 let web: Web;
@@ -220,6 +220,22 @@ describe('checkOut', () => {
     expect(readFileSync(join(folder, 'f'), 'utf8')).toBe('256');
     await checkedOut(source('?keep-git-dir', 'sha256'));
   });
+});
+
+test('a private repository is fetched with the header that is handed in, and without it is not', async () => {
+  const authorization = 'basic eDp5';
+  web.guard = ({ headers }) => headers.authorization === authorization;
+  try {
+    const store = sourcesIn(join(root.path, 'private'));
+    const error = await failure(store.findCommit(source(), OPTIONS));
+    expect(error.hint).toContain('--secret');
+    const options = { ...OPTIONS, authorization };
+    const commit = await store.findCommit(source(), options);
+    const { folder } = await store.checkOut(source('?keep-git-dir'), commit, options);
+    expect(readFileSync(join(folder, '.git/config'), 'utf8')).not.toContain('eDp5');
+  } finally {
+    delete web.guard;
+  }
 });
 
 describe('submodules', () => {

@@ -13,7 +13,7 @@ import {
 import type { FetchedFile, Sources } from './contract.ts';
 import { sourcesIn } from './testing.ts';
 
-const OPTIONS = { signal: new AbortController().signal, agent: 'none' } as const;
+const OPTIONS = { signal: new AbortController().signal };
 const MODIFIED = 'Mon, 01 Jan 2024 00:00:00 GMT';
 
 let root: TemporaryFolder;

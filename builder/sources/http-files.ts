@@ -96,10 +96,11 @@ export class HttpFiles {
   async #request(
     url: string,
     known: Remembered | undefined,
-    { signal }: FetchFileOptions,
+    options: FetchFileOptions,
   ): Promise<HttpResponse> {
+    const { signal } = options;
     let at = new URL(url);
-    let authorization = basic(at);
+    let authorization = options.authorization ?? basic(at);
     for (let hops = 0; hops <= MAX_REDIRECTS; hops += 1) {
       const headers = {
         'user-agent': this.#options.userAgent,

@@ -1,3 +1,4 @@
+export { authorizationFor } from './authorization.ts';
 export * from './contract.ts';
 export { FileTree } from './file-tree.ts';
 export { folderTree } from './folder-tree.ts';
