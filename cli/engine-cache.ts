@@ -58,6 +58,7 @@ export class EngineCache {
         reclaimableBytes: total(freeMounts),
       },
       { type: 'blobs', count: blobList.length, bytes: sizeOf(blobList), reclaimableBytes: sizeOf(loose) },
+      ...(await this.#repositoryRows()),
     ];
     return { rows, ...(this.#limitBytes === undefined ? {} : { limitBytes: this.#limitBytes }) };
   }
@@ -87,9 +88,13 @@ export class EngineCache {
       signal: options.signal,
     });
     const blobBytes = await this.removeUnneededBlobs();
+    const repositoryBytes =
+      options.keepBytes === undefined
+        ? await this.#pruneRepositories(now() - (options.unusedForMs ?? 0), options.signal)
+        : 0;
     return {
       removed: result.records + mounts.removed,
-      freedBytes: swept + result.bytes + blobBytes + mounts.freed,
+      freedBytes: swept + result.bytes + blobBytes + mounts.freed + repositoryBytes,
     };
   }
 
@@ -108,6 +113,25 @@ export class EngineCache {
     }
     const gone = await cacheMounts.remove(doomed);
     return { removed: gone.length, freed: total(gone), keptBytes };
+  }
+
+  /** What is kept of Git repositories; no row where there is nothing. */
+  async #repositoryRows(): Promise<DiskUsage['rows']> {
+    const kept = await this.#parts.sources.repositories();
+    const bytes = sizeOf(kept.map((one) => ({ size: one.bytes })));
+    return kept.length === 0
+      ? []
+      : [{ type: 'repositories', count: kept.length, bytes, reclaimableBytes: bytes }];
+  }
+
+  /** Removes repositories that nobody used since `before`. @returns bytes freed. */
+  async #pruneRepositories(before: number, signal: AbortSignal): Promise<number> {
+    const { sources } = this.#parts;
+    let freed = 0;
+    for (const kept of await sources.repositories()) {
+      if (kept.lastUsedAtMs <= before) freed += await sources.removeRepository(kept, signal);
+    }
+    return freed;
   }
 
   /** Brings the cache below its limit again, where it has one. */
