@@ -21,9 +21,11 @@ import {
 import {
   decompress,
   formatPlatform,
+  noPlatform,
   platformRank,
   type ResolvedImage,
   readOciLayout,
+  type StoredImage,
   unpackLayer,
 } from '../image/index.ts';
 import type { BuilderParts } from './contract.ts';
@@ -52,6 +54,8 @@ export interface BaseImagesOptions {
   >;
   /** Ask the registry even when the store has the name. */
   readonly pull: boolean;
+  /** Take an image that its registry has for one platform alone, even where that is another than what is asked for. */
+  readonly takesAnyPlatform?: boolean;
   readonly signal: AbortSignal;
   /** Shows a pull; absent: nobody looks. */
   readonly beginPull?: (reference: Reference) => TransferPhase;
@@ -90,18 +94,22 @@ export class BaseImages {
 
   /**
    * Looks in the local store, then asks the registry.
-   * @throws MachineError as `Registry.resolve`.
+   * @throws MachineError as `Registry.resolve`; `no-platform`.
    */
   async lookUp(reference: Reference, platform: Platform): Promise<UsableImage> {
-    const { parts, pull, signal } = this.#options;
+    const { parts, pull, signal, takesAnyPlatform = false } = this.#options;
     const stored = pull ? undefined : await parts.images.resolve(formatReference(reference), platform);
     let image: UsableImage;
     if (stored !== undefined && fits(stored.config, platform)) {
       const { manifestDigest, manifest, config } = stored;
       image = { reference, manifestDigest, manifest, config, platform };
     } else {
-      const resolved = await parts.registry.resolve(reference, platform, signal);
+      const resolved = await parts.registry
+        .resolve(reference, platform, signal)
+        .catch((error: unknown) => refuse(error, stored));
       const { manifestDigest, manifest, config } = resolved;
+      if (!takesAnyPlatform && platformRank(platform, config) === undefined)
+        throw noPlatform(reference, platform, [formatPlatform(config)]);
       image = { reference, manifestDigest, manifest, config, platform, resolved };
     }
     this.#found.set(image.manifestDigest, image);
@@ -240,6 +248,15 @@ export class BaseImages {
       );
     }
   }
+}
+
+/** Adds to what a registry said that the local store has the image, for another platform. */
+function refuse(error: unknown, stored: StoredImage | undefined): never {
+  if (stored === undefined || !(error instanceof MachineError)) throw error;
+  throw new MachineError(error.code, error.message, {
+    hint: `The local store has it for ${formatPlatform(stored.config)} alone.`,
+    cause: error,
+  });
 }
 
 /** The name of the way that begins with a committed snapshot (see Standing). */

@@ -118,6 +118,7 @@ class BuildRun {
     this.#images = new BaseImages({
       parts,
       pull: request.pull,
+      takesAnyPlatform: true,
       signal: options.signal,
       beginPull: (reference) => beginTransfer(this.#emit, `pull ${familiarName(reference)}`),
     });

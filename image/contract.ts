@@ -179,7 +179,10 @@ export type TransferProgress = (progress: {
 
 /** A client of the OCI distribution API (distribution-spec v1.1). */
 export interface Registry {
-  /** Manifest and config of `reference` for `platform`; fails with `image-unknown`, `registry-unreachable`, `registry-denied`, `no-platform`. */
+  /**
+   * Manifest and config of `reference` for `platform`; fails with `image-unknown`, `registry-unreachable`, `registry-denied`,
+   * `no-platform`. An image that stands in no index is given for whatever platform it is.
+   */
   resolve(reference: Reference, platform: Platform, signal?: AbortSignal): Promise<ResolvedImage>;
   /** Brings the blobs that `blobs` lacks: several at once, resumed after a cut, verified. */
   fetchBlobs(

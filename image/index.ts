@@ -59,6 +59,7 @@ export {
   createCredentialStore,
 } from './registry/credentials.ts';
 export { isLoopback, type RegistryConfig, type RegistrySettings } from './registry/endpoint.ts';
+export { noPlatform } from './registry/pull.ts';
 export { createRegistry, type RegistryOptions } from './registry/registry.ts';
 export {
   ConnectionError,

@@ -12,7 +12,7 @@ import {
 import type { BlobStore, ResolvedImage, TransferProgress } from '../contract.ts';
 import { invalid, isDescriptor, MAX_JSON_BYTES, parseObject, textField } from '../json.ts';
 import { parseConfig, parseManifest } from '../manifest.ts';
-import { formatPlatform, platformRank, selectManifest } from '../platform.ts';
+import { formatPlatform, selectManifest } from '../platform.ts';
 import {
   answeredFailure,
   type Client,
@@ -55,9 +55,6 @@ export async function resolveAt(options: PullOptions, platform: Platform): Promi
   if (config.rootfs.diff_ids.length !== found.manifest.layers.length) {
     throw invalid(`the manifest and the configuration of ${reference.repository} differ in their layers`);
   }
-  if (platformRank(platform, config) === undefined) {
-    throw noPlatform(reference, platform, [formatPlatform(config)]);
-  }
   return {
     reference,
     manifestDigest: found.digest,
@@ -96,7 +93,12 @@ async function findManifest(
   );
 }
 
-function noPlatform(reference: Reference, platform: Platform, offered: readonly string[]): MachineError {
+/** What a registry's image lacks, in one sentence, with what it has. */
+export function noPlatform(
+  reference: Reference,
+  platform: Platform,
+  offered: readonly string[],
+): MachineError {
   const list = [...new Set(offered)].filter((one) => one !== 'unknown/unknown').join(', ');
   return new MachineError(
     'no-platform',
