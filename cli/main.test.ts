@@ -194,6 +194,7 @@ describe('build', () => {
     const range = { start, end: { line: 1, column: 7, offset: 6 } };
     const warnings = [{ severity: 'warning', code: 'UndefinedVar', message: 'm', range }] as const;
     const unknownImages = [{ name: 'a', reason: 'no network', range }];
+    const notes = [{ severity: 'warning', code: 'unknown-frontend', message: 'n', range }] as const;
     const answering = (found: readonly Diagnostic[]): CommandLine => ({
       cwd: '/src',
       engine: {
@@ -201,7 +202,7 @@ describe('build', () => {
           asked.push(kind);
           if (kind === 'targets')
             return { ok: true, value: { kind, dockerfile, unknownImages: [], targets: [] } };
-          return { ok: true, value: { kind: 'check', dockerfile, unknownImages, warnings: found } };
+          return { ok: true, value: { kind: 'check', dockerfile, unknownImages, notes, warnings: found } };
         },
       },
     });
@@ -209,7 +210,7 @@ describe('build', () => {
     expect(code).toBe(1);
     expect(stdout).toContain('WARNING: UndefinedVar\nm\nsub/Dockerfile:1\n');
     expect(stderr).toBe(
-      'varve: line 1: the image a cannot be looked up: UndefinedVar and InvalidBaseImagePlatform are not checked on it (no network)\n',
+      'varve: line 1: the image a cannot be looked up: UndefinedVar and InvalidBaseImagePlatform are not checked on it (no network)\nvarve: line 1: n\n',
     );
     expect(await varve(['build', '--check', '.'], answering([]))).toMatchObject({
       code: 0,

@@ -165,6 +165,15 @@ describe('check', () => {
     expect(await found(text, { target: '2' })).toEqual([foo]);
   });
 
+  test('tells apart what no rule says: it is no violation', async () => {
+    const { warnings, notes, failure } = await check(
+      '# syntax=other/language\n# check=error=true\nFROM scratch\n',
+    );
+    expect(warnings).toEqual([]);
+    expect(notes.map(({ code }) => code)).toEqual(['unknown-frontend']);
+    expect(failure).toBeUndefined();
+  });
+
   test('uses what the command line gives for ARGs, and still tells where a default is missing', async () => {
     const text = 'ARG VERSION\nFROM base:$VERSION\nARG DIR\nWORKDIR $DIR\n';
     expect(await found(text, { buildArgs: { VERSION: '1', DIR: '/x' } })).toEqual([

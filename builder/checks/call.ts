@@ -11,6 +11,7 @@ import { draftStages, type FindImage, type PlanInput } from '../plan.ts';
 import { BuildStop } from '../stop.ts';
 import { createLinter, type Linter } from './linter.ts';
 import { type Outline, outlineOf } from './outline.ts';
+import { ruleNamed } from './rules.ts';
 import { listTargets, type Target } from './targets.ts';
 import { withChecks } from './with-checks.ts';
 
@@ -26,8 +27,10 @@ export type CallAnswer = {
 } & (
   | {
       readonly kind: 'check';
-      /** In order of place. */
+      /** What the rules found, in order of place. */
       readonly warnings: readonly Diagnostic[];
+      /** Other things to know, which a build warns of too. */
+      readonly notes: readonly Diagnostic[];
       /** Why a build would fail before its first step. */
       readonly failure?: BuildFailure;
     }
@@ -64,7 +67,9 @@ export async function answerCall(kind: CallKind, input: CallInput): Promise<Call
         for (const plan of input.plans(dockerfile, linter)) await draftStages(plan, findImage);
       },
     );
-    return { ...about, kind, warnings, ...(failure === undefined ? {} : { failure }) };
+    const rules = warnings.filter(({ code }) => ruleNamed(code) !== undefined);
+    const notes = warnings.filter(({ code }) => ruleNamed(code) === undefined);
+    return { ...about, kind, warnings: rules, notes, ...(failure === undefined ? {} : { failure }) };
   }
   const { dockerfile, failure } = readDockerfile(input.loaded);
   if (dockerfile === undefined) throw new BuildStop(failure);

@@ -39,6 +39,8 @@ export async function performCall(
     );
   }
   if (answer.kind !== 'check') return 0;
+  for (const { message, range } of answer.notes)
+    streams.stderr.write(`${style.yellow('varve:')} line ${range.start.line}: ${safeText(message)}\n`);
   if (answer.failure !== undefined) {
     if (answer.warnings.length > 0 && call.format === 'text') streams.stderr.write('\n');
     streams.stderr.write(`${style.red('ERROR:')} ${callFailure(answer)}`);

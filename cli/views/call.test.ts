@@ -23,6 +23,7 @@ function lines(first: number, last = first): SourceRange {
 const CHECKED: Extract<CallAnswer, { kind: 'check' }> = {
   ...about,
   kind: 'check',
+  notes: [],
   warnings: [
     {
       severity: 'warning',
