@@ -34,6 +34,9 @@ export interface InstructionContext {
   readonly report: (diagnostic: Diagnostic) => void;
 }
 
+/** Shared, since most instructions have none. */
+const NO_FLAGS: readonly Flag[] = [];
+const NO_RUN_OPTIONS: RunOptions = { mounts: [], devices: [] };
 const STAGE_NAME = /^[a-z][a-z0-9-_.]*$/;
 
 /** Makes the node of an instruction out of its syntax, and reports what the grammar cannot see. */
@@ -293,6 +296,7 @@ class InstructionBuilder {
   }
 
   #flags(syntax: Syntax): readonly Flag[] {
+    if (syntax.flags === undefined) return NO_FLAGS;
     const range = (start: number, end: number): SourceRange => this.#joined.range(start, end);
     const flags = listTokens(syntax.flags).map((token) => readFlag(token, range));
     // BuildKit does not look at the flags of HEALTHCHECK NONE.
@@ -302,6 +306,7 @@ class InstructionBuilder {
   }
 
   #runOptions(flags: readonly Flag[], list: TokenList | undefined): RunOptions {
+    if (list === undefined) return NO_RUN_OPTIONS;
     const tokens = new Map(listTokens(list).map((token, index) => [flags[index], token]));
     const fields = (flag: Flag): readonly FlagField[] | string => {
       const token = tokens.get(flag);
