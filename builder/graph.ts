@@ -84,7 +84,7 @@ export interface RunStep extends StepBase {
   /** What its programs are made for. */
   readonly platform: Platform;
   readonly args: readonly string[];
-  /** A heredoc that starts with `#!`: written to `/dev/pipes/<name>` and run itself. */
+  /** A heredoc that starts with `#!`: written to `/dev/pipes/<name>`, which the shell starts. */
   readonly script?: { readonly name: string; readonly text: string };
   readonly environment: Readonly<Record<string, string>>;
   /** Given to the command but no part of the key or the history (predefined proxy arguments). */

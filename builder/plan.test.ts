@@ -542,8 +542,28 @@ describe('planBuild: steps', () => {
       'FROM scratch\nRUN <<EOF\na $B\nEOF\nRUN <<X\n#!/bin/py\nb\nX\nRUN cat <<A && cat <<B\n1\nA\n2\nB\n';
     const [script, program, command] = runs(await target(text));
     expect(script?.args).toEqual(['/bin/sh', '-c', 'a $B\n']);
-    expect(program).toMatchObject({ args: ['/dev/pipes/X'], script: { name: 'X', text: '#!/bin/py\nb\n' } });
+    expect(program).toMatchObject({
+      args: ['/bin/sh', '-c', '/dev/pipes/X'],
+      script: { name: 'X', text: '#!/bin/py\nb\n' },
+    });
     expect(command?.args).toEqual(['/bin/sh', '-c', 'cat <<A && cat <<B\n1\nA\n2\nB']);
+  });
+
+  test('with <<- a script is no program, and a shell gets the tabs, as in BuildKit', async () => {
+    const [script, command] = runs(
+      await target('FROM scratch\nRUN <<-A\n\t#!/bin/py\n\tb\n\tA\nRUN cat <<-A\n\tb\nA\n'),
+    );
+    expect(script).toMatchObject({ args: ['/bin/sh', '-c', '#!/bin/py\nb\n'] });
+    expect(script).not.toHaveProperty('script');
+    expect(command?.args).toEqual(['/bin/sh', '-c', 'cat <<-A\n\tb\nA']);
+  });
+
+  test('the name of an ARG is taken as it stands', async () => {
+    expect(await environment('FROM scratch\nENV n=x\nARG $n=1 "q"=2\nRUN y\n')).toEqual({
+      n: 'x',
+      $n: '1',
+      '"q"': '2',
+    });
   });
 
   test('the history of RUN names the ARGs in force', async () => {

@@ -3,14 +3,14 @@ import type { StageDraft } from '../stage-draft.ts';
 import { PROXY_ARGS } from '../variables.ts';
 
 /**
- * `ARG name[=default]`: the value comes from the command line, else from the default, else from the global scope. An argument
- * with a value is a variable of everything that follows in the stage. Predefined proxy arguments stay out of the environment
- * that keys see unless they are declared.
+ * `ARG name[=default]`: the name as it stands; the value comes from the command line, else from the default, else from the
+ * global scope. An argument with a value is a variable of everything that follows in the stage. Predefined proxy arguments
+ * stay out of the environment that keys see unless they are declared.
  */
 export function planArg(instruction: ArgInstruction, stage: StageDraft): void {
   const shown: string[] = [];
   for (const arg of instruction.args) {
-    const name = stage.expand(arg.name);
+    const name = arg.name.text;
     const given = stage.context.buildArgs.get(name);
     const value =
       given ??

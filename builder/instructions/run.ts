@@ -37,8 +37,8 @@ export function planRun(instruction: RunInstruction, stage: StageDraft): void {
 }
 
 /**
- * How BuildKit reads heredocs on RUN: a lone heredoc is the script itself (run as a program where it starts with `#!`);
- * beside a command, the shell gets command and heredocs as one text.
+ * How BuildKit reads heredocs on RUN: a lone heredoc is the script itself (a program that the shell starts, where it begins
+ * with `#!`, not with tabs before that); beside a command, the shell gets command and heredocs as one text.
  */
 function commandOf(instruction: RunInstruction, stage: StageDraft): Pick<RunStep, 'args' | 'script'> {
   const { command } = instruction;
@@ -50,11 +50,14 @@ function commandOf(instruction: RunInstruction, stage: StageDraft): Pick<RunStep
   if (first === undefined) return { args: stage.withShell(command.text) };
   const alone = others.length === 0 && isLoneHeredoc(command.text);
   if (!alone) {
-    const bodies = command.heredocs.map((heredoc) => `\n${heredoc.body}${heredoc.name}`);
+    const bodies = command.heredocs.map((heredoc) => `\n${heredoc.unchomped ?? heredoc.body}${heredoc.name}`);
     return { args: stage.withShell(command.text + bodies.join('')) };
   }
-  if (!first.body.startsWith('#!')) return { args: stage.withShell(first.body) };
-  return { args: [`/dev/pipes/${first.name}`], script: { name: first.name, text: first.body } };
+  if (!(first.unchomped ?? first.body).startsWith('#!')) return { args: stage.withShell(first.body) };
+  return {
+    args: stage.withShell(`/dev/pipes/${first.name}`),
+    script: { name: first.name, text: first.body },
+  };
 }
 
 /** `default` is what the command line says of all steps. */
