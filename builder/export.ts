@@ -79,7 +79,9 @@ export async function exportImages(input: ExportInput): Promise<BuiltImage | und
   const names = named === undefined ? [] : references.map(formatReference);
   const stored = await store(input, names, named?.form);
   const composed: StoredExport = { ...input, references, stored, isIndex: isIndex(input) };
-  let descriptor = descriptorOf(await compose(composed, { form: named?.form }));
+  // Layers lie in the store as they are, whatever form they travel in.
+  const { layers: _, ...form } = named?.form ?? {};
+  let descriptor = descriptorOf(await compose(composed, { form }));
   for (const output of outputs) descriptor = (await writeOutput(output, composed)) ?? descriptor;
   const [first, ...more] = stored;
   const configDigest = more.length === 0 ? first?.stored.configDigest : undefined;
@@ -131,7 +133,7 @@ async function store(
     const config = encodeConfig(image.config);
     const kept = await parts.images.put({
       config,
-      manifest: encodeManifest({ config, layers: image.layers, ...annotations }),
+      manifest: encodeManifest({ config, layers: image.layers, ...annotations, ...mediaTypesOf(form) }),
       layers: image.layers,
       names,
       ...(built === main ? {} : { beside: { platform, another: true } }),
@@ -139,6 +141,10 @@ async function store(
     stored.set(built, { stored: kept, config, platform });
   }
   return images.flatMap((built) => stored.get(built) ?? []);
+}
+
+function mediaTypesOf(form: ImageForm | undefined): Pick<ImageForm, 'mediaTypes'> {
+  return form?.mediaTypes === undefined ? {} : { mediaTypes: form.mediaTypes };
 }
 
 /** @returns what names the image, where the output has a form of its own. */

@@ -20,7 +20,10 @@ export const BUILD_SPEC = defineSpec({
       help: 'Allow extra privileged entitlement (e.g., "network.host", "security.insecure")',
     },
     annotation: { type: 'list', help: 'Add annotation to the image' },
-    attest: later('Attestation parameters'),
+    attest: later('Attestation parameters', 'list', [
+      'type=provenance,disabled=true',
+      'type=sbom,disabled=true',
+    ]),
     'build-arg': { type: 'list', help: 'Set build-time variables' },
     'build-context': { type: 'list', help: 'Additional build contexts (e.g., name=path)' },
     builder: later('Override the configured builder instance', 'string', ['', 'default']),

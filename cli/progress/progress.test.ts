@@ -53,6 +53,22 @@ describe('reduce', () => {
     expect(reduce(EMPTY_VIEW, { type: 'step.started', at: 5, step: 7 })).toEqual({ ...EMPTY_VIEW, at: 5 });
   });
 
+  test('titles name the platform, and count each platform’s steps of a stage by themselves', () => {
+    const at = (offset: number) => ({ line: offset, column: 1, offset });
+    const steps = stepInfos('b: RUN a', 'b: RUN b', 'b: RUN a', 'b: RUN b').map((info, nth) => ({
+      ...info,
+      platform: ['linux/amd64', 'linux/amd64', 'linux/amd64', 'linux/amd64->arm64'][nth] ?? '',
+      range: { start: at(nth % 2), end: at(nth % 2) },
+    }));
+    const planned = view([{ type: 'build.planned', at: 0, steps }]);
+    expect(planned.steps.map(({ title }) => title)).toEqual([
+      '[linux/amd64 b 1/2] RUN a',
+      '[linux/amd64 b 2/2] RUN b',
+      '[linux/amd64 b 1/2] RUN a',
+      '[linux/amd64->arm64 b 2/2] RUN b',
+    ]);
+  });
+
   test('one stage without a name is not named in titles', () => {
     const planned = view([{ type: 'build.planned', at: 0, steps: stepInfos('0: RUN a', '0: RUN b') }]);
     expect(planned.steps.map(({ title }) => title)).toEqual(['[1/2] RUN a', '[2/2] RUN b']);
