@@ -52,6 +52,7 @@ function runStep(index: number, stage: number): Step {
     network: 'default',
     mounts: [],
     security: 'sandbox',
+    devices: [],
     limits: {},
   };
 }

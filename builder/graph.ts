@@ -94,6 +94,7 @@ export interface RunStep extends StepBase {
   readonly network: NetworkMode;
   readonly mounts: readonly RunMount[];
   readonly security: 'sandbox' | 'insecure';
+  readonly devices: readonly DeviceRequest[];
   /** What the command line says of all RUN steps. */
   readonly limits: RunLimits;
 }
@@ -153,6 +154,14 @@ export interface AgentMount extends Ownership {
   readonly type: 'ssh';
   readonly id: string;
   readonly target: ImagePath;
+  readonly required: boolean;
+  readonly range: SourceRange;
+}
+
+/** `RUN --device`: a name of the Container Device Interface. */
+export interface DeviceRequest {
+  readonly name: string;
+  /** False: the step runs without it where the machine has none. */
   readonly required: boolean;
   readonly range: SourceRange;
 }

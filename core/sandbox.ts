@@ -24,6 +24,8 @@ export interface SandboxSpec {
   readonly shmSizeBytes: number;
   /** Resource limits of the process (setrlimit(2)); others are varve's own. */
   readonly ulimits?: readonly Ulimit[];
+  /** Devices of the machine that may be opened beside the usual ones, wherever their nodes lie. */
+  readonly devices?: readonly DeviceRule[];
   /** The cgroup below which the sandbox's own is made, from the root of the hierarchies; absent: varve's own. */
   readonly cgroupParent?: string;
   /** The environment holds what may lie on no disk. */
@@ -97,6 +99,12 @@ export const ULIMITS = {
   rtprio: 14,
   rttime: 15,
 } as const;
+
+export interface DeviceRule {
+  readonly type: 'char' | 'block';
+  readonly major: number;
+  readonly minor: number;
+}
 
 /** -1: unlimited. */
 export interface Ulimit {

@@ -10,6 +10,7 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
+  type DeviceRule,
   errnoOf,
   type HostPath,
   imagePath,
@@ -44,6 +45,8 @@ export interface CgroupRequest {
   readonly limits: ResourceLimits;
   /** Docker's device rules are wanted. */
   readonly deviceRules: boolean;
+  /** Devices that may be opened beside the usual ones. */
+  readonly devices?: readonly DeviceRule[];
   /** Below which folder of each hierarchy, from varve's own cgroup on; absent: varve's. Limits that it has hold for the sandbox. */
   readonly parent?: string;
   /** Ends the folder's name: letters, digits, `-`. */
@@ -187,7 +190,11 @@ async function build(host: CgroupHost, request: CgroupRequest, name: string): Pr
     const devices =
       inUnified || !request.deviceRules
         ? 'filter'
-        : ruleDevices(host, { folder: folderIn(host.v1.get('devices')), home }, made);
+        : ruleDevices(
+            host,
+            { folder: folderIn(host.v1.get('devices')), home },
+            { made, further: request.devices ?? [] },
+          );
     return cgroupOf(host, { made, home }, { devices, unified: inUnified ? unified : undefined });
   } catch (error) {
     await removeAll(made);
@@ -297,11 +304,18 @@ function writeLimit(folder: string, limit: LimitFile): void {
 }
 
 /** Only where there is no version 2: to join a hierarchy of version 1 takes the kernel some 10 ms. */
-function ruleDevices(host: CgroupHost, place: Place<string | undefined>, made: string[]): 'rules' | 'nobody' {
+function ruleDevices(
+  host: CgroupHost,
+  place: Place<string | undefined>,
+  { made, further }: { readonly made: string[]; readonly further: readonly DeviceRule[] },
+): 'rules' | 'nobody' {
   const { folder } = place;
   if (folder === undefined || !makeOptional(host, place, made)) return 'nobody';
   writeFileSync(join(folder, 'devices.deny'), 'a');
-  for (const rule of DEVICE_RULES) writeFileSync(join(folder, 'devices.allow'), rule);
+  const rules = further.map(
+    ({ type, major, minor }) => `${type === 'char' ? 'c' : 'b'} ${major}:${minor} rwm`,
+  );
+  for (const rule of [...DEVICE_RULES, ...rules]) writeFileSync(join(folder, 'devices.allow'), rule);
   return 'rules';
 }
 

@@ -165,6 +165,15 @@ function resources(spec: SandboxSpec): Json {
     { allow: true, type: 'b', access: 'm' },
     ...[3, 5, 7, 8, 9].map((minor) => node(1, minor)),
     ...[0, 1, 2].map((minor) => node(5, minor)),
+    ...(spec.devices ?? []).map(
+      ({ type, major, minor }): Json => ({
+        allow: true,
+        type: type === 'char' ? 'c' : 'b',
+        major,
+        minor,
+        access: 'rwm',
+      }),
+    ),
   ];
   return {
     devices: spec.security === 'default' ? devices : [{ allow: true, access: 'rwm' }],

@@ -170,6 +170,7 @@ async function prepareHost(spec: SandboxSpec, options: RunnerOptions, cgroups: C
     limits: spec.limits,
     deviceRules: spec.security === 'default',
     id: spec.id,
+    ...(spec.devices === undefined ? {} : { devices: spec.devices }),
     ...(spec.cgroupParent === undefined ? {} : { parent: spec.cgroupParent }),
   });
   try {

@@ -56,6 +56,13 @@ export function encodeSandbox(spec: SandboxSpec, io: SandboxIo, host: HostSide):
     out.i64(soft);
     out.i64(hard);
   }
+  const { devices = [] } = spec;
+  out.u32(devices.length);
+  for (const { type, major, minor } of devices) {
+    out.tag(type === 'char' ? 'c' : 'b');
+    out.u32(major);
+    out.u32(minor);
+  }
   out.tag(IO_TAGS[io.mode]);
   out.flag(io.stdin !== undefined);
   out.flag(host.devices === 'nodev');

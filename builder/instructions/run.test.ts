@@ -208,6 +208,23 @@ describe('RUN: network, security, limits', () => {
     expect(await lastRun(text, { entitlements: [right] })).toBeDefined();
   });
 
+  test('--device: names with and without a class, and what is wrong', async () => {
+    const devices = async (flag: string) =>
+      (await lastRun(`FROM scratch\nARG D=d\nRUN ${flag} x`, { entitlements: ['device'] })).devices.map(
+        ({ range: _, ...rest }) => rest,
+      );
+    expect(await devices('--device=v.com/c=$D,required --device=c')).toEqual([
+      { name: 'v.com/c=d', required: true },
+      { name: 'c', required: false },
+    ]);
+    expect(await devices('--device=name=v.com/c,required=false')).toEqual([
+      { name: 'v.com/c', required: false },
+    ]);
+    const text = 'FROM scratch\nRUN --device=v.com/c=d x\n';
+    expect((await stopped(() => plan(text))).hint).toContain('--allow device=v.com/c=d');
+    expect((await plan(text, { entitlements: ['device=v.com/c=d'] })).graph).toBeDefined();
+  });
+
   test('limits of the command line hold for each step', async () => {
     const runLimits = { shmSizeBytes: 1, ulimits: [{ name: 'nofile', soft: 1, hard: 2 }] } as const;
     expect((await lastRun('FROM scratch\nRUN x', { runLimits })).limits).toEqual(runLimits);

@@ -1,6 +1,6 @@
-import type { NetworkMode } from '../../core/index.ts';
+import { csvFields, type NetworkMode, splitPair } from '../../core/index.ts';
 import { type Flag, isLoneHeredoc, type RunInstruction } from '../../parser/index.ts';
-import type { RunMount, RunStep } from '../graph.ts';
+import type { DeviceRequest, RunMount, RunStep } from '../graph.ts';
 import type { StageDraft } from '../stage-draft.ts';
 import { stop } from '../stop.ts';
 import { DEFAULT_PATH } from '../variables.ts';
@@ -9,7 +9,6 @@ import { planMount } from './run-mount.ts';
 
 /** RUN in its shell, exec and heredoc forms. */
 export function planRun(instruction: RunInstruction, stage: StageDraft): void {
-  refuseLaterFlags(instruction);
   const { args, script } = commandOf(instruction, stage);
   const mounts = mountsOf(instruction.flags, stage);
   const environment = Object.fromEntries(stage.variables);
@@ -29,6 +28,7 @@ export function planRun(instruction: RunInstruction, stage: StageDraft): void {
       workdir: stage.workdir,
       network: networkOf(instruction.flags, stage),
       mounts,
+      devices: devicesOf(instruction.flags, stage),
       security: securityOf(instruction.flags, stage),
       limits: stage.context.limits,
     },
@@ -91,15 +91,36 @@ function requireEntitlement(name: string, flag: Flag, stage: StageDraft): void {
   });
 }
 
-function refuseLaterFlags(instruction: RunInstruction): void {
-  const later = instruction.flags.find(({ name }) => !KNOWN_FLAGS.has(name));
-  if (later === undefined) return;
-  const { name, value, range } = later;
-  const shown = value === undefined ? name : `${name}=${value}`;
-  stop('unsupported-flag', `RUN --${shown} is not supported yet`, { range });
+function devicesOf(flags: readonly Flag[], stage: StageDraft): readonly DeviceRequest[] {
+  return flags.flatMap((flag) => (flag.name === 'device' ? [deviceOf(flag, stage)] : []));
 }
 
-const KNOWN_FLAGS: ReadonlySet<string> = new Set(['mount', 'network', 'security']);
+/** `NAME[,required]` or `name=NAME[,required=BOOL]`; a name may hold `=` itself. */
+function deviceOf(flag: Flag, stage: StageDraft): DeviceRequest {
+  const { range } = flag;
+  let name = '';
+  let required = false;
+  for (const field of csvFields(stage.expand({ text: flag.value ?? '', range })) ?? []) {
+    const [key, value] = splitPair(field);
+    if (key === 'required' && (value === undefined || /^(?:1|t|true|0|f|false)$/i.test(value)))
+      required = value === undefined || /^(?:1|t|true)$/i.test(value);
+    else if (key === 'name' && value !== undefined) name = value;
+    else if (name === '' && (value === undefined || key.includes('/'))) name = field;
+    else stop('invalid-device', `unexpected key '${key}' in '${field}'`, { range, hint: DEVICE_HINT });
+  }
+  if (name === '')
+    stop('invalid-device', 'RUN --device needs the name of a device', { range, hint: DEVICE_HINT });
+  const { entitlements } = stage.context;
+  if (!entitlements.has('device') && !entitlements.has(`device=${name}`)) {
+    stop('not-allowed', `RUN --device=${flag.value ?? ''} is not allowed: device was not granted`, {
+      range,
+      hint: `Build with --allow device=${name}, or --allow device for all, if you trust this Dockerfile.`,
+    });
+  }
+  return { name, required, range };
+}
+
+const DEVICE_HINT = 'Write --device=vendor.com/class=name[,required].';
 
 function mountsOf(flags: readonly Flag[], stage: StageDraft): readonly RunMount[] {
   const mounts: RunMount[] = [];

@@ -12,6 +12,7 @@ const PLAIN: RunFields = {
   network: 'default',
   mounts: [],
   security: 'sandbox',
+  devices: [],
   limits: {},
 };
 const FULL: RunFields = {

@@ -16,6 +16,7 @@ export type RunFields = Pick<
   | 'network'
   | 'mounts'
   | 'security'
+  | 'devices'
   | 'limits'
 >;
 
@@ -29,6 +30,7 @@ export function runDefinition(step: RunFields): Action['definition'] {
     network: step.network,
     mounts: step.mounts.map(mountDefinition),
     security: step.security === 'insecure' ? step.security : undefined,
+    devices: step.devices.length === 0 ? undefined : step.devices.map(({ name }) => name),
     limits: limitsDefinition(step.limits),
     platform: formatPlatform(step.platform),
     hostname: step.hostname,
@@ -71,9 +73,11 @@ function limitsDefinition({ cgroupParent: _, ...limits }: RunFields['limits']): 
 }
 
 /** Does the step's definition say all that it needs to run again? Not where it took files, values or rights from outside. */
-export function isSelfContained({ mounts, security, limits }: Action['definition']): boolean {
+export function isSelfContained({ mounts, security, devices, limits }: Action['definition']): boolean {
   const isTmpfs = (mount: Canonical) => fieldsOf(mount)['type'] === 'tmpfs';
-  return security === undefined && limits === undefined && listOf(mounts).every(isTmpfs);
+  return (
+    security === undefined && devices === undefined && limits === undefined && listOf(mounts).every(isTmpfs)
+  );
 }
 
 /**
@@ -97,6 +101,7 @@ export function readRunDefinition(definition: Action['definition']): RunFields {
     network: networkOf(network),
     mounts: listOf(mounts).map(mountOf),
     security: 'sandbox',
+    devices: [],
     limits: {},
   };
 }

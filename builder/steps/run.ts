@@ -11,15 +11,18 @@ import {
   type SandboxOutcome,
   type SandboxSpec,
   type Snapshotter,
+  splitPair,
   type TraceReport,
   unreachable,
 } from '../../core/index.ts';
+import type { CdiDevice } from '../../runner/index.ts';
 import type { Emulation } from '../emulation.ts';
 import type { RunStep } from '../graph.ts';
 import { type Standing, treeOf } from '../standing.ts';
 import { BuildStop, stop } from '../stop.ts';
 import { type ImageUser, lookUpUser } from '../users.ts';
 import { formatEnvironment } from '../variables.ts';
+import { editsDigest, findDevices } from './devices.ts';
 import type { Executed, PreparedStep } from './prepared-step.ts';
 import { runDefinition } from './run-definition.ts';
 import { type FoundMounts, findMounts, type MountParts, openMounts } from './run-mounts.ts';
@@ -39,17 +42,18 @@ export interface RunParts extends MountParts {
 /** A RUN: its command in a sandbox on a writable layer. */
 export async function prepareRun(step: RunStep, parts: RunParts, signal: AbortSignal): Promise<PreparedStep> {
   const found = await findMounts(step, parts.sourceFor, signal);
+  const devices = findDevices(step.devices);
   const { inputs } = found;
   const action: Action = {
     version: ACTION_VERSION,
     kind: 'RUN',
-    definition: runDefinition(step),
+    definition: { ...runDefinition(step), deviceEdits: editsDigest(devices) },
   };
   return {
     action,
     inputs,
     ...(isTraced(step) ? { observed: (on) => observedQuery(step, { action, inputs }, { on, parts }) } : {}),
-    execute: (on, executeSignal) => run({ step, found, on, parts }, executeSignal),
+    execute: (on, executeSignal) => run({ step, found, devices, on, parts }, executeSignal),
   };
 }
 
@@ -76,19 +80,25 @@ async function userOf(step: RunStep, on: Standing): Promise<ImageUser> {
   return user.value;
 }
 
-/** Who may mount can see what no trace tells of. */
-function isTraced({ caching, security }: RunStep): boolean {
-  return caching.mode !== 'exact' && security === 'sandbox';
+/** Why it cannot be told what a step sees; undefined where it can. */
+function untraceable({ security, devices }: RunStep): string | undefined {
+  if (security === 'insecure') return 'with --security=insecure a command can see what no trace tells of';
+  return devices.length > 0 ? 'what a device says no trace tells' : undefined;
+}
+
+function isTraced(step: RunStep): boolean {
+  return step.caching.mode !== 'exact' && untraceable(step) === undefined;
 }
 
 interface RunWork {
   readonly step: RunStep;
   readonly found: FoundMounts;
+  readonly devices: readonly CdiDevice[];
   readonly on: Standing;
   readonly parts: RunParts;
 }
 
-async function run({ step, found, on, parts }: RunWork, signal: AbortSignal): Promise<Executed> {
+async function run({ step, found, devices, on, parts }: RunWork, signal: AbortSignal): Promise<Executed> {
   const { home, ...user } = await userOf(step, on);
   await parts.emulation.need(step.platform, step.info.range, signal);
   await using script = await scriptMount(step, parts.temporary);
@@ -99,13 +109,15 @@ async function run({ step, found, on, parts }: RunWork, signal: AbortSignal): Pr
     ['HOME', home],
     ...Object.entries(step.hiddenEnvironment),
     ...Object.entries(step.environment),
+    ...devices.flatMap(({ edits }) => edits.env.map(variableOf)),
     ...opened.secrets,
   ]);
   const { limits } = step;
   const spec: SandboxSpec = {
     root: active.root,
     readonlyRoot: false,
-    mounts: [...opened.mounts, ...script.mounts],
+    mounts: [...devices.flatMap(({ edits }) => edits.mounts), ...opened.mounts, ...script.mounts],
+    devices: devices.flatMap(({ edits }) => edits.rules),
     args: step.args,
     env: formatEnvironment(environment),
     cwd: step.workdir,
@@ -127,11 +139,16 @@ async function run({ step, found, on, parts }: RunWork, signal: AbortSignal): Pr
   signal.throwIfAborted();
   const failure = failureOf(step, outcome);
   if (failure !== undefined) throw new BuildStop(failure);
+  const reason = untraceable(step);
   const seen: Executed['seen'] =
-    step.security === 'insecure'
-      ? { kind: 'unknown', reason: 'with --security=insecure a command can see what no trace tells of' }
-      : seenBy(await child.trace, parts.snapshotter.driver);
+    reason !== undefined ? { kind: 'unknown', reason } : seenBy(await child.trace, parts.snapshotter.driver);
   return { frozen: await active.freeze(), seen };
+}
+
+/** A variable of `NAME=value`. */
+function variableOf(text: string): readonly [string, string] {
+  const [name, value = ''] = splitPair(text);
+  return [name, value];
 }
 
 function seenBy(trace: TraceReport | undefined, driver: Snapshotter['driver']): Executed['seen'] {

@@ -290,7 +290,16 @@ function stepOf(
       workdir: imagePath(''),
       mounts: [],
     };
-    return { ...common, ...run, info, kind: 'RUN', network: 'default', security: 'sandbox', limits: {} };
+    return {
+      ...common,
+      ...run,
+      info,
+      kind: 'RUN',
+      network: 'default',
+      security: 'sandbox',
+      devices: [],
+      limits: {},
+    };
   }
   const tree: TreeRef = { kind: 'stage', index: place.names.indexOf(from), name: from };
   return {

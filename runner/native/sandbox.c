@@ -104,7 +104,7 @@ static void enter_cgroup(struct supervisor *self) {
   self->cgroup = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (self->cgroup < 0) fail(errno, CODE, path, "cannot open the cgroup");
   /* A kernel without such filters, or a container without CAP_BPF: then no device node on the root opens at all. */
-  if (self->spec.device_filter && !device_filter_attach(self->cgroup)) self->spec.nodev = true;
+  if (self->spec.device_filter && !device_filter_attach(self->cgroup, self->spec.devices, self->spec.device_count)) self->spec.nodev = true;
 }
 
 /* Whether `path` lies below the target of an earlier mount, where the root's own folders are out of sight. */

@@ -20,8 +20,11 @@ static const struct {
 
 enum { R0 = BPF_REG_0, R1, R2, R3, R4, R5 };
 
+/* Far below the kernel's limit; more than that many devices of a CDI specification are refused before. */
+#define MOST_INSTRUCTIONS 512
+
 struct code {
-  struct bpf_insn instructions[64];
+  struct bpf_insn instructions[MOST_INSTRUCTIONS];
   size_t count;
 };
 
@@ -36,7 +39,7 @@ static void emit_verdict(struct code *code, int allowed) {
 }
 
 /* struct bpf_cgroup_dev_ctx: access_type holds the kind of node in its low half and the kinds of access in its high half. */
-static struct code write_filter(void) {
+static struct code write_filter(const struct device_rule *further, uint32_t count) {
   struct code code = {.count = 0};
   emit(&code, BPF_LDX | BPF_MEM | BPF_W, R2, R1, offsetof(struct bpf_cgroup_dev_ctx, access_type), 0);
   emit(&code, BPF_LDX | BPF_MEM | BPF_W, R4, R1, offsetof(struct bpf_cgroup_dev_ctx, major), 0);
@@ -47,7 +50,14 @@ static struct code write_filter(void) {
   /* Making a node of any kind. */
   emit(&code, BPF_JMP | BPF_JNE | BPF_K, R3, 0, 2, BPF_DEVCG_ACC_MKNOD);
   emit_verdict(&code, 1);
-  /* Block devices are never opened. */
+  for (uint32_t i = 0; i < count && i < MOST_DEVICES; i++) {
+    int kind = further[i].type == DEVICE_BLOCK ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR;
+    emit(&code, BPF_JMP | BPF_JNE | BPF_K, R2, 0, 4, kind);
+    emit(&code, BPF_JMP | BPF_JNE | BPF_K, R4, 0, 3, (int32_t)further[i].major);
+    emit(&code, BPF_JMP | BPF_JNE | BPF_K, R5, 0, 2, (int32_t)further[i].minor);
+    emit_verdict(&code, 1);
+  }
+  /* Other block devices are never opened. */
   emit(&code, BPF_JMP | BPF_JEQ | BPF_K, R2, 0, 2, BPF_DEVCG_DEV_CHAR);
   emit_verdict(&code, 0);
   for (size_t i = 0; i < RULES; i++) {
@@ -60,8 +70,8 @@ static struct code write_filter(void) {
   return code;
 }
 
-bool device_filter_attach(int folder) {
-  struct code code = write_filter();
+bool device_filter_attach(int folder, const struct device_rule *further, uint32_t count) {
+  struct code code = write_filter(further, count);
   union bpf_attr load;
   memset(&load, 0, sizeof load);
   load.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;

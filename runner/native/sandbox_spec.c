@@ -55,6 +55,17 @@ static void read_resource_limits(struct wire_in *in, struct sandbox_spec *spec) 
   }
 }
 
+static void read_devices(struct wire_in *in, struct sandbox_spec *spec) {
+  spec->device_count = wire_u32(in);
+  spec->devices = wire_allocate(spec->device_count * sizeof *spec->devices);
+  for (uint32_t i = 0; i < spec->device_count; i++) {
+    struct device_rule *rule = &spec->devices[i];
+    rule->type = wire_u8(in);
+    rule->major = wire_u32(in);
+    rule->minor = wire_u32(in);
+  }
+}
+
 struct sandbox_spec sandbox_spec_read(struct wire_in *in) {
   struct sandbox_spec spec = {.root = root_mount_read(in)};
   uint32_t count;
@@ -77,6 +88,7 @@ struct sandbox_spec sandbox_spec_read(struct wire_in *in) {
   spec.identity.default_capabilities = spec.docker_security;
   spec.no_new_privileges = wire_u8(in) != 0;
   read_resource_limits(in, &spec);
+  read_devices(in, &spec);
   spec.io = wire_u8(in);
   spec.has_stdin = wire_u8(in) != 0;
   spec.nodev = wire_u8(in) != 0;

@@ -9,7 +9,8 @@
  * texts args; texts env; text cwd; u32 uid; u32 gid; u32 number of further groups, u32 each; text uid map and
  * text gid map of a user namespace, or nothing; u32 user outside of it, who owns pipes and terminal; text hostname;
  * u8 own network; u64 size of /dev/shm; u8 Docker's security; u8 no_new_privs; u32 number of resource
- * limits, each u32 resource, u64 soft, u64 hard (setrlimit(2), all bits set: unlimited); u8 io: 'P' pipes, 'T' terminal, 'I' inherited;
+ * limits, each u32 resource, u64 soft, u64 hard (setrlimit(2), all bits set: unlimited); u32 number of devices that may be opened
+ * beside the usual ones, each u8 'c' or 'b', u32 major, u32 minor; u8 io: 'P' pipes, 'T' terminal, 'I' inherited;
  * u8 whether standard input is given; u8 whether devices are kept from opening by the mount option nodev;
  * u8 whether the cgroup v2 folder gets a device filter; text cgroup v2 folder to start in, or nothing; texts cgroup.procs files
  * to join; texts leftovers.
@@ -40,6 +41,11 @@ struct resource_limit {
   uint64_t soft, hard;
 };
 
+struct device_rule {
+  enum { DEVICE_CHAR = 'c', DEVICE_BLOCK = 'b' } type;
+  uint32_t major, minor;
+};
+
 struct sandbox_spec {
   struct root_mount root;
   bool readonly_root;
@@ -58,6 +64,8 @@ struct sandbox_spec {
   bool no_new_privileges;
   struct resource_limit *resource_limits;
   uint32_t resource_limit_count;
+  struct device_rule *devices;
+  uint32_t device_count;
   enum { IO_PIPE = 'P', IO_TERMINAL = 'T', IO_INHERIT = 'I' } io;
   bool has_stdin;
   bool nodev;
