@@ -40,7 +40,7 @@ import { BuildStop, stop } from './stop.ts';
 
 export interface ContextsOptions {
   readonly parts: Pick<BuilderParts, 'sources' | 'temporary' | 'treeOps' | 'openFileIndex'>;
-  readonly request: Pick<BuildRequest, 'context' | 'dockerfile' | 'namedContexts'>;
+  readonly request: Pick<BuildRequest, 'context' | 'dockerfile' | 'namedContexts' | 'buildArgs'>;
   readonly signal: AbortSignal;
   /** Credentials for sources: see {@link authorizationFor}. */
   readonly session: BuildSession;
@@ -161,7 +161,7 @@ export class Contexts implements AsyncDisposable {
       case 'archive':
         return { path: await this.#unpacked(context.path), isLocal: false };
       case 'git':
-        return this.#gitFolder(context.url);
+        return this.#gitFolder(context.url, keepsGitDir(this.#options.request.buildArgs));
       case 'http':
         return this.#httpMain(context.url);
       default:
@@ -185,12 +185,13 @@ export class Contexts implements AsyncDisposable {
     return folder;
   }
 
-  async #gitFolder(url: string): Promise<ReadyFolder> {
+  async #gitFolder(url: string, keepGitDir = false): Promise<ReadyFolder> {
     const parsed = parseGitUrl(url);
     if (!parsed.ok || parsed.value === undefined)
       throw new Error(`no repository: ${withoutCredentials(url)}`);
-    const commit = await this.findCommit(parsed.value, { agent: 'own' });
-    const { folder, commitTime } = await this.checkOut(parsed.value, commit, { agent: 'own' });
+    const source = keepGitDir ? { ...parsed.value, keepGitDir } : parsed.value;
+    const commit = await this.findCommit(source, { agent: 'own' });
+    const { folder, commitTime } = await this.checkOut(source, commit, { agent: 'own' });
     return {
       path: folder,
       isLocal: false,
@@ -269,7 +270,7 @@ export class Contexts implements AsyncDisposable {
     const { signal, session } = this.#options;
     using phase = this.#options.phase(name);
     try {
-      const agent = (await session.agent('default')) ?? asked.agent;
+      const agent = overSsh(asked.url) ? ((await session.agent('default')) ?? asked.agent) : undefined;
       const authorization = await authorizationFor(asked.kind, asked.url, session);
       const options = {
         signal,
@@ -310,6 +311,16 @@ interface ReadyFolder extends ContextFolder {
 export function atTime(seconds: number): (entry: Entry) => Entry {
   const mtime = { sec: seconds, nsec: 0 };
   return (entry) => ({ ...entry, mtime });
+}
+
+/** Only what goes over SSH has a use for an agent: one may have to be started. */
+function overSsh(address: string): boolean {
+  return !/^(?:https?|git):/i.test(address);
+}
+
+/** `BUILDKIT_CONTEXT_KEEP_GIT_DIR`, with the words that Go takes for true. */
+function keepsGitDir(buildArgs: BuildRequest['buildArgs']): boolean {
+  return /^(?:1|t|T|TRUE|true|True)$/.test(buildArgs['BUILDKIT_CONTEXT_KEEP_GIT_DIR'] ?? '');
 }
 
 /** A file from a web server is its owner's alone. */
