@@ -141,7 +141,12 @@ describe('ContextTree with ignore rules', () => {
     write('keep.txt');
     write('drop.log');
     write('node_modules/x/y.js');
-    expect(await pathsOf(contextTree('*.log\nnode_modules'))).toEqual(['keep.txt']);
+    const tree = contextTree('*.log\nnode_modules');
+    expect(await pathsOf(tree)).toEqual(['keep.txt']);
+    const asked = ['keep.txt', 'drop.log', 'node_modules/x', 'none'].map((path) =>
+      tree.leavesOut(imagePath(path)),
+    );
+    expect(await Promise.all(asked)).toEqual([false, true, true, false]);
   });
 
   test('an excluded folder with a re-included file is there with only that file', async () => {

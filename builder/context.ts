@@ -76,6 +76,12 @@ export class ContextTree implements Tree {
     return this.#host(path);
   }
 
+  /** Does something lie in the folder at `path` that the ignore rules leave out? */
+  async leavesOut(path: ImagePath): Promise<boolean> {
+    if ((await this.lstat(path)) !== undefined) return false;
+    return (await lstat(fsPath(this.#host(path))).catch(() => undefined)) !== undefined;
+  }
+
   /**
    * Was a file changed since it was first looked at? Asked after its bytes were used, so that what was hashed is what was used.
    */

@@ -114,6 +114,11 @@ describe('selectSources', () => {
     expect((await stopped(() => select(pattern))).hint).toBe(`Did you mean ${near}?`);
   });
 
+  test('the hint for a name that an ignore file leaves out says so', async () => {
+    const place = { ...PLACE, leavesOut: async (path: string) => path === 'b.tx' };
+    expect((await stopped(() => selectSources(TREE, 'b.tx', place))).hint).toContain('.dockerignore');
+  });
+
   test('a climbing name that is not there gets a hint of its own', async () => {
     expect((await stopped(() => select('../outside'))).hint).toContain('".."');
   });

@@ -37,6 +37,8 @@ export interface SourcePlace {
   readonly range: SourceRange;
   /** `the build context`, `stage build`. */
   readonly where: string;
+  /** Does an ignore file leave out what lies at a path? */
+  readonly leavesOut?: (path: ImagePath) => Promise<boolean>;
 }
 
 export interface SelectionOptions {
@@ -119,17 +121,21 @@ function includeRules(wanted: string, place: SourcePlace): IgnoreRules {
 export async function missingSource(
   tree: Tree,
   { path, pattern }: { readonly path: ImagePath; readonly pattern: string },
-  { range, where }: SourcePlace,
+  { range, where, leavesOut }: SourcePlace,
 ): Promise<never> {
-  const near = await nearestPath(tree, path);
-  const climbs = pattern.split('/').includes('..');
   const hint =
-    near !== undefined
-      ? `Did you mean ${near}?`
-      : climbs
-        ? 'Paths cannot leave their root with "..": name a file inside it.'
-        : 'Check the spelling, and whether .dockerignore leaves it out.';
+    (await leavesOut?.(path)) === true
+      ? 'It is there, but .dockerignore leaves it out.'
+      : await hintFor(tree, path, pattern);
   return stop('copy-source-missing', `${JSON.stringify(pattern)} not found in ${where}`, { range, hint });
+}
+
+async function hintFor(tree: Tree, path: ImagePath, pattern: string): Promise<string> {
+  const near = await nearestPath(tree, path);
+  if (near !== undefined) return `Did you mean ${near}?`;
+  return pattern.split('/').includes('..')
+    ? 'Paths cannot leave their root with "..": name a file inside it.'
+    : 'Check the spelling.';
 }
 
 /** `path` with its first part that is not there exchanged for the nearest name that is, as far as that leads somewhere. */

@@ -20,7 +20,7 @@ import {
 import { archiveOps, isArchive } from '../archive.ts';
 import { ContextTree } from '../context.ts';
 import { type PlacedSource, type Placement, placeSources } from '../copy-placement.ts';
-import { type SelectionOptions, selectSources } from '../copy-selection.ts';
+import { type SelectionOptions, type SourcePlace, selectSources } from '../copy-selection.ts';
 import { EMPTY_TREE } from '../empty-tree.ts';
 import { type ModeOf, parseMode } from '../file-mode.ts';
 import type { CopySourcePlan, CopyStep, TreeRef } from '../graph.ts';
@@ -178,7 +178,12 @@ async function findSources(step: CopyStep, parts: CopyParts): Promise<readonly F
     else if (source.kind === 'git') found.push(await findRepository(source, parts.fetcher, options));
     else {
       const { tree, where } = await parts.treeFor(source.from);
-      const roots = await selectSources(tree, source.pattern, { range: source.range, where }, options);
+      const place: SourcePlace = {
+        range: source.range,
+        where,
+        ...(tree instanceof ContextTree ? { leavesOut: (path) => tree.leavesOut(path) } : {}),
+      };
+      const roots = await selectSources(tree, source.pattern, place, options);
       for (const root of roots) found.push({ kind: 'root', tree, where, root });
     }
   }
