@@ -64,6 +64,9 @@ const HEAD_BYTES = 512;
 export class Contexts implements AsyncDisposable {
   readonly #options: ContextsOptions;
   readonly #named = new Map<string, Promise<OpenContext>>();
+  readonly #commits = new Map<string, Promise<GitCommit>>();
+  readonly #checkouts = new Map<string, Promise<GitCheckout>>();
+  readonly #files = new Map<string, Promise<FetchedFile>>();
   readonly #indexes: FileIndex[] = [];
   /** Files and folders of this build alone. */
   readonly #made: HostPath[] = [];
@@ -101,11 +104,7 @@ export class Contexts implements AsyncDisposable {
 
   /** The files of the named context `name`; ends the build where it cannot be had. */
   named(name: string): Promise<OpenContext> {
-    const known = this.#named.get(name);
-    if (known !== undefined) return known;
-    const opened = this.#openNamed(name);
-    this.#named.set(name, opened);
-    return opened;
+    return once(this.#named, name, () => this.#openNamed(name));
   }
 
   /** Writes what was learned about files. */
@@ -224,42 +223,50 @@ export class Contexts implements AsyncDisposable {
     return folder;
   }
 
-  /** See `Sources.findCommit`; ends the build where that fails, at `range`. */
+  /**
+   * See `Sources.findCommit`; ends the build where that fails, at `range`. What an address means is asked once in a build: all of
+   * its steps see the same.
+   */
   findCommit(source: GitSource, asked: Asked): Promise<GitCommit> {
     const { parts } = this.#options;
-    const named = { ...asked, kind: 'git' as const, url: source.remote };
-    return this.#fetching(`resolve ${withoutCredentials(source.remote)}`, named, (options) =>
-      parts.sources.findCommit(source, options),
+    const { remote, ref, checksum } = source;
+    const key = JSON.stringify([asked.agent, remote, ref, checksum]);
+    return once(this.#commits, key, () =>
+      this.#fetching(`resolve ${shownSource(source)}`, { ...asked, kind: 'git', url: remote }, (options) =>
+        parts.sources.findCommit(source, options),
+      ),
     );
   }
 
   /** See `Sources.checkOut`. */
-  async checkOut(source: GitSource, commit: GitCommit, asked: Asked): Promise<GitCheckout> {
+  checkOut(source: GitSource, commit: GitCommit, asked: Asked): Promise<GitCheckout> {
     const { parts } = this.#options;
-    const name = `fetch ${withoutCredentials(source.remote)} ${commit.id.slice(0, 12)}`;
-    const checkout = await this.#fetching(name, { ...asked, kind: 'git', url: source.remote }, (options) =>
-      parts.sources.checkOut(source, commit, options),
-    );
-    this.#made.push(checkout.root);
-    return checkout;
+    const { remote, subdir, keepGitDir, submodules, mtime } = source;
+    const key = JSON.stringify([asked.agent, remote, commit, subdir, keepGitDir, submodules, mtime]);
+    const name = `fetch ${shownSource(source)} (${commit.id.slice(0, 12)})`;
+    return once(this.#checkouts, key, async () => {
+      const checkout = await this.#fetching(name, { ...asked, kind: 'git', url: remote }, (options) =>
+        parts.sources.checkOut(source, commit, options),
+      );
+      this.#made.push(checkout.root);
+      return checkout;
+    });
   }
 
   /** See `Sources.fetchFile`. */
-  async fetchFile(url: string, asked: Asked & Pick<FetchFileOptions, 'checksum'>): Promise<FetchedFile> {
+  fetchFile(url: string, asked: Asked & Pick<FetchFileOptions, 'checksum'>): Promise<FetchedFile> {
     const { parts } = this.#options;
     const { checksum } = asked;
-    const file = await this.#fetching(
-      `fetch ${withoutCredentials(url)}`,
-      { ...asked, kind: 'http', url },
-      (options, onProgress) =>
-        parts.sources.fetchFile(url, {
-          ...options,
-          onProgress,
-          ...(checksum === undefined ? {} : { checksum }),
-        }),
-    );
-    this.#made.push(file.path);
-    return file;
+    const wanted = checksum === undefined ? {} : { checksum };
+    return once(this.#files, JSON.stringify([url, checksum]), async () => {
+      const file = await this.#fetching(
+        `fetch ${withoutCredentials(url)}`,
+        { ...asked, kind: 'http', url },
+        (options, onProgress) => parts.sources.fetchFile(url, { ...options, onProgress, ...wanted }),
+      );
+      this.#made.push(file.path);
+      return file;
+    });
   }
 
   async #fetching<T>(
@@ -311,6 +318,19 @@ interface ReadyFolder extends ContextFolder {
 export function atTime(seconds: number): (entry: Entry) => Entry {
   const mtime = { sec: seconds, nsec: 0 };
   return (entry) => ({ ...entry, mtime });
+}
+
+/** What `work` comes to, which is done for the first who asks for `key`. */
+function once<T>(known: Map<string, Promise<T>>, key: string, work: () => Promise<T>): Promise<T> {
+  const begun = known.get(key) ?? work();
+  known.set(key, begun);
+  return begun;
+}
+
+/** A repository with what is wanted of it, for people. */
+function shownSource({ remote, ref, subdir }: GitSource): string {
+  const folder = subdir === undefined ? '' : `:${subdir}`;
+  return `${withoutCredentials(remote)}${ref === undefined && subdir === undefined ? '' : `#${ref ?? ''}${folder}`}`;
 }
 
 /** Only what goes over SSH has a use for an agent: one may have to be started. */
