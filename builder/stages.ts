@@ -213,7 +213,7 @@ export function fromFlags(instructions: readonly Instruction[]): readonly Flag[]
     instruction.kind === 'COPY'
       ? instruction.flags.filter((flag) => flag.name === 'from')
       : instruction.kind === 'RUN'
-        ? instruction.flags.flatMap((flag) => (flag.name === 'mount' ? (mountSource(flag) ?? []) : []))
+        ? instruction.options.mounts.flatMap((mount) => mountSource(mount) ?? [])
         : [],
   );
 }

@@ -43,7 +43,6 @@ describe('readMount', () => {
       },
     ],
     ['type=tmpfs,target=/t,size=64m', { type: 'tmpfs', target: '/t', sizeBytes: 2 ** 26, readOnly: false }],
-    ['size=1,target=/t,type=tmpfs', { type: 'tmpfs', target: '/t', sizeBytes: 1, readOnly: false }],
     ['type=secret,id=s', { type: 'secret', id: 's', required: false }],
     ['type=secret,source=s', { type: 'secret', id: 's', required: false }],
     [
@@ -83,17 +82,17 @@ describe('readMount', () => {
     ['type=cache,target', "invalid field 'target' must be a key=value pair|target"],
     [
       'type=bind,required',
-      "unexpected key 'required' for mount type 'bind'|only type=secret and type=ssh take it|required",
+      "unexpected key 'required' for mount type 'bind'|only type=secret and type=ssh take it, and stand before it|required",
     ],
-    ['type=bind,size=1', "unexpected key 'size' for mount type 'bind'|only type=tmpfs takes it|size=1"],
+    [
+      'type=bind,size=1',
+      "unexpected key 'size' for mount type 'bind'|only type=tmpfs takes it, and stands before it|size=1",
+    ],
     [
       'type=secret,id=a,sharing=shared',
-      "unexpected key 'sharing' for mount type 'secret'|only type=cache takes it|sharing=shared",
+      'invalid cache sharing set for secret mount|only type=cache is shared|sharing=shared',
     ],
-    [
-      'type=tmpfs,mode=1',
-      "unexpected key 'mode' for mount type 'tmpfs'|only type=cache and type=secret and type=ssh take it|mode=1",
-    ],
+    ['type=tmpfs,mode=1', 'mode not allowed for "tmpfs" type mounts|mode=1'],
     [
       'type=tmpfs,size=lots',
       'invalid value for size: "lots"|write bytes, or a number with a unit: size=64m|lots',
@@ -102,8 +101,17 @@ describe('readMount', () => {
     ['type=cache,uid=root', 'invalid value "root" for uid|write a number: uid=1000|root'],
     ['type=ssh,required=maybe', 'invalid value for required: maybe|write true or false|maybe'],
     ['type=bind,ro=$v', 'invalid value for ro: value|write true or false|$v'],
-    ['type=secret', 'invalid secret mount. one of source, target required|write id=NAME|--mount=type=secret'],
+    [
+      'type=secret',
+      'invalid secret mount: one of id, source, target required|write id=NAME|--mount=type=secret',
+    ],
     ['type=secret,id=a,source=b', "both source and id can't be set|source=b"],
+    [
+      'required,type=secret,id=s',
+      "unexpected key 'required' for mount type 'bind'|only type=secret and type=ssh take it, and stand before it|required",
+    ],
+    ['type=secret,id=a,env=', 'env needs the name of a variable|env='],
+    ['type=ssh,source=a', 'ssh does not support source|source=a'],
     ['type=secret,id=a,from=b', 'secret mount should not have a from|from=b'],
   ])('refuses %s', (value, fault) => {
     expect(mountOf(value)).toBe(fault);

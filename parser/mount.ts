@@ -90,16 +90,10 @@ const KEYS: Readonly<Record<string, Key>> = {
   env: 'env',
 };
 
-/** The types that take a key; what is not named every type takes, though it may mean nothing to it (as in BuildKit). */
-const TAKEN_BY: Partial<Record<Key, readonly MountType[]>> = {
-  sharing: ['cache'],
-  required: ['secret', 'ssh'],
-  size: ['tmpfs'],
-  mode: ['cache', 'secret', 'ssh'],
-  uid: ['cache', 'secret', 'ssh'],
-  gid: ['cache', 'secret', 'ssh'],
-  env: ['secret'],
-};
+/** Keys that only some types take. As in BuildKit the type stands before them; the others may stand anywhere. */
+const BEHIND_TYPE: Partial<Record<Key, readonly string[]>> = { required: ['secret', 'ssh'], size: ['tmpfs'] };
+const OF_OWNER: readonly Key[] = ['mode', 'uid', 'gid'];
+const WITH_OWNER: readonly MountType[] = ['cache', 'secret', 'ssh'];
 
 /** Keys that may stand alone. */
 const ALONE: readonly Key[] = ['readonly', 'readwrite', 'required'];
@@ -133,6 +127,7 @@ class MountError extends Error {
 
 function readValues(mount: MountFlag, expand: (word: Word) => string): Values {
   const values = new Map<Key, { readonly text: string; readonly field: FlagField }>();
+  let type = 'bind';
   for (const field of mount.fields) {
     const key = Object.hasOwn(KEYS, field.key) ? KEYS[field.key] : undefined;
     if (key === undefined) {
@@ -150,39 +145,53 @@ function readValues(mount: MountFlag, expand: (word: Word) => string): Values {
     }
     if (key === 'readonly') values.delete('readwrite');
     if (key === 'readwrite') values.delete('readonly');
-    values.set(key, { text: field.value === undefined ? 'true' : expand(field.value), field });
+    const text = field.value === undefined ? 'true' : expand(field.value);
+    if (key === 'type') type = text.toLowerCase();
+    const takers = BEHIND_TYPE[key];
+    if (takers !== undefined && !takers.includes(type)) {
+      throw new MountError(
+        `unexpected key '${field.key}' for mount type '${type}'`,
+        field.range,
+        `only ${takers.map((taker) => `type=${taker}`).join(' and ')} take${takers.length === 1 ? 's' : ''} it, and stand${takers.length === 1 ? 's' : ''} before it`,
+      );
+    }
+    values.set(key, { text, field });
   }
   return values;
 }
 
 function makeMount(values: Values, mount: MountFlag): Mount {
   const type = oneOf(values, 'type', TYPES) ?? 'bind';
-  for (const [key, { field }] of values) {
-    const takers = TAKEN_BY[key];
-    if (takers !== undefined && !takers.includes(type)) {
-      throw new MountError(
-        `unexpected key '${field.key}' for mount type '${type}'`,
-        field.range,
-        `only ${takers.map((taker) => `type=${taker}`).join(' and ')} take${takers.length === 1 ? 's' : ''} it`,
-      );
-    }
+  const sharing = values.get('sharing');
+  if (sharing !== undefined && type !== 'cache') {
+    const hint = 'only type=cache is shared';
+    throw new MountError(`invalid cache sharing set for ${type} mount`, sharing.field.range, hint);
+  }
+  for (const key of OF_OWNER) {
+    const value = values.get(key);
+    if (value === undefined || WITH_OWNER.includes(type)) continue;
+    throw new MountError(`${key} not allowed for "${type}" type mounts`, value.field.range);
   }
   switch (type) {
     case 'bind':
       return { type, ...tree(values), ...target(values), readOnly: isReadOnly(values, true) };
     case 'cache': {
-      const sharing = oneOf(values, 'sharing', SHARINGS) ?? 'shared';
+      const mode = oneOf(values, 'sharing', SHARINGS) ?? 'shared';
       const places = { ...named(values), ...tree(values), ...target(values) };
-      return { type, ...places, sharing, readOnly: isReadOnly(values, false), ...owner(values) };
+      return { type, ...places, sharing: mode, readOnly: isReadOnly(values, false), ...owner(values) };
     }
     case 'tmpfs':
       return { type, ...target(values), ...size(values), readOnly: isReadOnly(values, false) };
     case 'secret': {
-      const env = textOf(values, 'env');
+      const env = variable(values);
       const details = { ...target(values), ...(env === undefined ? {} : { env }), ...owner(values) };
       return { type, id: secretId(values, mount), ...details, required: flag(values, 'required') ?? false };
     }
-    case 'ssh':
+    case 'ssh': {
+      const source = values.get('source');
+      if (source !== undefined && source.text !== '') {
+        throw new MountError('ssh does not support source', source.field.range);
+      }
       return {
         type,
         ...named(values),
@@ -190,6 +199,7 @@ function makeMount(values: Values, mount: MountFlag): Mount {
         ...owner(values),
         required: flag(values, 'required') ?? false,
       };
+    }
     default:
       return unreachable(type);
   }
@@ -210,7 +220,18 @@ function secretId(values: Values, mount: MountFlag): string {
     .findLast((part) => part !== '');
   const found = id ?? source ?? base;
   if (found !== undefined) return found;
-  throw new MountError('invalid secret mount. one of source, target required', mount.range, 'write id=NAME');
+  throw new MountError(
+    'invalid secret mount: one of id, source, target required',
+    mount.range,
+    'write id=NAME',
+  );
+}
+
+/** The name of the variable that gets a secret. */
+function variable(values: Values): string | undefined {
+  const env = values.get('env');
+  if (env?.text === '') throw new MountError('env needs the name of a variable', env.field.range);
+  return env?.text;
 }
 
 /** A value that is not empty. */

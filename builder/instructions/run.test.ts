@@ -159,7 +159,7 @@ describe('RUN --mount: wrong uses', () => {
     ['type=tmpfs,target=/t,size=big', 'invalid value for size: "big"'],
     ['target=/t,size=1m', "unexpected key 'size' for mount type 'bind'"],
     ['required,type=secret,id=s', "unexpected key 'required' for mount type 'bind'"],
-    ['target=/t,redonly', 'invalid field "redonly": it must be a key=value pair'],
+    ['target=/t,redonly', "invalid field 'redonly' must be a key=value pair"],
     ['target=/t,sourc=/x', "unexpected key 'sourc' in 'sourc=/x'"],
     ['target=/t,ro=maybe', 'invalid value for ro: maybe'],
     ['type=cache,target=/c,mode=9', 'invalid value "9" for mode'],
@@ -172,7 +172,9 @@ describe('RUN --mount: wrong uses', () => {
     const text = `FROM i\nRUN --mount=${options} x\n`;
     const failure = await stopped(() => plan(text));
     expect(failure.message).toMatch(message);
-    expect(failure.range?.start).toMatchObject({ line: 2, column: 5 });
+    // The field to blame, or the whole flag.
+    const { start, end } = failure.range ?? {};
+    expect(`--mount=${options}`).toContain(text.slice(start?.offset, end?.offset));
   });
 
   test('a later stage, or the stage itself, has no files to mount', async () => {

@@ -1,5 +1,5 @@
 import { csvFields, type NetworkMode, splitPair } from '../../core/index.ts';
-import { type Flag, isLoneHeredoc, type RunInstruction } from '../../parser/index.ts';
+import { type Flag, isLoneHeredoc, type MountFlag, type RunInstruction } from '../../parser/index.ts';
 import type { DeviceRequest, RunMount, RunStep } from '../graph.ts';
 import type { StageDraft } from '../stage-draft.ts';
 import { stop } from '../stop.ts';
@@ -10,7 +10,7 @@ import { planMount } from './run-mount.ts';
 /** RUN in its shell, exec and heredoc forms. */
 export function planRun(instruction: RunInstruction, stage: StageDraft): void {
   const { args, script } = commandOf(instruction, stage);
-  const mounts = mountsOf(instruction.flags, stage);
+  const mounts = mountsOf(instruction.options.mounts, stage);
   const environment = Object.fromEntries(stage.variables);
   const declared = [...stage.args].map(([name, value]) => `${name}=${stage.variables.get(name) ?? value}`);
   const prefix = declared.length === 0 ? '' : `|${declared.length} ${declared.join(' ')} `;
@@ -122,10 +122,9 @@ function deviceOf(flag: Flag, stage: StageDraft): DeviceRequest {
 
 const DEVICE_HINT = 'Write --device=vendor.com/class=name[,required].';
 
-function mountsOf(flags: readonly Flag[], stage: StageDraft): readonly RunMount[] {
+function mountsOf(flags: readonly MountFlag[], stage: StageDraft): readonly RunMount[] {
   const mounts: RunMount[] = [];
   for (const flag of flags) {
-    if (flag.name !== 'mount') continue;
     mounts.push(planMount(flag, stage, mounts.filter(({ type }) => type === 'ssh').length));
   }
   return mounts;
