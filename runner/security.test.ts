@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type HostPath, imagePath, type SandboxSpec } from '../core/index.ts';
 import { locateNative } from './native-program.ts';
-import { Box, CAN_SANDBOX, childProcesses } from './testing/box.ts';
+import { Box, CAN_SANDBOX, childProcesses, endServer } from './testing/box.ts';
 
 describe.skipIf(!CAN_SANDBOX)('the sandbox against a hostile program', () => {
   let box: Box;
@@ -201,6 +201,7 @@ describe.skipIf(!CAN_SANDBOX)('the sandbox against a hostile program', () => {
       const held = openSync(`/proc/${supervisor}/exe`, 'r');
       started.signal('SIGKILL');
       await started.outcome;
+      await endServer(copy);
       // Nothing runs it any more, so "text file busy" is no protection now.
       expect(() => openSync(`/proc/self/fd/${held}`, 'r+')).toThrow(/EROFS/);
       closeSync(held);

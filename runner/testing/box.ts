@@ -1,7 +1,17 @@
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import {
   DEFAULT_SHM_BYTES,
@@ -137,6 +147,17 @@ export function childProcesses(pid: number = process.pid): readonly number[] {
 /** The server of the native program that this process has started. */
 export function serverProcess(pid: number = process.pid): number | undefined {
   return startedBy(pid).find(isServer);
+}
+
+/** Ends the server that runs `program`, and waits until nobody runs it any more. */
+export async function endServer(program: string): Promise<void> {
+  const { ino } = statSync(program);
+  const server = startedBy(process.pid).find(
+    (pid) => isServer(pid) && statSync(`/proc/${pid}/exe`).ino === ino,
+  );
+  if (server === undefined) return;
+  process.kill(server, 'SIGKILL');
+  while (existsSync(`/proc/${server}/exe`)) await sleep(5);
 }
 
 function startedBy(pid: number): readonly number[] {
