@@ -55,6 +55,17 @@ describe('renderWhy', () => {
     expect(findStep(report(), words)).toBe(number);
   });
 
+  test('of several platforms a step is shown and found with its own', () => {
+    const both = report();
+    const steps = ['linux/amd64', 'linux/arm64'].flatMap((platform) =>
+      both.steps.slice(1, 2).map((step) => ({ ...step, info: { ...step.info, platform } })),
+    );
+    const text = renderWhy({ ...both, steps }, { style: NO_STYLE, now: NOW });
+    expect(text).toContain('[linux/arm64 build] RUN npm ci');
+    expect(findStep({ ...both, steps }, 'npm ci')).toBeUndefined();
+    expect(findStep({ ...both, steps }, 'linux/arm64 RUN npm')).toBe(2);
+  });
+
   test('varve why asks for the last build, or the one with --build', async () => {
     const asked: (string | undefined)[] = [];
     const engine = {

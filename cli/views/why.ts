@@ -23,19 +23,26 @@ export function renderWhy(
   return `${[...head, '', ...lines].join('\n')}\n`;
 }
 
-/** `npm ci` of stage build is asked for as its number, or as words of its name; undefined where none or several fit. */
+/**
+ * `npm ci` of stage build is asked for as its number, or as words of its name, where there are several platforms with its own in
+ * front; undefined where none or several fit.
+ */
 export function findStep(report: BuildReport, words: string): number | undefined {
   if (/^[0-9]+$/.test(words)) {
     const number = Number(words);
     return number >= 1 && number <= report.steps.length ? number : undefined;
   }
-  const fits = report.steps.flatMap(({ info }, index) => (info.name.includes(words) ? [index + 1] : []));
+  const fits = report.steps.flatMap(({ info: { name, platform } }, index) => {
+    const full = platform === undefined ? name : `${platform} ${name}`;
+    return full.includes(words) ? [index + 1] : [];
+  });
   return fits.length === 1 ? fits[0] : undefined;
 }
 
 function stepTitle(step: StepReport): string {
   const stage = /^[0-9]+$/.test(step.info.stage) ? `stage-${step.info.stage}` : step.info.stage;
-  return `[${stage}] ${shorten(safeLine(step.info.name))}`;
+  const platform = step.info.platform === undefined ? '' : `${step.info.platform} `;
+  return `[${platform}${stage}] ${shorten(safeLine(step.info.name))}`;
 }
 
 function stepLines(step: StepReport, number: number, how: { style: Style; width: number }): string[] {
