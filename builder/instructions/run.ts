@@ -1,5 +1,11 @@
-import { csvFields, type NetworkMode, splitPair } from '../../core/index.ts';
-import { type Flag, isLoneHeredoc, type MountFlag, type RunInstruction } from '../../parser/index.ts';
+import type { NetworkMode } from '../../core/index.ts';
+import {
+  type DeviceFlag,
+  type Flag,
+  isLoneHeredoc,
+  type MountFlag,
+  type RunInstruction,
+} from '../../parser/index.ts';
 import type { DeviceRequest, RunMount, RunStep } from '../graph.ts';
 import type { StageDraft } from '../stage-draft.ts';
 import { stop } from '../stop.ts';
@@ -28,7 +34,7 @@ export function planRun(instruction: RunInstruction, stage: StageDraft): void {
       workdir: stage.workdir,
       network: networkOf(instruction.flags, stage),
       mounts,
-      devices: devicesOf(instruction.flags, stage),
+      devices: devicesOf(instruction.options.devices, stage),
       security: securityOf(instruction.flags, stage),
       limits: stage.context.limits,
     },
@@ -91,33 +97,18 @@ function requireEntitlement(name: string, flag: Flag, stage: StageDraft): void {
   });
 }
 
-function devicesOf(flags: readonly Flag[], stage: StageDraft): readonly DeviceRequest[] {
-  return flags.flatMap((flag) => (flag.name === 'device' ? [deviceOf(flag, stage)] : []));
-}
-
-/** `NAME[,required]` or `name=NAME[,required=BOOL]`; a name may hold `=` itself. */
-function deviceOf(flag: Flag, stage: StageDraft): DeviceRequest {
-  const { range } = flag;
-  let name = '';
-  let required = false;
-  for (const field of csvFields(stage.expand({ text: flag.value ?? '', range })) ?? []) {
-    const [key, value] = splitPair(field);
-    if (key === 'required' && (value === undefined || /^(?:1|t|true|0|f|false)$/i.test(value)))
-      required = value === undefined || /^(?:1|t|true)$/i.test(value);
-    else if (key === 'name' && value !== undefined) name = value;
-    else if (name === '' && (value === undefined || key.includes('/'))) name = field;
-    else stop('invalid-device', `unexpected key '${key}' in '${field}'`, { range, hint: DEVICE_HINT });
-  }
-  if (name === '')
-    stop('invalid-device', 'RUN --device needs the name of a device', { range, hint: DEVICE_HINT });
+function devicesOf(flags: readonly DeviceFlag[], stage: StageDraft): readonly DeviceRequest[] {
   const { entitlements } = stage.context;
-  if (!entitlements.has('device') && !entitlements.has(`device=${name}`)) {
-    stop('not-allowed', `RUN --device=${flag.value ?? ''} is not allowed: device was not granted`, {
+  for (const { name, range } of flags) {
+    if (name === '')
+      stop('invalid-device', 'RUN --device needs the name of a device', { range, hint: DEVICE_HINT });
+    if (entitlements.has('device') || entitlements.has(`device=${name}`)) continue;
+    stop('not-allowed', `RUN --device=${name} is not allowed: device was not granted`, {
       range,
       hint: `Build with --allow device=${name}, or --allow device for all, if you trust this Dockerfile.`,
     });
   }
-  return { name, required, range };
+  return flags;
 }
 
 const DEVICE_HINT = 'Write --device=vendor.com/class=name[,required].';
