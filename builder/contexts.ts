@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs';
-import { copyFile, mkdtemp, open, readFile, rm, stat, utimes } from 'node:fs/promises';
+import { copyFile, mkdtemp, open, rm, stat, utimes } from 'node:fs/promises';
 import type { FileIndex } from '../cache/index.ts';
 import {
   type BuildRequest,
@@ -92,7 +92,7 @@ export class Contexts implements AsyncDisposable {
     this.name = nameOf(context, folder?.path);
     const isPlain = folder?.dockerfile !== undefined && request.dockerfile.kind === 'file';
     const source = isPlain ? { kind: 'file' as const, path: folder.dockerfile } : request.dockerfile;
-    const loaded = await loadDockerfile(source, folder, (url) => this.#remoteText(url));
+    const loaded = await loadDockerfile(source, folder, (url) => this.fetchFile(url, {}));
     if (folder === undefined) return loaded;
     if (folder.isLocal) this.ignore = await loadIgnoreRules(request.dockerfile, folder.path);
     const tree = folder.isLocal
@@ -211,10 +211,6 @@ export class Contexts implements AsyncDisposable {
     await copyFile(file.path, path);
     await utimes(path, file.mtime, file.mtime);
     return { path: folder, isLocal: false, present: privateFile };
-  }
-
-  async #remoteText(url: string): Promise<Uint8Array> {
-    return readFile((await this.fetchFile(url, {})).path);
   }
 
   async #newFolder(): Promise<HostPath> {

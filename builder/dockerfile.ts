@@ -1,4 +1,4 @@
-import { readFile, realpath } from 'node:fs/promises';
+import { lstat, readFile, realpath } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import {
   type BuildFailure,
@@ -40,20 +40,25 @@ const MAX_BYTES = 16 * 1024 * 1024;
 export async function loadDockerfile(
   source: DockerfileSource,
   context: ContextFolder | undefined,
-  fetch: (url: string) => Promise<Uint8Array>,
+  fetch: (url: string) => Promise<{ readonly path: HostPath; readonly size: number }>,
 ): Promise<LoadedDockerfile> {
   if (source.kind === 'inline') return { file: 'Dockerfile', text: source.text };
-  if (source.kind === 'remote') return textOf(withoutCredentials(source.url), await fetch(source.url));
+  if (source.kind === 'remote') {
+    const name = withoutCredentials(source.url);
+    const file = await fetch(source.url);
+    return file.size > MAX_BYTES ? tooLarge(name, file.size) : textOf(name, await readFile(file.path));
+  }
   const path = await pathInContext(source.path, context);
   try {
-    return textOf(source.path, await readFile(path));
+    return textOf(source.path, await readText(path, context));
   } catch (error) {
     const errno = errnoOf(error);
     if (errno === 'ENOENT' || errno === 'ENOTDIR') {
       // BuildKit takes the lower case name too, where it was not told another one.
       if (basename(path) === 'Dockerfile') {
         const lower = join(dirname(source.path), 'dockerfile');
-        const bytes = await readFile(await pathInContext(lower, context)).catch(() => undefined);
+        const at = await pathInContext(lower, context);
+        const bytes = await readText(at, context).catch(() => undefined);
         if (bytes !== undefined) return textOf(lower, bytes);
       }
       const place = context?.isLocal === false ? source.path : path;
@@ -104,9 +109,25 @@ export function readDockerfile({ file, text }: LoadedDockerfile): ReadDockerfile
   };
 }
 
+/** Reads a file. What came from elsewhere may be anything: a pipe that nobody writes to, or a file that fills the memory. */
+async function readText(path: string, context: ContextFolder | undefined): Promise<Uint8Array> {
+  if (context?.isLocal === false && path.startsWith(`${context.path}/`)) {
+    const found = await lstat(path);
+    if (!found.isFile() && !found.isDirectory())
+      stop('dockerfile-is-no-file', 'failed to read dockerfile: it is no regular file', {
+        hint: 'Name a file with -f.',
+      });
+    if (found.size > MAX_BYTES) tooLarge(basename(path), found.size);
+  }
+  return readFile(path);
+}
+
+function tooLarge(file: string, bytes: number): never {
+  stop('dockerfile-too-large', `${file} has ${bytes} bytes, more than ${MAX_BYTES}`);
+}
+
 function textOf(file: string, bytes: Uint8Array): LoadedDockerfile {
-  if (bytes.length > MAX_BYTES)
-    stop('dockerfile-too-large', `${file} has ${bytes.length} bytes, more than ${MAX_BYTES}`);
+  if (bytes.length > MAX_BYTES) tooLarge(file, bytes.length);
   return { file, text: Buffer.from(bytes).toString('utf8') };
 }
 

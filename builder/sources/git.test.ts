@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   statSync,
@@ -11,7 +12,7 @@ import {
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type GitSource, MachineError, parseGitUrl } from '../../core/index.ts';
+import { type GitSource, type HostPath, MachineError, parseGitUrl } from '../../core/index.ts';
 import {
   GitFixture,
   serveWeb,
@@ -300,6 +301,27 @@ test('the git protocol works too', async () => {
   } finally {
     if (daemon.pid !== undefined) process.kill(-daemon.pid, 'SIGKILL');
   }
+});
+
+test('SSH is asked without configuration, prompts or keys of the user, with the agent that is handed in', async () => {
+  const bin = join(root.path, 'bin');
+  const log = join(root.path, 'ssh.log');
+  mkdirSync(bin);
+  const script = `#!/bin/sh\necho "$SSH_AUTH_SOCK $*" > ${log}\nfor last; do :; done\ncd ${root.path}/repos && exec sh -c "$last"\n`;
+  writeFileSync(join(bin, 'ssh'), script, { mode: 0o755 });
+  const env = { PATH: `${bin}:${process.env['PATH']}`, SSH_AUTH_SOCK: '/own/agent', HOME: '/root' };
+  const store = sourcesIn(join(root.path, 'over-ssh'), { env });
+  const wanted = { remote: 'git@example.com:app.git', likeAPath: false };
+  const commit = await store.findCommit(wanted, OPTIONS);
+  expect(readFileSync(log, 'utf8')).toMatch(/^ -F \/dev\/null -o BatchMode=yes -o IdentityFile=none /);
+  const options = { ...OPTIONS, agent: '/lent/agent' as HostPath };
+  const { folder } = await store.checkOut(wanted, commit, options);
+  expect(readFileSync(log, 'utf8')).toMatch(
+    /^\/lent\/agent -F .*git@example\.com git-upload-pack 'app\.git'/,
+  );
+  expect(readFileSync(join(folder, 'a.txt'), 'utf8')).toBe('two\n');
+  await store.findCommit(wanted, { ...OPTIONS, agent: 'own' });
+  expect(readFileSync(log, 'utf8')).toMatch(/^\/own\/agent /);
 });
 
 test('repositories are listed, and removed unless they were used meanwhile', async () => {
