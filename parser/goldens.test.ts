@@ -86,6 +86,7 @@ const CODES = [
   'missing-equals',
   'no-build-stage',
   'no-stage',
+  'not-utf-8',
   'onbuild-chained',
   'onbuild-trigger',
   'shell-not-json',

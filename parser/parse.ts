@@ -37,6 +37,7 @@ export function parse(text: string): ParseOutput {
   const refused = tooLong(text);
   if (refused !== undefined) return { diagnostics: [refused] };
   const reader = new InstructionReader(text);
+  warnOfLostBytes(reader);
   const assembly = new StageAssembly(reader);
   let count = 0;
   for (let read = reader.next(); read !== undefined; read = reader.next()) {
@@ -78,6 +79,20 @@ export function parseInstruction(text: string): InstructionOutput {
   if (hasError(diagnostics) || instruction === undefined || instruction.kind === 'FROM')
     return { diagnostics };
   return { instruction, diagnostics };
+}
+
+/** Who decodes a text as UTF-8 puts U+FFFD for bytes that are none; BuildKit would keep them where it expands nothing. */
+function warnOfLostBytes(reader: InstructionReader): void {
+  const { source } = reader;
+  const at = source.text.indexOf('\ufffd');
+  if (at === -1) return;
+  reader.report({
+    severity: 'warning',
+    code: 'not-utf-8',
+    message: 'the Dockerfile has bytes that are not UTF-8: each is read as U+FFFD',
+    range: source.range(at, at + 1),
+    hint: 'save it as UTF-8',
+  });
 }
 
 function tooLong(text: string): Diagnostic | undefined {
