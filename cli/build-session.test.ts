@@ -6,6 +6,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { readAgent, readSecret } from './argv/session-options.ts';
 import { openSession } from './build-session.ts';
 
+const HAS_AGENT = existsSync('/usr/bin/ssh-agent');
+
 let folder: string;
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'varve-session-'));
@@ -97,7 +99,7 @@ describe('--ssh', () => {
     await expect(open({ agents: ['x=nope'] })).rejects.toThrow(/--ssh x: cannot read .*nope: ENOENT/);
   });
 
-  test('keys get an agent of their own, which ends with the session', async () => {
+  test.skipIf(!HAS_AGENT)('keys get an agent of their own, which ends with the session', async () => {
     key('one');
     key('two');
     const session = await open({ agents: ['git=one,two'] });
@@ -111,7 +113,7 @@ describe('--ssh', () => {
     expect(existsSync(socket ?? '')).toBe(false);
   });
 
-  test('a key with a passphrase is refused without a question', async () => {
+  test.skipIf(!HAS_AGENT)('a key with a passphrase is refused without a question', async () => {
     key('locked', 'secret');
     await using session = await open({ agents: ['locked=locked'] });
     await expect(session.agent('locked')).rejects.toMatchObject({ code: 'ssh-key-unusable' });

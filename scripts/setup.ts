@@ -36,6 +36,7 @@ const PACKAGES: Readonly<Record<SetupPurpose, readonly string[]>> = {
     'bzip2', // ADD of such archives
     'xz-utils',
     'libcap2-bin', // setcap, for files with capabilities
+    'openssh-client', // ssh-agent, for keys that --ssh lends
     'git', // makes a repository for a step to look at
     'gcc-aarch64-linux-gnu', // the published package brings the native program for both architectures
     'libc6-dev-arm64-cross',
