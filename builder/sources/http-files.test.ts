@@ -97,6 +97,19 @@ describe('fetchFile', () => {
     expect(tags).toEqual([undefined, undefined, undefined, undefined]);
   });
 
+  test('takes a tag for the address alone that gave it, and no 304 that was not asked for', async () => {
+    let end = '/a';
+    web.routes.set('/f', (_request, response) => response.writeHead(302, { location: end }).end());
+    web.routes.set('/a', tagged('of a', '"1"'));
+    web.routes.set('/b', tagged('of b', '"1"'));
+    await fetched();
+    expect(text(await fetched())).toBe('of a');
+    end = '/b';
+    expect(text(await fetched())).toBe('of b');
+    web.routes.set('/f', (_request, response) => response.writeHead(304).end());
+    expect((await failure(fetched())).message).toMatch(/invalid response status 304/);
+  });
+
   test('asks nobody for bytes whose digest is known, and refuses other ones', async () => {
     web.routes.set('/f', (_request, response) => response.end('one'));
     await fetched();

@@ -37,7 +37,17 @@ interface Remembered {
   readonly digest: Digest;
   readonly size: number;
   readonly etag?: string;
+  /** The digest of the address that redirects ended at: the tag is a word of that server about that address. */
+  readonly from?: string;
   readonly mtime: number;
+}
+
+/** The answer of the address that redirects ended at. */
+interface Answer {
+  readonly response: HttpResponse;
+  readonly from: string;
+  /** Was it asked whether the file is still the same? */
+  readonly isConditional: boolean;
 }
 
 const MAX_REDIRECTS = 10;
@@ -69,8 +79,8 @@ export class HttpFiles {
   }
 
   async #ask(url: string, known: Remembered | undefined, options: FetchFileOptions): Promise<Remembered> {
-    const response = await this.#request(url, known, options);
-    if (response.status === 304 && known !== undefined) {
+    const { response, from, isConditional } = await this.#request(url, known, options);
+    if (response.status === 304 && known !== undefined && isConditional) {
       await drain(response);
       return known;
     }
@@ -87,34 +97,32 @@ export class HttpFiles {
         },
       );
     }
-    const fetched = await this.#store(url, response, options);
+    const fetched = { ...(await this.#store(url, response, options)), from };
     await this.#remember(url, fetched);
     return fetched;
   }
 
-  /** Follows redirects. The condition is the first server's alone to judge, who gave the tag. */
-  async #request(
-    url: string,
-    known: Remembered | undefined,
-    options: FetchFileOptions,
-  ): Promise<HttpResponse> {
+  /** Follows redirects. A tag goes to the address that it came from alone: another one may use the same for other bytes. */
+  async #request(url: string, known: Remembered | undefined, options: FetchFileOptions): Promise<Answer> {
     const { signal } = options;
     let at = new URL(url);
     let authorization = options.authorization ?? basic(at);
     for (let hops = 0; hops <= MAX_REDIRECTS; hops += 1) {
-      const headers = {
-        'user-agent': this.#options.userAgent,
-        accept: '*/*',
-        'accept-encoding': 'identity',
-        ...(known?.etag === undefined ? {} : { 'if-none-match': known.etag }),
-        ...(authorization === undefined ? {} : { authorization }),
-      };
       const bare = new URL(at);
       bare.username = '';
       bare.password = '';
       bare.hash = '';
+      const from = digestOf(bare.href);
+      const condition = known?.from === from ? known.etag : undefined;
+      const headers = {
+        'user-agent': this.#options.userAgent,
+        accept: '*/*',
+        'accept-encoding': 'identity',
+        ...(condition === undefined ? {} : { 'if-none-match': condition }),
+        ...(authorization === undefined ? {} : { authorization }),
+      };
       const response = await this.#send(url, { method: 'GET', url: bare, headers, insecure: false, signal });
-      if (!REDIRECTS.has(response.status)) return response;
+      if (!REDIRECTS.has(response.status)) return { response, from, isConditional: condition !== undefined };
       const location = response.header('location');
       await drain(response);
       const next = location === undefined ? undefined : URL.parse(location, at);
@@ -293,8 +301,14 @@ function readNote(text: string): Remembered | undefined {
     return undefined;
   }
   if (typeof note !== 'object' || note === null) return undefined;
-  const { digest, size, etag, mtime } = note as Readonly<Record<string, unknown>>;
+  const { digest, size, etag, from, mtime } = note as Readonly<Record<string, unknown>>;
   if (typeof digest !== 'string' || !isDigest(digest)) return undefined;
   if (typeof size !== 'number' || typeof mtime !== 'number') return undefined;
-  return { digest: asDigest(digest), size, mtime, ...(typeof etag === 'string' ? { etag } : {}) };
+  return {
+    digest: asDigest(digest),
+    size,
+    mtime,
+    ...(typeof etag === 'string' ? { etag } : {}),
+    ...(typeof from === 'string' ? { from } : {}),
+  };
 }
