@@ -162,12 +162,12 @@ class ShellLexer {
     return { text: (this.#rawEscapes ? next : '') + (escaped ?? ''), raw: true };
   }
 
-  /** `<<` and the blanks after it stay in one word, so that the name of a heredoc may stand apart. */
+  /** `<<` and the blanks, tabs and CRs after it stay in one word, so that the name of a heredoc may stand apart. */
   #readRedirection(): string {
     this.#next();
     if (this.#peek() !== '<') return '<';
     let text = `<${this.#next()}`;
-    for (let next = this.#peek(); next !== undefined && isSpace(next); next = this.#peek()) {
+    for (let next = this.#peek(); next === ' ' || next === '\t' || next === '\r'; next = this.#peek()) {
       text += next;
       this.#next();
     }

@@ -150,6 +150,8 @@ describe('heredocs', () => {
     "RUN it's <<EOF",
     'RUN cat <',
     'RUN \\<<EOF',
+    'RUN <<\u00a0EOF',
+    'RUN cat <<- EOF',
   ])('are not seen in %s', (text) => {
     expect(heredocsIn(instructionOf(`${text}\n`, 'RUN'))).toEqual([]);
   });
