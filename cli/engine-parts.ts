@@ -40,6 +40,7 @@ import {
 } from '../runner/index.ts';
 import { chooseDriver, createSnapshotter } from '../snapshotter/index.ts';
 import type { EngineOptions } from './engine-contract.ts';
+import { isInUserNamespace } from './user-namespace.ts';
 import { readVersion } from './version.ts';
 
 /** What the parts of the engine share. */
@@ -187,7 +188,7 @@ async function openSnapshotter(options: {
   readonly clock: () => number;
 }): Promise<Snapshotter> {
   const { root, session, treeOps, env, hasNative, clock } = options;
-  const userXattrs = process.getuid?.() !== 0;
+  const userXattrs = isInUserNamespace();
   const wanted = env['VARVE_SNAPSHOTTER'];
   if (wanted !== undefined && wanted !== 'overlay' && wanted !== 'copy') {
     throw new UsageError(

@@ -117,7 +117,7 @@ class ComposedEngine implements Engine {
   checkLogin: Engine['checkLogin'] = (host, credentials, signal) =>
     this.#parts.registry.ping(host, { kind: 'basic', ...credentials }, signal);
 
-  /** Owners of files and sandboxes can be made by root alone, until varve does so in user namespaces. */
+  /** Owners of files and sandboxes can be made by root alone, who is an ordinary user in a user namespace (`bin/varve`). */
   #checkMachine(what: string): void {
     const { uid } = this.#parts.owner;
     if (uid === 0) {
@@ -128,7 +128,7 @@ class ComposedEngine implements Engine {
       'not-root',
       `${what} needs root: this is user ${uid}, who can make neither other owners' files nor sandboxes`,
       {
-        hint: 'Run varve as root, for instance with sudo.',
+        hint: 'Run varve as root, or let users have user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone).',
       },
     );
   }

@@ -3,6 +3,7 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Surroundings } from './main.ts';
 import type { OutputStream } from './progress/renderer.ts';
+import { callingUser } from './user-namespace.ts';
 
 /** Where Node keeps compiled code between starts: a folder of this user's, so that nobody else can put code there. */
 function compileCacheFolder(env: NodeJS.ProcessEnv): string | undefined {
@@ -30,7 +31,7 @@ const surroundings: Surroundings = {
   argv: process.argv.slice(2),
   env: process.env,
   cwd: process.cwd(),
-  uid: process.getuid?.() ?? 0,
+  uid: callingUser(),
   cpus: availableParallelism(),
   temporaryFolder: tmpdir(),
   streams: process,

@@ -117,6 +117,8 @@ function errnoName(errno: number): string {
 
 const HINTS: Readonly<Record<string, string>> = {
   'disk-full': 'free some space, or let `varve cache prune` do it',
+  'unmapped-id':
+    'install the package uidmap, and give the user a range of 65536 ids in /etc/subuid and /etc/subgid',
   'mount-failed': 'mounting needs root, or a kernel that lets users mount overlays (Linux 5.11)',
 };
 

@@ -8,6 +8,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "user_namespace.h"
+
 #define BIT(capability) ((uint64_t)1 << (capability))
 
 #define DOCKER_DEFAULTS                                                                                                \
@@ -47,7 +49,8 @@ int identity_assume(const struct identity *identity) {
   if (limit_bounding(identity->default_capabilities ? DOCKER_DEFAULTS : ~(uint64_t)0, &kept) < 0) return -1;
   if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0) return -1;
   /* Groups first: without CAP_SETGID they could not be changed any more. */
-  if (setgroups(identity->group_count, identity->groups) < 0) return -1;
+  /* Otherwise the caller's own groups stay, which it may use anyway. */
+  if (may_set_groups() && setgroups(identity->group_count, identity->groups) < 0) return -1;
   if (setresgid(identity->gid, identity->gid, identity->gid) < 0) return -1;
   if (setresuid(identity->uid, identity->uid, identity->uid) < 0) return -1;
   return set_capabilities(identity->uid == 0 ? kept : 0);

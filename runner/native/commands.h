@@ -20,6 +20,9 @@ int tree_scan_plain_main(int argc, char **argv);
 /* Orders on stdin: host paths until the end of the stream. Removes each with all below it. */
 int tree_remove_main(int argc, char **argv);
 
+/* Runs the program that its arguments name, as root of a user namespace where the caller is not root and can have one. */
+int as_root_main(int argc, char **argv);
+
 /* Forks a process for each task that its parent asks for; see serve.c. */
 int serve_main(int argc, char **argv);
 

@@ -18,6 +18,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -39,6 +40,7 @@
 #include "sandbox_target.h"
 #include "seal.h"
 #include "trace_mount.h"
+#include "user_namespace.h"
 
 #define CODE "sandbox-setup"
 
@@ -79,6 +81,27 @@ static void adjust_mount(int fd, uint64_t attributes, const char *path) {
   }
 }
 
+/*
+ * In a user namespace no device can be made, and a sysfs only where the network is the sandbox's own (sysfs(5)): those of the host are
+ * shown, with the user's own rights to them.
+ */
+static void open_host_parts(struct supervisor *self) {
+  struct opened *opened = &self->opened;
+  opened->sys = -1;
+  for (size_t i = 0; i < SANDBOX_DEVICES; i++) opened->devices[i] = -1;
+  if (!is_in_user_namespace()) return;
+  for (size_t i = 0; i < SANDBOX_DEVICES; i++) {
+    char path[64];
+    snprintf(path, sizeof path, "/%s", sandbox_device(i));
+    opened->devices[i] = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (opened->devices[i] < 0) fail(errno, CODE, path, "cannot open a device of the host");
+  }
+  if (self->spec.own_network) return;
+  opened->sys = open_tree(AT_FDCWD, "/sys", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+  if (opened->sys < 0) fail(errno, CODE, "/sys", "cannot open the host's");
+  adjust_mount(opened->sys, true, "/sys");
+}
+
 /* Opens everything that lies on the host, while paths still mean the host's files. */
 static void open_sources(struct supervisor *self) {
   self->opened.root = trace_open_root(&self->trace, &self->spec.root);
@@ -86,6 +109,7 @@ static void open_sources(struct supervisor *self) {
     struct mount_attr nodev = {.attr_set = MOUNT_ATTR_NODEV};
     if (mount_setattr(self->opened.root, "", AT_EMPTY_PATH, &nodev, sizeof nodev) < 0) fail(errno, CODE, "/", "cannot set nodev");
   }
+  open_host_parts(self);
   self->opened.mounts = wire_allocate(self->spec.mount_count * sizeof *self->opened.mounts);
   for (uint32_t i = 0; i < self->spec.mount_count; i++) {
     const struct mount_spec *mount = &self->spec.mounts[i];

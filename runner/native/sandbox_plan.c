@@ -6,6 +6,7 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include "user_namespace.h"
 #include "wire.h"
 
 #define QUIET (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
@@ -26,7 +27,7 @@ static const char *const READ_ONLY[] = {"proc/bus", "proc/fs", "proc/irq", "proc
 static const struct {
   const char *path;
   unsigned major, minor;
-} NODES[] = {{"dev/null", 1, 3},   {"dev/zero", 1, 5},    {"dev/full", 1, 7},
+} NODES[SANDBOX_DEVICES] = {{"dev/null", 1, 3},   {"dev/zero", 1, 5},    {"dev/full", 1, 7},
              {"dev/random", 1, 8}, {"dev/urandom", 1, 9}, {"dev/tty", 5, 0}};
 
 /* The same specification, "Dev symbolic links". */
@@ -56,11 +57,17 @@ static const char *octal(uint32_t value) {
   return text;
 }
 
-static void plan_devices(struct plan *plan, const struct sandbox_spec *spec) {
+const char *sandbox_device(size_t index) { return NODES[index].path; }
+
+static void plan_devices(struct plan *plan, const struct sandbox_spec *spec, const struct opened *opened) {
   add(plan, (struct operation){.type = OP_MOUNT, .source = "tmpfs", .target = "dev", .plain = true,
                                .attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_STRICTATIME,
                                .options = {{"mode", "755"}, {"size", "65536k"}}});
   for (size_t i = 0; i < COUNT(NODES); i++) {
+    if (opened->devices[i] >= 0) {
+      add(plan, (struct operation){.type = OP_PLACE, .target = NODES[i].path, .fd = opened->devices[i], .source = ""});
+      continue;
+    }
     add(plan, (struct operation){.type = OP_NODE, .target = NODES[i].path, .mode = 0666, .major = NODES[i].major,
                                  .minor = NODES[i].minor});
   }
@@ -68,9 +75,12 @@ static void plan_devices(struct plan *plan, const struct sandbox_spec *spec) {
     add(plan, (struct operation){.type = OP_LINK, .target = LINKS[i].path, .source = LINKS[i].target});
   }
   /* An instance of its own: the host's terminals are not in it. */
-  add(plan, (struct operation){.type = OP_MOUNT, .source = "devpts", .target = "dev/pts",
-                               .attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
-                               .options = {{"ptmxmode", "0666"}, {"mode", "0620"}, {"gid", "5"}}});
+  struct operation terminals = {.type = OP_MOUNT, .source = "devpts", .target = "dev/pts",
+                                .attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
+                                .options = {{"ptmxmode", "0666"}, {"mode", "0620"}}};
+  /* Debian's group of terminals; an ordinary user may have none but the own one. */
+  if (is_group_mapped(5)) terminals.options[2] = (struct mount_option){"gid", "5"};
+  add(plan, terminals);
   add(plan, (struct operation){.type = OP_MOUNT, .source = "tmpfs", .target = "dev/shm", .attributes = QUIET,
                                .options = {{"mode", "1777"}, {"size", number(spec->shm_size)}}});
   add(plan, (struct operation){.type = OP_MOUNT, .source = "mqueue", .target = "dev/mqueue", .attributes = QUIET});
@@ -128,9 +138,13 @@ struct plan plan_sandbox(const struct sandbox_spec *spec, const struct opened *o
   /* The kernel's own file systems take their places before what the user mounts, which may lie on top of them. A symlink there
    * would let an image choose where they go and make the hiding below miss its target (CVE-2019-19921). */
   add(&plan, (struct operation){.type = OP_MOUNT, .source = "proc", .target = "proc", .attributes = QUIET, .plain = true});
-  add(&plan, (struct operation){.type = OP_MOUNT, .source = "sysfs", .target = "sys", .plain = true,
-                                .attributes = QUIET | (spec->docker_security ? MOUNT_ATTR_RDONLY : 0)});
-  plan_devices(&plan, spec);
+  if (opened->sys >= 0) {
+    add(&plan, (struct operation){.type = OP_PLACE, .fd = opened->sys, .source = "", .target = "sys", .plain = true});
+  } else {
+    add(&plan, (struct operation){.type = OP_MOUNT, .source = "sysfs", .target = "sys", .plain = true,
+                                  .attributes = QUIET | (spec->docker_security ? MOUNT_ATTR_RDONLY : 0)});
+  }
+  plan_devices(&plan, spec, opened);
   if (spec->io == IO_TERMINAL) add(&plan, (struct operation){.type = OP_PTMX_OPEN});
   /* Hidden before the user's mounts come: these may not lie between us and what is to be hidden. */
   if (spec->docker_security) plan_hiding(&plan);

@@ -55,9 +55,17 @@ struct plan {
 };
 
 /* What was opened on the host before the namespaces were made; same order as the spec's mounts, -1 where nothing is needed. */
+/* Devices that every sandbox has. */
+#define SANDBOX_DEVICES 6
+
+/* The path of one of them in the root. */
+const char *sandbox_device(size_t index);
+
 struct opened {
   int root;
   int *mounts;
+  /* Parts of the host's own /sys and /dev, where the kernel lets nobody make new ones; else -1. */
+  int sys, devices[SANDBOX_DEVICES];
 };
 
 /* The plan borrows texts from `spec` and lives as long. */

@@ -27,6 +27,7 @@
 #include "tree_attributes.h"
 #include "tree_content.h"
 #include "tree_made.h"
+#include "tree_node.h"
 #include "tree_path.h"
 #include "tree_remove.h"
 #include "wire.h"
@@ -217,10 +218,10 @@ static void apply_node(struct apply *apply, const char *path) {
   if (type == S_IFREG || type == S_IFDIR || type == S_IFLNK) fail(0, "protocol", path, "not a type of node");
   dev_t device = makedev(major_number, minor_number);
   struct tree_place place = find_for_new(apply, path);
-  if (mknodat(place.folder, place.name, type | 0600, device) < 0) {
+  if (node_make(&place, type, device) < 0) {
     if (errno != EEXIST) tree_fail(path, "cannot make the node");
     make_way(apply, path, &place);
-    if (mknodat(place.folder, place.name, type | 0600, device) < 0) tree_fail(path, "cannot make the node");
+    if (node_make(&place, type, device) < 0) tree_fail(path, "cannot make the node");
   }
   attributes_set(&attributes, &place, (struct attributes_target){.type = type, .path = path});
   made_add(&apply->made, &place);

@@ -11,6 +11,9 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "failure.h"
+#include "user_namespace.h"
+
 struct attributes attributes_read(struct wire_in *in) {
   struct attributes attributes = {.mode = wire_u32(in) & 07777, .extended = NULL};
   attributes.uid = wire_u32(in);
@@ -90,8 +93,12 @@ static void set_extended(const struct attributes *attributes, const struct tree_
 void attributes_set(const struct attributes *attributes, const struct tree_place *place,
                     struct attributes_target target) {
   int folder = place->folder;
-  if (fchownat(folder, place->name, attributes->uid, attributes->gid, AT_SYMLINK_NOFOLLOW) < 0)
+  if (fchownat(folder, place->name, attributes->uid, attributes->gid, AT_SYMLINK_NOFOLLOW) < 0) {
+    if (errno == EINVAL && is_in_user_namespace()) {
+      fail(0, "unmapped-id", target.path, "user %u or group %u is none that this user may use", attributes->uid, attributes->gid);
+    }
     tree_fail(target.path, "cannot change the owner");
+  }
   set_extended(attributes, place, target);
   if (target.type != S_IFLNK && fchmodat(folder, place->name, attributes->mode, 0) < 0)
     tree_fail(target.path, "cannot change the mode");

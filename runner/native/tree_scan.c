@@ -24,6 +24,7 @@
 
 #include "commands.h"
 #include "failure.h"
+#include "tree_node.h"
 #include "tree_path.h"
 #include "wire.h"
 
@@ -35,6 +36,7 @@ struct record {
   char kind;
   uint16_t attribute_count;
   struct stat status;
+  bool stands_in; /* for a device: see tree_node.h */
   char *target;
   unsigned char *attributes; /* in the form of the wire */
   uint32_t attributes_length;
@@ -89,6 +91,7 @@ static void read_attributes(struct scan *scan, struct record *record, const char
     if (size < 0) tree_fail(record->path, "cannot read an extended attribute");
     if (scan->diff && is_opaque_mark(scan, name, scan->value, size)) record->kind = 'o';
     if (scan->diff && is_overlay_attribute(name)) continue;
+    if (record->stands_in && strcmp(name, STAND_IN) == 0) continue;
     wire_put_text(&out, name);
     wire_put_bytes(&out, scan->value, (uint32_t)size);
     record->attribute_count++;
@@ -118,6 +121,7 @@ static bool read_entry(struct scan *scan, int folder, const char *name) {
   }
   char file[NAME_MAX + 64];
   snprintf(file, sizeof file, "/proc/self/fd/%d/%s", folder, name);
+  record->stands_in = node_stood_for(file, &record->status);
   read_attributes(scan, record, file);
   if (S_ISLNK(record->status.st_mode)) read_target(record, folder, name);
   return S_ISDIR(record->status.st_mode) && record->status.st_dev == scan->device;
