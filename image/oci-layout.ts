@@ -158,11 +158,18 @@ async function bring(
 ): Promise<void> {
   signal?.throwIfAborted();
   if ((await blobs.size(layer.digest)) !== undefined) return;
+  const path = pathOf(folder, layer);
   try {
-    await blobs.put(createReadStream(pathOf(folder, layer)), { digest: layer.digest, size: layer.size });
+    await stat(path);
   } catch (error) {
     throw missing(folder, layer, error);
   }
+  await blobs.put(bytesOf(path), { digest: layer.digest, size: layer.size });
+}
+
+/** Opened when it is read, so that whoever reads it hears of what goes wrong. */
+async function* bytesOf(path: HostPath): AsyncGenerator<Uint8Array> {
+  yield* createReadStream(path);
 }
 
 function missing(folder: HostPath, { digest }: Descriptor, error: unknown): unknown {

@@ -38,7 +38,7 @@ const PACKAGES: Readonly<Record<SetupPurpose, readonly string[]>> = {
     'xz-utils',
     'libcap2-bin', // setcap, for files with capabilities
     'openssh-client', // ssh-agent, for keys that --ssh lends
-    'git', // makes a repository for a step to look at
+    'git', // repositories as contexts and for ADD, with its servers (http-backend, daemon)
     'gcc-aarch64-linux-gnu', // the published package brings the native program for both architectures
     'libc6-dev-arm64-cross',
     'runc', // stand in for the native program where there is no compiler
