@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { MachineError, UsageError } from '../core/index.ts';
+import { digestOf, idOf, MachineError, UsageError } from '../core/index.ts';
 import { renderBuildFailure, renderError } from './render-failure.ts';
-import { writeAtomically } from './result-files.ts';
+import { metadataContent, writeAtomically } from './result-files.ts';
 import { readStdin } from './stdin-content.ts';
 import { COLOR_STYLE, NO_STYLE } from './style.ts';
 
@@ -154,4 +154,17 @@ describe('renderError', () => {
   test('what is thrown and is no Error is a bug too', () => {
     expect(renderError('oops', context)).toContain('thrown: oops');
   });
+});
+
+test('metadataContent names an index by its descriptor, and no configuration', () => {
+  const digest = digestOf('index');
+  const descriptor = { mediaType: 'application/vnd.oci.image.index.v1+json', digest, size: 2 };
+  const image = { manifestDigest: digest, descriptor, names: ['app'] };
+  expect(JSON.parse(metadataContent({ image, steps: [] }))).toEqual({
+    'containerimage.descriptor': descriptor,
+    'containerimage.digest': digest,
+    'image.name': 'docker.io/library/app:latest',
+    'varve.steps': [],
+  });
+  expect(idOf(image)).toBe(digest);
 });
