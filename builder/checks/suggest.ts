@@ -1,11 +1,15 @@
 /** Fewer edits than this make a name a likely slip of another, as BuildKit has it. */
 const LIMIT = 3;
+/** No person looks for a slip among more names than this, and nobody wants to wait for it. */
+const MOST_NAMES = 1_000;
 
 /** The name that `name` is most likely a slip of; undefined where none is near, or where it is one of them. */
 export function didYouMean(name: string, known: Iterable<string>): string | undefined {
   let best: { readonly name: string; readonly edits: number } | undefined;
+  let count = 0;
   for (const candidate of known) {
-    if (candidate === name) return undefined;
+    count += 1;
+    if (candidate === name || count > MOST_NAMES) return undefined;
     const edits = countEdits(name, candidate);
     if (edits < (best?.edits ?? LIMIT)) best = { name: candidate, edits };
   }
