@@ -54,6 +54,8 @@ export class GitRepositories {
 
   async #ask(source: GitSource, options: FetchOptions): Promise<GitCommit> {
     const { ref } = source;
+    // Its parent is where ssh keeps the keys of hosts.
+    await mkdir(this.#options.folder, { recursive: true, mode: 0o700 });
     const heads = ref === undefined ? [] : [`refs/heads/${ref.replace(/^refs\/heads\//, '')}`];
     const tags = ref === undefined ? [] : [`refs/tags/${ref.replace(/^refs\/tags\//, '')}`];
     const others = ref === undefined ? ['HEAD'] : [`refs/${ref.replace(/^refs\//, '')}`];

@@ -307,7 +307,7 @@ test('SSH is asked without configuration, prompts or keys of the user, with the 
   const bin = join(root.path, 'bin');
   const log = join(root.path, 'ssh.log');
   mkdirSync(bin);
-  const script = `#!/bin/sh\necho "$SSH_AUTH_SOCK $*" > ${log}\nfor last; do :; done\ncd ${root.path}/repos && exec sh -c "$last"\n`;
+  const script = `#!/bin/sh\ntest -d ${join(root.path, 'over-ssh/sources')} || exit 1\necho "$SSH_AUTH_SOCK $*" > ${log}\nfor last; do :; done\ncd ${root.path}/repos && exec sh -c "$last"\n`;
   writeFileSync(join(bin, 'ssh'), script, { mode: 0o755 });
   const env = { PATH: `${bin}:${process.env['PATH']}`, SSH_AUTH_SOCK: '/own/agent', HOME: '/root' };
   const store = sourcesIn(join(root.path, 'over-ssh'), { env });
