@@ -32,7 +32,9 @@ export async function verifyRecords(
 ): Promise<readonly VerifiedStep[]> {
   checkNoise(options.noise);
   const verified: VerifiedStep[] = [];
-  for (const key of keys) {
+  // Runs last: what was reused elsewhere is judged by running it where it was recorded, for which that record must still be there.
+  const isRun = (key: StepKey) => (parts.cache.repeatable(key)?.record.origin === 'ran' ? 1 : 0);
+  for (const key of keys.toSorted((a, b) => isRun(a) - isRun(b))) {
     options.onStep(verified.length);
     const step = await reusedStep(key, parts, options);
     if (step === undefined) continue;
