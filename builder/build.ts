@@ -9,15 +9,12 @@ import {
   MachineError,
   NO_SESSION,
   ok,
-  type Platform,
   type Result,
   type StepSummary,
   unreachable,
 } from '../core/index.ts';
-import { formatPlatform, parsePlatform } from '../image/index.ts';
 import type { Dockerfile } from '../parser/index.ts';
 import { assembleImage } from './assemble.ts';
-import type { SolvedStep } from './attempt.ts';
 import { BaseImages, wayOfSnapshot } from './base-image.ts';
 import { answerCall, type CallAnswer, type CallKind } from './checks/call.ts';
 import type { Linter } from './checks/linter.ts';
@@ -33,14 +30,17 @@ import type { BuildGraph, StagePlan, Step, TreeRef } from './graph.ts';
 import { createLimiter } from './limiter.ts';
 import { mergeGraphs } from './merge-graphs.ts';
 import { type FindImage, type PlanInput, planBuild } from './plan.ts';
+import { readPlatforms } from './platforms.ts';
 import { Solver, type TimelessEvent, timed } from './solve.ts';
+import { inOrder, reportedSteps, summariesOf } from './solved-steps.ts';
+import { readEpoch } from './source-date-epoch.ts';
 import { NO_BASE, type Standing, standOnCommitted, treeOf } from './standing.ts';
 import { prepareCopy } from './steps/copy.ts';
 import type { SourceTree } from './steps/mount-source.ts';
 import type { PreparedStep } from './steps/prepared-step.ts';
 import { prepareRun } from './steps/run.ts';
 import { prepareWorkdir } from './steps/workdir.ts';
-import { BuildStop, stop } from './stop.ts';
+import { BuildStop } from './stop.ts';
 import { beginFetch, beginTransfer } from './transfer-phase.ts';
 import { type VerifiedStep, verifyReused } from './verify-reused.ts';
 
@@ -378,20 +378,8 @@ class BuildRun {
     };
   }
 
-  #solvedInOrder(): readonly SolvedStep[] {
-    const solved = [...(this.#solver?.solved.values() ?? [])];
-    return solved.sort((a, b) => a.step.info.index - b.step.info.index);
-  }
-
   #summaries(): readonly StepSummary[] {
-    return this.#solvedInOrder().map(({ step, outcome, reason, ms }) => ({
-      name: step.info.name,
-      stage: step.info.stage,
-      ...(step.info.platform === undefined ? {} : { platform: step.info.platform }),
-      outcome,
-      reason,
-      ms,
-    }));
+    return summariesOf(inOrder(this.#solver));
   }
 
   /** Keeps the report of this build. A store that cannot take it does not fail a build that is done. */
@@ -409,13 +397,7 @@ class BuildRun {
         target,
         ok: error === undefined,
         ...(error === undefined ? {} : { error }),
-        steps: this.#solvedInOrder().map(({ step, outcome, reason, ms, key }) => ({
-          info: step.info,
-          outcome,
-          reason,
-          ms,
-          ...(key === undefined ? {} : { key }),
-        })),
+        steps: reportedSteps(inOrder(this.#solver)),
       });
     } catch (cause) {
       if (cause instanceof MachineError) return;
@@ -424,31 +406,7 @@ class BuildRun {
   }
 }
 
-/** The platforms that were asked for, each once, in order. Ends the build at one that is none. */
-function readPlatforms(texts: readonly string[], local: Platform): readonly Platform[] {
-  const found = new Map<string, Platform>();
-  for (const text of texts) {
-    const platform = text === 'local' ? local : parsePlatform(text, local);
-    if (platform === undefined) {
-      stop('invalid-platform', `failed to parse platform ${JSON.stringify(text)}`, {
-        hint: 'Write os/architecture, such as linux/amd64.',
-      });
-    }
-    found.set(formatPlatform(platform), platform);
-  }
-  return [...found.values()];
-}
-
 /** What several platforms warn of alike is told once. */
 function sameOnce(warnings: readonly Diagnostic[]): readonly Diagnostic[] {
   return [...new Map(warnings.map((warning) => [JSON.stringify(warning), warning])).values()];
-}
-
-/** SOURCE_DATE_EPOCH (reproducible-builds.org), in seconds. */
-function readEpoch(text: string | undefined): number | undefined {
-  if (text === undefined || text === '') return undefined;
-  if (/^\d{1,12}$/.test(text)) return Number(text);
-  stop('invalid-epoch', `invalid SOURCE_DATE_EPOCH: ${JSON.stringify(text)}`, {
-    hint: 'Give seconds since 1970, such as 1700000000.',
-  });
 }
