@@ -88,9 +88,9 @@ describe.skipIf(!CAN_SANDBOX)('reading ahead', () => {
   });
 });
 
-/** Is the process a grandchild of this one: started by a supervisor of ours? */
+/** Was the process started by a supervisor that our server forked? */
 function isOurs(pid: string): boolean {
   const parentOf = (one: string) =>
     /^PPid:\s*(\d+)/m.exec(readFileSync(`/proc/${one}/status`, 'utf8'))?.[1] ?? '';
-  return parentOf(parentOf(pid)) === String(process.pid);
+  return parentOf(parentOf(parentOf(pid))) === String(process.pid);
 }
