@@ -32,18 +32,15 @@ const write = (name: string, content: unknown): void =>
   writeFileSync(join(folder, name), JSON.stringify(content));
 
 describe('readDevices', () => {
-  it('reads nodes, variables and mounts; those of a later folder win', () => {
+  it('reads nodes, variables and mounts; those of a later folder win', async () => {
     write('a.json', SPECIFICATION);
     const later = join(folder, 'later');
     mkdirSync(later);
     writeFileSync(
-      join(later, 'b.json'),
-      JSON.stringify({
-        kind: 'vendor.com/net',
-        devices: [{ name: 'tun', containerEdits: { env: ['LATER=1'] } }],
-      }),
+      join(later, 'b.yaml'),
+      'kind: vendor.com/net\ndevices:\n  - name: tun\n    containerEdits: {env: [LATER=1]} # in YAML\n',
     );
-    expect(readDevices([folder, join(folder, 'none'), later])).toEqual([
+    expect(await readDevices([folder, join(folder, 'none'), later])).toEqual([
       {
         name: 'vendor.com/net=zero',
         edits: {
@@ -68,16 +65,16 @@ describe('readDevices', () => {
       { kind: 'v.com/n', containerEdits: { deviceNodes: [{ path: '/dev/nothing-here' }] } },
       'is not there (ENOENT)',
     ],
-    ['x.yaml', {}, 'it is YAML'],
-  ])('refuses %s %j', (name, content, message) => {
+    ['x.yaml', { kind: 'net', devices: [] }, 'its kind is no vendor/class'],
+  ])('refuses %s %j', async (name, content, message) => {
     write(name, content);
-    expect(() => readDevices([folder])).toThrow(message);
+    await expect(readDevices([folder])).rejects.toThrow(message);
   });
 });
 
-it('devicesNamed: one, the first of a kind, all of a kind, all of a class', () => {
+it('devicesNamed: one, the first of a kind, all of a kind, all of a class', async () => {
   write('a.json', SPECIFICATION);
-  const devices = readDevices([folder]);
+  const devices = await readDevices([folder]);
   const named = (name: string) => devicesNamed(name, devices).map((device) => device.name.split('=')[1]);
   expect(named('vendor.com/net=tun')).toEqual(['tun']);
   expect(named('vendor.com/net')).toEqual(['zero']);

@@ -32,16 +32,16 @@ export const CDI_FOLDERS: readonly string[] = ['/etc/cdi', '/var/run/cdi'];
 const CLASS_ANNOTATION = 'org.mobyproject.buildkit.device.class';
 
 /**
- * Reads the devices that this machine describes (Container Device Interface). What is not done here is refused when the device is asked
- * for: hooks, and specifications in YAML.
+ * Reads the devices that this machine describes (Container Device Interface), in JSON or YAML. Hooks are not run: a specification that asks for
+ * them is refused.
  *
  * @throws MachineError `cdi-unreadable` for a specification that cannot be read.
  */
-export function readDevices(folders: readonly string[] = CDI_FOLDERS): readonly CdiDevice[] {
+export async function readDevices(folders: readonly string[] = CDI_FOLDERS): Promise<readonly CdiDevice[]> {
   const devices = new Map<string, CdiDevice>();
   for (const folder of folders) {
     for (const name of specificationsIn(folder)) {
-      for (const device of readSpecification(join(folder, name))) devices.set(device.name, device);
+      for (const device of await readSpecification(join(folder, name))) devices.set(device.name, device);
     }
   }
   return [...devices.values()];
@@ -72,17 +72,12 @@ function specificationsIn(folder: string): readonly string[] {
 
 type Fields = Readonly<Record<string, unknown>>;
 
-function readSpecification(path: string): readonly CdiDevice[] {
-  if (!path.endsWith('.json')) {
-    throw unreadable(
-      path,
-      'it is YAML, and varve reads specifications in JSON',
-      'Write it as JSON, with the same fields.',
-    );
-  }
+async function readSpecification(path: string): Promise<readonly CdiDevice[]> {
   let specification: unknown;
   try {
-    specification = JSON.parse(readFileSync(path, 'utf8'));
+    const text = readFileSync(path, 'utf8');
+    // Loaded only where a machine has such files.
+    specification = path.endsWith('.json') ? JSON.parse(text) : (await import('yaml')).parse(text);
   } catch (cause) {
     throw unreadable(
       path,

@@ -4,9 +4,9 @@ import type { DeviceRequest } from '../graph.ts';
 import { stop } from '../stop.ts';
 
 /** The machine's devices that a step asks for. Ends the build where one that it needs is not there. */
-export function findDevices(requests: readonly DeviceRequest[]): readonly CdiDevice[] {
+export async function findDevices(requests: readonly DeviceRequest[]): Promise<readonly CdiDevice[]> {
   if (requests.length === 0) return [];
-  const known = readDevices();
+  const known = await readDevices();
   const found = new Set<CdiDevice>();
   for (const { name, required, range } of requests) {
     const devices = devicesNamed(name, known);

@@ -42,7 +42,7 @@ export interface RunParts extends MountParts {
 /** A RUN: its command in a sandbox on a writable layer. */
 export async function prepareRun(step: RunStep, parts: RunParts, signal: AbortSignal): Promise<PreparedStep> {
   const found = await findMounts(step, parts.sourceFor, signal);
-  const devices = findDevices(step.devices);
+  const devices = await findDevices(step.devices);
   const { inputs } = found;
   const action: Action = {
     version: ACTION_VERSION,
