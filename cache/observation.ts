@@ -27,6 +27,9 @@ const FINGERPRINT_FORMAT = 'varve observed 1';
 /** Of one path. */
 const MOST_NUMBERS = 7;
 
+/** In the place of a digest that is on its way. */
+const UNREAD = '' as Digest;
+
 /** Files whose content is asked for at once. */
 const READ_AT_ONCE = 32;
 
@@ -149,14 +152,27 @@ export async function contentsOf(
   { files }: Outline,
 ): Promise<readonly Digest[]> {
   const digests: Digest[] = [];
-  for (let from = 0; from < files.length; from += READ_AT_ONCE) {
-    const some: Promise<Digest>[] = [];
-    for (const at of files.slice(from, from + READ_AT_ONCE)) {
-      const path = set.paths[at];
-      if (path !== undefined) some.push(tree.digest(path));
+  let reading: Promise<void>[] = [];
+  for (const at of files) {
+    const path = set.paths[at];
+    if (path === undefined) continue;
+    const place = digests.length;
+    const found = tree.digest(path);
+    if (typeof found === 'string') {
+      digests.push(found);
+      continue;
     }
-    for (const digest of await Promise.all(some)) digests.push(digest);
+    digests.push(UNREAD);
+    reading.push(
+      found.then((digest) => {
+        digests[place] = digest;
+      }),
+    );
+    if (reading.length < READ_AT_ONCE) continue;
+    await Promise.all(reading);
+    reading = [];
   }
+  await Promise.all(reading);
   return digests;
 }
 

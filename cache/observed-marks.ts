@@ -55,12 +55,18 @@ export async function marksOf(
     attributes: new Uint32Array(count),
     payload: new Uint32Array(count),
   };
+  // Mode and owner of most files are those of the file before.
+  let last = { fact: '', mark: 0 };
+  const metadataMark = (fact: string): number => {
+    if (fact !== last.fact) last = { fact, mark: markOf(hash, fact) };
+    return last.mark;
+  };
   for (const [at, path] of set.paths.entries()) {
     const uses = set.uses[at] ?? 0;
     const state = tree.state(path);
     marks.letters[at] = stateLetter(state).charCodeAt(0);
     if (state.kind !== 'present') continue;
-    if ((uses & USE.METADATA) !== 0) marks.metadata[at] = markOf(hash, metadataFact(state));
+    if ((uses & USE.METADATA) !== 0) marks.metadata[at] = metadataMark(metadataFact(state));
     const attributes = (uses & USE.ATTRIBUTES) !== 0 && state.entry.type !== 'dir';
     if (attributes) marks.attributes[at] = markOf(hash, attributesFact(state));
     marks.payload[at] = markOf(hash, payloadFact(tree, { path, uses, state }));

@@ -47,8 +47,11 @@ export interface ObservedTree {
   state(path: ImagePath): PathState;
   /** The names in a folder, whiteouts among them, sorted by bytes; empty where `path` is no folder. */
   list(path: ImagePath): readonly { readonly name: string; readonly type: FileType | 'whiteout' }[];
-  /** The digest of a regular file's bytes; files are read once. @throws Error where `path` is no regular file. */
-  digest(path: ImagePath): Promise<Digest>;
+  /**
+   * The digest of a regular file's bytes; files are read once, and what is known is told at once: trees are large.
+   * @throws Error, or rejects with it, where `path` is no regular file.
+   */
+  digest(path: ImagePath): Digest | Promise<Digest>;
 }
 
 /** What is known of the reading of a sandboxed process when it has ended. */

@@ -1,4 +1,4 @@
-import { encodePath, GrowingBuffer, type RootMount } from '../core/index.ts';
+import { decodePath, encodePath, GrowingBuffer, type RootMount } from '../core/index.ts';
 
 /** Writes the fields that `runner/native/wire.h` reads: little endian, texts with their length before them. */
 export class WireWriter extends GrowingBuffer {
@@ -122,12 +122,26 @@ export class WireReader {
     return high * 0x1_0000_0000 + low;
   }
 
+  /** A text of bytes, as {@link decodePath} makes it. */
+  path(): string {
+    const size = this.#field();
+    const from = this.#at - size;
+    const text = this.#buffer.toString('utf8', from, this.#at);
+    // Lists hold tens of thousands of them: a view of its own is made for the odd one only.
+    return text.includes('\uFFFD') ? decodePath(this.#buffer.subarray(from, this.#at)) : text;
+  }
+
   /** A view into what is read, not a copy. */
   bytes(): Buffer {
+    const size = this.#field();
+    return this.#buffer.subarray(this.#at - size, this.#at);
+  }
+
+  /** Passes over a field of bytes. @returns their number. */
+  #field(): number {
     const size = this.u32();
     if (this.#at + size > this.#buffer.length) throw new RangeError('a field reaches beyond the stream');
-    const value = this.#buffer.subarray(this.#at, this.#at + size);
     this.#at += size;
-    return value;
+    return size;
   }
 }

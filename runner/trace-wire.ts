@@ -1,4 +1,4 @@
-import { decodePath, type ImagePath, type Observation, type TraceReport } from '../core/index.ts';
+import type { ImagePath, Observation, TraceReport } from '../core/index.ts';
 import { WireReader } from './native-wire.ts';
 
 /**
@@ -8,9 +8,9 @@ import { WireReader } from './native-wire.ts';
 export function readTrace(tag: 'O' | 'U', reader: WireReader): TraceReport {
   if (tag === 'U') return { kind: 'untraced', reason: reader.bytes().toString() };
   const body = new WireReader(reader.bytes());
-  const programs = Array.from({ length: body.u32() }, () => decodePath(body.bytes()));
+  const programs = Array.from({ length: body.u32() }, () => body.path());
   const observations = Array.from({ length: body.u32() }, (): Observation => {
-    const path = decodePath(body.bytes()) as ImagePath;
+    const path = body.path() as ImagePath;
     const uses = body.u8();
     const by = programs[body.u16() - 1];
     return by === undefined ? { path, uses } : { path, uses, by };

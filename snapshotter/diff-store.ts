@@ -101,6 +101,10 @@ export class Diff implements TreeLayer {
     return this.#notes.get(name, () => this.#store.options.digestFile(joinHost(this.folder, name)));
   }
 
+  knownDigest({ path, hardlinkTo }: Entry): Digest | undefined {
+    return this.#notes.known(hardlinkTo ?? path);
+  }
+
   async load(): Promise<Manifest> {
     return (await this.#store.manifest(this.uid)) ?? this.#torn();
   }

@@ -9,7 +9,8 @@ import {
   type ImagePath,
 } from '../core/index.ts';
 
-const LINE = /^([0-9a-f]{64}) (".*")$/;
+const LINE = /^[0-9a-f]{64} ".*"$/;
+const HEX_DIGITS = 64;
 
 /**
  * The digests of a diff's files that somebody has asked for, in memory and in a side file: a line per file, hex digits and
@@ -17,13 +18,19 @@ const LINE = /^([0-9a-f]{64}) (".*")$/;
  */
 export class DigestNotes {
   readonly #file: HostPath;
-  readonly #known = new Map<ImagePath, Promise<Digest>>();
+  readonly #known = new Map<ImagePath, Digest | Promise<Digest>>();
   #loaded: Promise<void> | undefined;
   #pending = '';
   #writing: Promise<void> | undefined;
 
   constructor(file: HostPath) {
     this.#file = file;
+  }
+
+  /** What is in memory; the first {@link get} reads the side file. */
+  known(path: ImagePath): Digest | undefined {
+    const known = this.#known.get(path);
+    return typeof known === 'string' ? known : undefined;
   }
 
   async get(path: ImagePath, compute: () => Promise<Digest>): Promise<Digest> {
@@ -34,7 +41,9 @@ export class DigestNotes {
     const computed = compute();
     this.#known.set(path, computed);
     try {
-      this.#note(path, await computed);
+      const digest = await computed;
+      this.#known.set(path, digest);
+      this.#note(path, digest);
     } catch (error) {
       this.#known.delete(path);
       throw error;
@@ -51,10 +60,9 @@ export class DigestNotes {
       return;
     }
     for (const line of text.split('\n')) {
-      const [, hex, path] = LINE.exec(line) ?? [];
-      if (hex === undefined || path === undefined) continue;
-      const parsed = parsePath(path);
-      if (parsed !== undefined) this.#known.set(parsed, Promise.resolve(asDigest(`sha256:${hex}`)));
+      if (!LINE.test(line)) continue;
+      const path = parsePath(line.slice(HEX_DIGITS + 1));
+      if (path !== undefined) this.#known.set(path, asDigest(`sha256:${line.slice(0, HEX_DIGITS)}`));
     }
   }
 
@@ -107,6 +115,8 @@ function noteLine(path: ImagePath, digest: Digest): string {
 }
 
 function parsePath(json: string): ImagePath | undefined {
+  // Most paths stand for themselves, and there may be tens of thousands.
+  if (!json.includes('\\')) return json.slice(1, -1) as ImagePath;
   try {
     const value: unknown = JSON.parse(json);
     return typeof value === 'string' ? (value as ImagePath) : undefined;

@@ -16,6 +16,8 @@ export interface TreeLayer {
   root(): Promise<Entry | undefined>;
   /** The digest of the regular file at `path` of this diff, remembered. */
   digest(path: ImagePath): Promise<Digest>;
+  /** The same of `file`, an entry of this diff's index, where it is in memory. */
+  knownDigest(file: Entry): Digest | undefined;
 }
 
 export interface LoadedLayer {

@@ -65,9 +65,10 @@ class LayersObserved implements ObservedTree {
     return names.sort((a, b) => comparePaths(a.name, b.name));
   }
 
-  async digest(path: ImagePath): Promise<Digest> {
+  digest(path: ImagePath): Digest | Promise<Digest> {
     const found = path === ROOT_PATH ? undefined : this.#view.find(path);
     if (found?.entry.type !== 'file') throw new Error(`no regular file in the observed diffs: ${path}`);
-    return found.loaded.layer.digest(found.entry.path);
+    const { layer } = found.loaded;
+    return layer.knownDigest(found.entry) ?? layer.digest(found.entry.path);
   }
 }

@@ -78,6 +78,10 @@ export class DrawnDiff implements TreeLayer {
     this.#index = new DiffIndex(changes);
   }
 
+  knownDigest(): undefined {
+    return undefined;
+  }
+
   index(): Promise<DiffIndex> {
     return Promise.resolve(this.#index);
   }
