@@ -1,10 +1,18 @@
-import type { Action, MissReason, ObservedHitFacts, ObservedQuery, StepRecord } from '../cache/index.ts';
+import type {
+  Action,
+  MissReason,
+  ObservedHitFacts,
+  ObservedLookup,
+  ObservedQuery,
+  StepRecord,
+} from '../cache/index.ts';
 import type { CommittedSnapshot } from '../core/index.ts';
 import { type Attempt, queryOf, resultOf, type SolvedStep, solvedBy, standsOn } from './attempt.ts';
 import type { BuilderParts } from './contract.ts';
 import type { Step } from './graph.ts';
 import { ifSound } from './sound.ts';
 import { type Standing, standOnCommitted } from './standing.ts';
+import type { PreparedStep } from './steps/prepared-step.ts';
 
 export interface HitsOptions {
   readonly parts: Pick<BuilderParts, 'cache' | 'snapshotter' | 'now'>;
@@ -25,6 +33,10 @@ export type TryHit =
       readonly record: StepRecord;
     }
   | { readonly kind: 'miss'; readonly why: MissReason };
+
+type ObservedAnswer =
+  | { readonly found: Extract<ObservedLookup, { kind: 'hit' }>; readonly query: ObservedQuery }
+  | { readonly found: Extract<ObservedLookup, { kind: 'miss' }> };
 
 /** The first two of the three questions: is there an exact answer to a step, is there an observed one? */
 export class Hits {
@@ -80,16 +92,15 @@ export class Hits {
     parent: CommittedSnapshot | undefined,
     exactWhy: MissReason,
   ): Promise<TryHit> {
-    const { step, on } = attempt;
+    const { step, on, prepared } = attempt;
     const { cache, snapshotter } = this.#options.parts;
-    const observed = await this.observedQuery(attempt);
-    if (observed === undefined) return { kind: 'miss', why: exactWhy };
-    const found = await cache.lookupObserved(observed);
-    if (found.kind === 'miss') {
+    const answer = await this.#lookUpObserved(attempt);
+    if (!('query' in answer)) {
       // What differs in the action itself says more than where it was observed.
-      const says = exactWhy.reason === 'parent-changed' || exactWhy.reason === 'never-ran';
-      return { kind: 'miss', why: says ? (found.why ?? exactWhy) : exactWhy };
+      const says = isOfFiles(exactWhy, prepared.inputs);
+      return { kind: 'miss', why: says ? (answer.found.why ?? exactWhy) : exactWhy };
     }
+    const { found, query: observed } = answer;
     const tooOld = this.#tooOld(step, found.record);
     if (tooOld !== undefined) return { kind: 'miss', why: tooOld };
     const snapshot = await this.lay(found.record, parent);
@@ -109,15 +120,27 @@ export class Hits {
     );
     const reason = this.#options.explain.observed(found.record, {
       paths: found.paths,
+      mounts: observed.inputs.length < prepared.inputs.length,
       ...(changed === undefined ? {} : { changed }),
     });
     return this.#hit(attempt, snapshot, { outcome: 'observed', reason, record });
   }
 
-  /** The observed question of a step that can be observed. */
-  async observedQuery({ prepared, on }: Attempt): Promise<ObservedQuery | undefined> {
-    const query = await prepared.observed?.(on);
-    return query === undefined ? undefined : { ...query, action: this.withEpoch(query.action) };
+  /** The first hit; of several misses, the first that tells a reason. */
+  async #lookUpObserved(attempt: Attempt): Promise<ObservedAnswer> {
+    let missed: Extract<ObservedLookup, { kind: 'miss' }> = { kind: 'miss' };
+    for (const query of await this.observedQueries(attempt)) {
+      const found = await this.#options.parts.cache.lookupObserved(query);
+      if (found.kind === 'hit') return { found, query };
+      if (missed.why === undefined) missed = found;
+    }
+    return { found: missed };
+  }
+
+  /** The observed questions of a step that can be observed. */
+  async observedQueries({ prepared, on }: Attempt): Promise<readonly ObservedQuery[]> {
+    const queries = (await prepared.observed?.(on)) ?? [];
+    return queries.map((query) => ({ ...query, action: this.withEpoch(query.action) }));
   }
 
   #tooOld(step: Step, record: StepRecord): MissReason | undefined {
@@ -149,4 +172,10 @@ export class Hits {
     const standing = standOnCommitted(snapshot, { way, base: on.base });
     return { kind: 'hit', solved, standing, record };
   }
+}
+
+/** Whether it is only files that differ, or a place where the action never ran: of the parent, or of what else the step takes in. */
+function isOfFiles(why: MissReason, inputs: PreparedStep['inputs']): boolean {
+  if (why.reason === 'field-changed') return inputs.some(({ name }) => name === why.field);
+  return why.reason === 'parent-changed' || why.reason === 'never-ran' || why.reason === 'file-changed';
 }

@@ -287,7 +287,8 @@ export class Solver implements AsyncDisposable {
     const { cache } = this.#options.parts;
     const { seen } = run.executed;
     const parent = await attempt.on.committed;
-    const observed = seen.kind === 'observed' ? await this.#hits.observedQuery(attempt) : undefined;
+    const queries = seen.kind === 'observed' ? await this.#hits.observedQueries(attempt) : [];
+    const observed = seen.kind === 'observed' ? queries[seen.question ?? 0] : undefined;
     const record = await cache.record(queryOf(attempt, parent), { ...result, ...standsOn(attempt, parent) });
     if (observed !== undefined && seen.kind === 'observed') {
       const { observations } = seen;

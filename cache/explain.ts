@@ -1,4 +1,4 @@
-import { comparePaths, type Digest, type ImagePath, unreachable } from '../core/index.ts';
+import { comparePaths, type Digest, type ImagePath, seenPath, unreachable } from '../core/index.ts';
 import { encodeCanonical } from './canonical.ts';
 import type { Action, Canonical, FileFact, MissReason, StepQuery, StepRecord } from './contract.ts';
 
@@ -233,7 +233,7 @@ function explainFile(why: Extract<MissReason, { reason: 'file-changed' }>): stri
 }
 
 function explainObservedChange(why: Extract<MissReason, { reason: 'observed-changed' }>): string {
-  const { sentence, verb } = observedWords(why.change, printable(`/${why.path}`));
+  const { sentence, verb } = observedWords(why.change, printable(`/${seenPath(why.path)}`));
   const by = why.by === undefined ? '' : ` (${verb} by ${printable(why.by)})`;
   const others =
     why.others === 0 ? '' : `, ${why.others} more ${why.others === 1 ? 'path differs' : 'paths differ'}`;
@@ -273,6 +273,8 @@ export interface ObservedHitFacts {
   readonly paths: number;
   /** How many files changed in what the step stands on; absent: unknown, some. */
   readonly changed?: number | undefined;
+  /** Files may also have changed in what the step mounts. */
+  readonly mounts?: boolean;
 }
 
 /**
@@ -280,15 +282,21 @@ export interface ObservedHitFacts {
  * a result that is older than a day it is told when it came about.
  */
 export function explainObserved(
-  { paths, changed }: ObservedHitFacts,
+  { paths, changed, mounts }: ObservedHitFacts,
   record: StepRecord,
   nowMs: number,
 ): string {
-  const files = changed === undefined ? 'files' : changed === 1 ? '1 file' : `${changed || 'no'} files`;
+  const where = mounts === true ? 'below or in its mounts' : 'below';
+  const files =
+    changed === undefined || mounts === true
+      ? 'files'
+      : changed === 1
+        ? '1 file'
+        : `${changed || 'no'} files`;
   const set = paths === 1 ? 'not the 1 observed path' : `none of the ${paths} observed paths among them`;
   const ageMs = nowMs - record.ranAtMs;
   const past = ageMs < DAY_MS ? '' : `, ran ${span(ageMs)} ago`;
-  return `${files} changed below, ${paths === 0 ? 'the step looked at none' : set}${past}${saved(record)}`;
+  return `${files} changed ${where}, ${paths === 0 ? 'the step looked at none' : set}${past}${saved(record)}`;
 }
 
 /** One short sentence for a person who asks why a step was reused. `nowMs` is the time of asking. */

@@ -12,7 +12,7 @@ export type RootMount =
       /**
        * Diffs above `lowers`, topmost first, whose reading is to be told: data folders with `fs` and `manifest`
        * (docs/on-disk-format.md). A sandbox has them shown by varve's own file server, and where that cannot be had it mounts
-       * their `fs` like the other lowers.
+       * their `fs` like the other lowers. In a mounted tree the lowers below traced diffs are empty folders: all of it is traced.
        */
       readonly traced?: readonly HostPath[];
       /** Present when the tree can be written to. `work` is an empty folder on the same file system. */

@@ -1,6 +1,6 @@
 import type { Digest } from './digest.ts';
 import type { Entry, FileType } from './entry.ts';
-import type { ImagePath } from './path.ts';
+import { type ImagePath, ROOT_PATH } from './path.ts';
 
 /**
  * What was used of one path, as bits. That something lies there, or nothing, and of which type, always counts.
@@ -13,11 +13,34 @@ export const USE = { METADATA: 1, ATTRIBUTES: 2, CONTENT: 4, LISTING: 8, TARGET:
 
 /** A path that a step looked at, whether or not anything was there. */
 export interface Observation {
+  /** Of the root, or of a mount: see {@link mountedPath}. */
   readonly path: ImagePath;
   /** Of {@link USE}. */
   readonly uses: number;
   /** The program that read it, or looked at it first, for people: no part of any key. */
   readonly by?: string;
+}
+
+/**
+ * The path of what lies at `path` in the tree that is mounted at `target`, among observations: NUL, target, NUL, and, but for the mount's
+ * own root, `/` and the path. No path of an image holds NUL, so none can be taken for the other.
+ */
+export function mountedPath(target: ImagePath, path: ImagePath): ImagePath {
+  return `\0${target}\0${path === ROOT_PATH ? '' : `/${path}`}` as ImagePath;
+}
+
+/** The parts of a {@link mountedPath}; undefined for a path of the root. */
+export function splitMounted(
+  path: ImagePath,
+): { readonly target: ImagePath; readonly path: ImagePath } | undefined {
+  if (!path.startsWith('\0')) return undefined;
+  const end = path.indexOf('\0', 1);
+  return { target: path.slice(1, end) as ImagePath, path: path.slice(end + 2) as ImagePath };
+}
+
+/** An observed path as the step saw it, without the leading slash. */
+export function seenPath(path: ImagePath): ImagePath {
+  return path.replaceAll('\0', '') as ImagePath;
 }
 
 /**

@@ -138,6 +138,8 @@ export interface SandboxProcess {
   readonly outcome: Promise<SandboxOutcome>;
   /** What was read of a root with `traced` diffs; settles with the outcome. Undefined where the spec traces nothing. */
   readonly trace: Promise<TraceReport | undefined>;
+  /** What was read of mounted trees with `traced` diffs, by their targets; settles with the outcome. Absent: nothing is told. */
+  readonly mountTraces?: Promise<ReadonlyMap<string, TraceReport>>;
   signal(signal: NodeJS.Signals): void;
   /** Tells the pseudo-terminal its size; no effect in other modes. */
   resize(size: { readonly columns: number; readonly rows: number }): void;

@@ -40,8 +40,11 @@ export interface Snapshotter {
     snapshot: Snapshot | undefined,
     base: number,
   ): Promise<number | undefined>;
-  /** The tree of a snapshot, to be mounted and read. Disposing of it ends the right to mount it. */
-  mountable(snapshot: Snapshot): Promise<MountableSnapshot>;
+  /**
+   * The tree of a snapshot, to be mounted and read. Disposing of it ends the right to mount it. `traced`: all of its diffs are given as
+   * such, where the driver can.
+   */
+  mountable(snapshot: Snapshot, options?: { readonly traced?: boolean }): Promise<MountableSnapshot>;
   /** Every committed diff, in no order. */
   diffs(): Promise<readonly StoredDiff[]>;
   /** Forgets committed diffs, then removes their files. Callers make sure that nothing stands on them. */

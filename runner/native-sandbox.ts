@@ -23,10 +23,14 @@ export interface NativeSandbox {
   readonly ended: Promise<NativeEnding>;
   /** Settles with `ended`; undefined where the root has no traced diffs. */
   readonly trace: Promise<TraceReport | undefined>;
+  /** Settles with `ended`, by target. */
+  readonly mountTraces: Promise<MountTraces>;
   signal(signal: NodeJS.Signals): void;
   resize(columns: number, rows: number): void;
   kill(): void;
 }
+
+export type MountTraces = ReadonlyMap<string, TraceReport>;
 
 const [STDIN, STDOUT, STDERR, CONTROL] = [0, 1, 2, 3];
 
@@ -72,6 +76,7 @@ export async function startNativeSandbox(
     started: story.started,
     ended: story.ended,
     trace: story.trace,
+    mountTraces: story.mountTraces,
     kill,
     signal: (name) =>
       send((out) => {
@@ -170,6 +175,7 @@ class Story {
   readonly started: Promise<void>;
   readonly ended: Promise<NativeEnding>;
   readonly trace: Promise<TraceReport | undefined>;
+  readonly mountTraces: Promise<MountTraces>;
   readonly #start = Promise.withResolvers<void>();
   #failure: { readonly error: unknown } | undefined;
 
@@ -181,9 +187,11 @@ class Story {
     });
     this.ended = told.then(({ ending }) => ending);
     this.trace = told.then(({ report }) => report);
+    this.mountTraces = told.then(({ mounts }) => mounts);
     told.then(() => this.#start.resolve(), this.#start.reject);
     // Whoever awaits `started` hears of a failure there; nobody need await all of them.
-    for (const promise of [this.started, this.ended, this.trace]) promise.catch(() => undefined);
+    for (const promise of [this.started, this.ended, this.trace, this.mountTraces])
+      promise.catch(() => undefined);
   }
 
   start(): void {
@@ -200,18 +208,28 @@ class Story {
 function readStory(
   records: Buffer,
   ending: string,
-): { readonly ending: NativeEnding; readonly report: TraceReport | undefined } {
+): {
+  readonly ending: NativeEnding;
+  readonly report: TraceReport | undefined;
+  readonly mounts: MountTraces;
+} {
   const reader = new WireReader(records.at(0) === STARTED ? records.subarray(1) : records);
-  let type = reader.ended ? '' : reader.tag();
+  const next = () => (reader.ended ? '' : reader.tag());
+  let type = next();
   let report: TraceReport | undefined;
-  if (type === 'O' || type === 'U') {
-    report = readTrace(type, reader);
-    type = reader.ended ? '' : reader.tag();
+  const mounts = new Map<string, TraceReport>();
+  let target: string | undefined;
+  while (type === 'O' || type === 'U' || type === 'M') {
+    if (type === 'M') target = decodePath(reader.bytes());
+    else if (target === undefined) report = readTrace(type, reader);
+    else mounts.set(target, readTrace(type, reader));
+    type = next();
   }
-  if (type === 'E') return { ending: readWaitStatus(reader.u32()), report };
+  const told = { report, mounts };
+  if (type === 'E') return { ending: readWaitStatus(reader.u32()), ...told };
   if (type === 'N') {
     const code = reader.u32() === 127 ? 127 : 126;
-    return { ending: { kind: 'not-started', code, message: reader.bytes().toString() }, report };
+    return { ending: { kind: 'not-started', code, message: reader.bytes().toString() }, ...told };
   }
   if (type === 'F') throw readFailure(reader);
   throw new MachineError('sandbox-lost', `the supervisor of a sandbox ended without a report (${ending})`);

@@ -217,9 +217,12 @@ async function startNative(native: NativeServer, host: Host, start: Start): Prom
   await sandbox.started;
   const trace = outcome.then(() => sandbox.trace);
   trace.catch(() => undefined);
+  const mountTraces = outcome.then(() => sandbox.mountTraces);
+  mountTraces.catch(() => undefined);
   return {
     outcome,
     trace,
+    mountTraces,
     signal: sandbox.signal,
     resize: (size) => sandbox.resize(size.columns, size.rows),
   };

@@ -27,8 +27,12 @@ export interface Driver {
    * @param traced the same stack in two parts, for a driver that can show these apart.
    */
   prepare(home: HostPath, stack: Stack, traced?: TracedStack): Promise<Writable>;
-  /** A tree that can be read; `home` is an empty folder for the time that it is needed. */
-  mountable(home: HostPath, stack: Stack): Promise<RootMount>;
+  /**
+   * A tree that can be read; `home` is an empty folder for the time that it is needed.
+   *
+   * @param traced data folders of all its diffs, topmost first, for a driver that can have their reading told.
+   */
+  mountable(home: HostPath, stack: Stack, traced?: readonly HostPath[]): Promise<RootMount>;
 }
 
 export interface Writable {

@@ -47,9 +47,11 @@ export function createOverlayDriver(options: OverlayDriverOptions): Driver {
       };
     },
     // Without an upper folder the kernel asks for two lower ones.
-    mountable: async (_home, stack) => ({
+    mountable: async (_home, stack, traced) => ({
       type: 'overlay',
-      lowers: lowersOf(stack.lowers, 2, empty),
+      ...(traced === undefined
+        ? { lowers: lowersOf(stack.lowers, 2, empty) }
+        : { lowers: lowersOf([], 1, empty), traced }),
       userXattrs,
     }),
   };

@@ -62,7 +62,8 @@ export function createSnapshotter(options: SnapshotterOptions): Snapshotter {
     observed: (snapshot, base) => onStore('observe a snapshot', () => observed(snapshot, base)),
     changedPaths: (before, snapshot, base) =>
       onStore('compare two snapshots', () => changedPaths(context, { before, snapshot, base })),
-    mountable: (snapshot) => onStore('make a snapshot readable', () => mountable(context, snapshot)),
+    mountable: (snapshot, options) =>
+      onStore('make a snapshot readable', () => mountable(context, snapshot, options)),
     diffs: () => onStore('list the diffs', () => store.stored()),
     remove: (diffIds) => onStore('remove diffs', () => store.remove(diffIds)),
     sweep: (isAlive) => onStore('sweep the store', () => store.sweep(isAlive)),
@@ -188,7 +189,11 @@ async function find(context: Context, diffIds: readonly DiffId[]): Promise<Commi
   return snapshot;
 }
 
-async function mountable(context: Context, snapshot: Snapshot): Promise<MountableSnapshot> {
+async function mountable(
+  context: Context,
+  snapshot: Snapshot,
+  options: { readonly traced?: boolean } = {},
+): Promise<MountableSnapshot> {
   const diffs = diffsOf(own(snapshot));
   const home = await context.store.makeActive();
   context.holds.hold(diffs);
@@ -200,7 +205,8 @@ async function mountable(context: Context, snapshot: Snapshot): Promise<Mountabl
     await context.holds.release(diffs);
   };
   try {
-    const root = await context.driver.mountable(home, await stackOf(own(snapshot)));
+    const traced = options.traced === true ? tracedOf(diffs, 0)?.traced : undefined;
+    const root = await context.driver.mountable(home, await stackOf(own(snapshot)), traced);
     return { root, [Symbol.asyncDispose]: dispose };
   } catch (error) {
     await dispose();

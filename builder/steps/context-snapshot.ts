@@ -5,21 +5,73 @@ import {
   FOLDER_TIME,
   type ImagePath,
   type Snapshotter,
+  type Time,
+  type Tree,
   type TreeOp,
   type TreeOps,
 } from '../../core/index.ts';
 import { ContextTree } from '../context.ts';
 import type { BuilderParts } from '../contract.ts';
+import { earlierCopies } from '../earlier-copies.ts';
 import { entryOp } from '../entry-op.ts';
 import type { BindMount, RunStep } from '../graph.ts';
 import { stop } from '../stop.ts';
 import type { MountSource } from './mount-source.ts';
+import { StickyTimes } from './sticky-times.ts';
 
 const ACTION_VERSION = 1;
 
 export interface ContextSnapshotParts extends Pick<BuilderParts, 'cache' | 'packLayer' | 'now'> {
   readonly snapshotter: Snapshotter;
   readonly treeOps: TreeOps;
+}
+
+/** A mount of files of the build context. */
+interface ContextMount {
+  readonly step: RunStep;
+  readonly mount: BindMount;
+  readonly parts: ContextSnapshotParts;
+}
+
+function queryOf(source: MountSource, { step, mount }: ContextMount) {
+  const action: Action = { version: ACTION_VERSION, kind: 'COPY', definition: { mounted: source.path } };
+  const input = { ...source.input, name: source.where };
+  return { action, parent: undefined, inputs: [input], slot: `${step.slot}\nmount ${mount.target}` };
+}
+
+/**
+ * The entries that a snapshot of `source` would hold, in path order, if it were made now. A file that the last one has too keeps the time
+ * that it has there, as copied files do.
+ */
+export async function entriesToLay(source: MountSource, place: ContextMount): Promise<readonly Entry[]> {
+  const { action, slot } = queryOf(source, place);
+  const times = new StickyTimes(await earlierCopies(slot, action, place.parts));
+  const lay = async (entry: Entry, path: ImagePath): Promise<Entry> => {
+    const { type, mode, uid, gid, size, linkTarget, device } = entry;
+    return {
+      path,
+      type,
+      // The kernel gives every symlink this mode.
+      mode: type === 'symlink' ? 0o777 : mode,
+      uid,
+      gid,
+      size,
+      mtime: await timeOf(entry, { path, tree: source.tree, times }),
+      ...(linkTarget === undefined ? {} : { linkTarget }),
+      ...(device === undefined ? {} : { device }),
+    };
+  };
+  const entries = [await lay(source.entry, source.path)];
+  for (const one of await source.inside()) entries.push(await lay(one, one.path));
+  return entries;
+}
+
+/** Folders are such that nobody need be able to see them. */
+async function timeOf(
+  entry: Entry,
+  { path, tree, times }: { readonly path: ImagePath; readonly tree: Tree; readonly times: StickyTimes },
+): Promise<Time> {
+  return entry.type === 'dir' ? FOLDER_TIME : times.timeOf({ entry, tree, target: path });
 }
 
 /**
@@ -30,17 +82,12 @@ export interface ContextSnapshotParts extends Pick<BuilderParts, 'cache' | 'pack
  */
 export async function contextSnapshot(
   source: MountSource,
-  {
-    step,
-    mount,
-    parts,
-  }: { readonly step: RunStep; readonly mount: BindMount; readonly parts: ContextSnapshotParts },
+  place: ContextMount,
   signal: AbortSignal,
 ): Promise<CommittedSnapshot | undefined> {
+  const { mount, parts } = place;
   const { cache, snapshotter } = parts;
-  const action: Action = { version: ACTION_VERSION, kind: 'COPY', definition: { mounted: source.path } };
-  const input = { ...source.input, name: source.where };
-  const query = { action, parent: undefined, inputs: [input], slot: `${step.slot}\nmount ${mount.target}` };
+  const query = queryOf(source, place);
   const look = async () => {
     const found = await cache.lookup(query);
     if (found.kind === 'miss') return undefined;
@@ -56,7 +103,8 @@ export async function contextSnapshot(
     if (known !== undefined) return known.snapshot;
     const startedMs = parts.now();
     await using active = await snapshotter.prepare(undefined);
-    await parts.treeOps.apply(active.root, operations(source), signal);
+    const entries = await entriesToLay(source, place);
+    await parts.treeOps.apply(active.root, operations(source, entries), signal);
     await refuseChanges(source, mount);
     await using frozen = await active.freeze({ fixFolderTimes: true });
     const title = `mount ${JSON.stringify(source.path)} of ${source.where}`;
@@ -74,19 +122,15 @@ export async function contextSnapshot(
   return cache.exclusively(stepKey(query), make, signal);
 }
 
-/** Lays the files where they lie in the context, in folders that nobody need be able to see. */
-async function* operations({ tree, path, entry, inside }: MountSource): AsyncGenerator<TreeOp> {
-  const lay = (one: Entry, at: ImagePath) => {
-    const { mode, uid, gid } = one;
-    const mtime = one.type === 'dir' ? FOLDER_TIME : one.mtime;
-    const attributes = { mode, uid, gid, mtime };
-    return entryOp(one, { path: at, attributes }, async () => ({
+/** Lays the files where they lie in the context. */
+async function* operations({ tree }: MountSource, entries: readonly Entry[]): AsyncGenerator<TreeOp> {
+  for (const entry of entries) {
+    const { path, mode, uid, gid, mtime } = entry;
+    yield await entryOp(entry, { path, attributes: { mode, uid, gid, mtime } }, async () => ({
       kind: 'host',
-      path: await tree.hostPath(one.path),
+      path: await tree.hostPath(path),
     }));
-  };
-  yield await lay(entry, path);
-  for (const one of await inside()) yield await lay(one, one.path);
+  }
 }
 
 async function refuseChanges({ tree, entry, inside }: MountSource, mount: BindMount): Promise<void> {

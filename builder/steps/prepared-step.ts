@@ -11,8 +11,8 @@ import type { Standing } from '../standing.ts';
 export interface PreparedStep {
   readonly action: Action;
   readonly inputs: readonly TreeInput[];
-  /** What the observed answer compares on `on`; absent where the exact answer alone counts. */
-  readonly observed?: (on: Standing) => Promise<ObservedQuery>;
+  /** What observed answers compare on `on`, in the order in which they are tried; absent where the exact answer alone counts. */
+  readonly observed?: (on: Standing) => Promise<readonly ObservedQuery[]>;
   /**
    * The step sees nothing of what it stands on: its parent is no part of its key, and its diff is made on nothing and laid on any
    * parent.
@@ -28,7 +28,12 @@ export interface Executed {
   readonly frozen?: FrozenSnapshot;
   /** What it looked at, or why that is not known: then only the exact answer finds its result again. */
   readonly seen:
-    | { readonly kind: 'observed'; readonly observations: readonly Observation[] }
+    | {
+        readonly kind: 'observed';
+        readonly observations: readonly Observation[];
+        /** Which question they belong to; absent: the first. */
+        readonly question?: number;
+      }
     | { readonly kind: 'unknown'; readonly reason?: string };
 }
 
@@ -44,7 +49,7 @@ export function observingWholeTree(
 ): Pick<PreparedStep, 'observed'> {
   if (step.caching.mode === 'exact' || snapshotter.driver === 'copy') return {};
   const { action, inputs } = query;
-  return { observed: async (on) => ({ action, inputs, tree: await snapshotter.observed(on.snapshot, 0) }) };
+  return { observed: async (on) => [{ action, inputs, tree: await snapshotter.observed(on.snapshot, 0) }] };
 }
 
 /** What such a step saw when it was carried out. */

@@ -14,6 +14,7 @@ import { entryOp } from '../entry-op.ts';
 import type { AgentMount, BindMount, CacheMount, RunMount, RunStep, SecretMount } from '../graph.ts';
 import { stop } from '../stop.ts';
 import { forwardAgent } from './agent-socket.ts';
+import type { BoundTrees } from './bound-trees.ts';
 import { type ContextSnapshotParts, contextSnapshot } from './context-snapshot.ts';
 import { findMountSource, type MountSource, pathInside, type SourceFor } from './mount-source.ts';
 
@@ -77,13 +78,13 @@ function hasFirstContent({ from, source }: CacheMount): boolean {
 
 /** Makes everything ready. Cache mounts come last and in a fixed order, since steps wait for each other there. */
 export async function openMounts(
-  { step, found, parts }: { readonly step: RunStep; readonly found: FoundMounts; readonly parts: MountParts },
+  { step, found, bound, parts }: Pick<Work, 'step' | 'found' | 'bound' | 'parts'>,
   signal: AbortSignal,
 ): Promise<OpenMounts> {
   await using cleanup = new AsyncDisposableStack();
   const secrets = new Map<string, string>();
   const opened = new Map<RunMount, Mount>();
-  const work: Work = { step, found, parts, signal, cleanup, secrets };
+  const work: Work = { step, found, bound, parts, signal, cleanup, secrets };
   for (const mount of step.mounts) {
     const one = mount.type === 'cache' ? undefined : await openMount(mount, work);
     if (one !== undefined) opened.set(mount, one);
@@ -97,6 +98,8 @@ export async function openMounts(
 interface Work {
   readonly step: RunStep;
   readonly found: FoundMounts;
+  /** Of which mounts reading is to be told; absent: of none. */
+  readonly bound: BoundTrees | undefined;
   readonly parts: MountParts;
   readonly signal: AbortSignal;
   readonly cleanup: AsyncDisposableStack;
@@ -126,7 +129,7 @@ function sourceOf(mount: RunMount, { found }: Work): MountSource {
 }
 
 async function openBind(mount: BindMount, work: Work): Promise<Mount> {
-  const { step, parts, signal, cleanup } = work;
+  const { step, bound, parts, signal, cleanup } = work;
   const { snapshotter } = parts;
   const source = sourceOf(mount, work);
   const snapshot =
@@ -134,10 +137,12 @@ async function openBind(mount: BindMount, work: Work): Promise<Mount> {
       ? await contextSnapshot(source, { step, mount, parts }, signal)
       : source.standing.snapshot;
   const { target, readonly } = mount;
+  const traced = bound?.has(mount) === true;
+  if (traced && snapshot !== undefined) bound.mounts(mount, snapshot);
   // What is written goes into a layer of its own, which nobody takes up.
   const opened: AsyncDisposable & { readonly root: RootMount } =
     readonly && snapshot !== undefined
-      ? await snapshotter.mountable(snapshot)
+      ? await snapshotter.mountable(snapshot, { traced })
       : await snapshotter.prepare(snapshot);
   cleanup.use(opened);
   const inside = source.path === ROOT_PATH ? {} : { source: source.path };

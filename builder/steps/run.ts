@@ -7,12 +7,16 @@ import {
   imagePath,
   joinHost,
   type Mount,
+  type Observation,
+  ROOT_PATH,
+  type RootMount,
   type Runner,
   type SandboxOutcome,
+  type SandboxProcess,
   type SandboxSpec,
   type Snapshotter,
   splitPair,
-  type TraceReport,
+  USE,
   unreachable,
 } from '../../core/index.ts';
 import type { CdiDevice } from '../../runner/index.ts';
@@ -22,6 +26,7 @@ import { type Standing, treeOf } from '../standing.ts';
 import { BuildStop, stop } from '../stop.ts';
 import { type ImageUser, lookUpUser } from '../users.ts';
 import { formatEnvironment } from '../variables.ts';
+import { BoundTrees } from './bound-trees.ts';
 import { editsDigest, findDevices } from './devices.ts';
 import type { Executed, PreparedStep } from './prepared-step.ts';
 import { runDefinition } from './run-definition.ts';
@@ -44,6 +49,7 @@ export async function prepareRun(step: RunStep, parts: RunParts, signal: AbortSi
   const found = await findMounts(step, parts.sourceFor, signal);
   const devices = await findDevices(step.devices);
   const { inputs } = found;
+  const bound = isTraced(step) ? new BoundTrees(step, found, parts) : undefined;
   const action: Action = {
     version: ACTION_VERSION,
     kind: 'RUN',
@@ -52,8 +58,15 @@ export async function prepareRun(step: RunStep, parts: RunParts, signal: AbortSi
   return {
     action,
     inputs,
-    ...(isTraced(step) ? { observed: (on) => observedQuery(step, { action, inputs }, { on, parts }) } : {}),
-    execute: (on, executeSignal) => run({ step, found, devices, on, parts }, executeSignal),
+    ...(bound === undefined
+      ? {}
+      : {
+          observed: async (on) => {
+            const whole = await observedQuery(step, { action, inputs }, { on, parts });
+            return bound.isEmpty ? [whole] : [await bound.question(whole), whole];
+          },
+        }),
+    execute: (on, executeSignal) => run({ step, found, bound, devices, on, parts }, executeSignal),
   };
 }
 
@@ -93,16 +106,20 @@ function isTraced(step: RunStep): boolean {
 interface RunWork {
   readonly step: RunStep;
   readonly found: FoundMounts;
+  readonly bound: BoundTrees | undefined;
   readonly devices: readonly CdiDevice[];
   readonly on: Standing;
   readonly parts: RunParts;
 }
 
-async function run({ step, found, devices, on, parts }: RunWork, signal: AbortSignal): Promise<Executed> {
+async function run(
+  { step, found, bound, devices, on, parts }: RunWork,
+  signal: AbortSignal,
+): Promise<Executed> {
   const { home, ...user } = await userOf(step, on);
   await parts.emulation.need(step.platform, step.info.range, signal);
   await using script = await scriptMount(step, parts.temporary);
-  await using opened = await openMounts({ step, found, parts }, signal);
+  await using opened = await openMounts({ step, found, bound, parts }, signal);
   const tracing = isTraced(step) ? { traceAbove: on.base.depth } : {};
   await using active = await parts.snapshotter.prepare(on.snapshot, tracing);
   const environment = new Map([
@@ -141,7 +158,9 @@ async function run({ step, found, devices, on, parts }: RunWork, signal: AbortSi
   if (failure !== undefined) throw new BuildStop(failure);
   const reason = untraceable(step);
   const seen: Executed['seen'] =
-    reason !== undefined ? { kind: 'unknown', reason } : seenBy(await child.trace, parts.snapshotter.driver);
+    reason !== undefined
+      ? { kind: 'unknown', reason }
+      : await seenBy(child, { bound, root: active.root, driver: parts.snapshotter.driver });
   return { frozen: await active.freeze(), seen };
 }
 
@@ -151,12 +170,37 @@ function variableOf(text: string): readonly [string, string] {
   return [name, value];
 }
 
-function seenBy(trace: TraceReport | undefined, driver: Snapshotter['driver']): Executed['seen'] {
-  if (trace?.kind === 'traced') return { kind: 'observed', observations: trace.observations };
+/**
+ * Where nothing lies above the base image, nothing of the root is traced. That there is nothing then is all that could have been read, and
+ * what an observation of the root's empty listing says.
+ */
+const NOTHING_ABOVE: readonly Observation[] = [{ path: ROOT_PATH, uses: USE.METADATA | USE.LISTING }];
+
+async function seenBy(
+  child: SandboxProcess,
+  {
+    bound,
+    root,
+    driver,
+  }: {
+    readonly bound: BoundTrees | undefined;
+    readonly root: RootMount;
+    readonly driver: Snapshotter['driver'];
+  },
+): Promise<Executed['seen']> {
+  const trace = await child.trace;
   if (trace?.kind === 'untraced') return { kind: 'unknown', reason: trace.reason };
-  return driver === 'copy'
-    ? { kind: 'unknown', reason: 'what is read of a plain copy cannot be told' }
-    : { kind: 'unknown' };
+  if (driver === 'copy') return { kind: 'unknown', reason: 'what is read of a plain copy cannot be told' };
+  const isBare = root.type === 'overlay' && root.traced === undefined;
+  if (bound !== undefined && !bound.isEmpty && (trace !== undefined || isBare)) {
+    const inMounts = bound.observations((await child.mountTraces) ?? new Map());
+    if (inMounts !== undefined) {
+      return { kind: 'observed', observations: [...(trace?.observations ?? NOTHING_ABOVE), ...inMounts] };
+    }
+    // The second question, in which mounts are known by their digests.
+    if (trace !== undefined) return { kind: 'observed', observations: trace.observations, question: 1 };
+  }
+  return trace === undefined ? { kind: 'unknown' } : { kind: 'observed', observations: trace.observations };
 }
 
 /** The failure of a command that did not succeed, in the words of `docker build`. */

@@ -31,6 +31,7 @@ export class StickyTimes {
       const before = await previous.lstat(target);
       if (before === undefined || before.type !== entry.type || before.size !== entry.size) continue;
       if (before.linkTarget !== entry.linkTarget) continue;
+      if (sameTime(before.mtime, entry.mtime)) return entry.mtime;
       if (digest === undefined || (await previous.digest(target)) === digest) return before.mtime;
     }
     return entry.mtime;
@@ -46,4 +47,8 @@ export class StickyTimes {
       yield op;
     }
   }
+}
+
+function sameTime(a: Time, b: Time): boolean {
+  return a.sec === b.sec && a.nsec === b.nsec;
 }

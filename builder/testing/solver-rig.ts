@@ -206,11 +206,13 @@ function solverOn(graph: BuildGraph, work: Work & { readonly cache: StepCache })
         ...(path === undefined || step.caching.mode === 'exact'
           ? {}
           : {
-              observed: async (on) => ({
-                action,
-                inputs: [],
-                tree: await store.snapshotter().observed(on.snapshot, on.base.depth),
-              }),
+              observed: async (on) => [
+                {
+                  action,
+                  inputs: [],
+                  tree: await store.snapshotter().observed(on.snapshot, on.base.depth),
+                },
+              ],
             }),
         execute: async (on, signal) => {
           ran.push(name);

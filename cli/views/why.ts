@@ -1,5 +1,5 @@
 import type { BuildReport, StepReport } from '../../cache/index.ts';
-import { type Observation, USE } from '../../core/index.ts';
+import { type Observation, seenPath, USE } from '../../core/index.ts';
 import { formatSeconds, safeLine } from '../progress/text.ts';
 import { outcomeColor, type Style } from '../style.ts';
 import { formatAge, formatTable } from './table.ts';
@@ -84,7 +84,7 @@ export function plainRead({ path, uses, by }: Observation): {
 } {
   const words = USE_WORDS.flatMap(([use, word]) => ((uses & use) === 0 ? [] : [word]));
   return {
-    path: `/${path}`,
+    path: `/${seenPath(path)}`,
     uses: words.length === 0 ? ['seen'] : words,
     ...(by === undefined ? {} : { by }),
   };

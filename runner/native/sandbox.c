@@ -7,7 +7,7 @@
  * Orders after the spec: 'S' u32 signal for the program; 'W' u16 columns, u16 rows; 'K' kill everything. The end of the stream
  * means that varve is dead: everything is killed, and what it left on the host is removed.
  * Records: those of sandbox_init.h but 'T'; before the last one, where the root has traced diffs, what was read of them: 'O' or 'U'
- * of trace_mount.h. The one that ends the story ('E', 'F', 'N') is sent when nothing of the sandbox is left: no process, no
+ * of trace_mount.h; then for each mounted tree that has some, 'M', text target, and the same. The one that ends the story ('E', 'F', 'N') is sent when nothing of the sandbox is left: no process, no
  * mount, no stub. A file server (trace_server.h) that ends before the sandbox does takes it with it: 'F' with code `trace-lost`.
  */
 #define _GNU_SOURCE
@@ -53,6 +53,7 @@ struct supervisor {
   struct wire_in orders;
   struct opened opened;
   struct trace trace;
+  struct trace *mount_traces; /* in the order of the mounts */
   int cgroup;    /* of version 2, or -1 */
   int root_copy; /* for the stubs: outlives the sandbox's own mount of the root, and with it the file server */
   struct stub_list stubs;
@@ -111,11 +112,13 @@ static void open_sources(struct supervisor *self) {
   }
   open_host_parts(self);
   self->opened.mounts = wire_allocate(self->spec.mount_count * sizeof *self->opened.mounts);
+  self->mount_traces = wire_allocate(self->spec.mount_count * sizeof *self->mount_traces);
   for (uint32_t i = 0; i < self->spec.mount_count; i++) {
     const struct mount_spec *mount = &self->spec.mounts[i];
     int fd = -1;
+    self->mount_traces[i].report = -1;
     if (mount->type == MOUNT_BIND) fd = open_bind(mount);
-    if (mount->type == MOUNT_TREE) fd = root_mount_open(&mount->tree);
+    if (mount->type == MOUNT_TREE) fd = trace_open_tree(&self->mount_traces[i], &mount->tree);
     uint64_t attributes = (mount->readonly ? MOUNT_ATTR_RDONLY : 0) | (self->spec.nodev ? MOUNT_ATTR_NODEV : 0);
     if (fd >= 0) adjust_mount(fd, attributes, mount->target);
     self->opened.mounts[i] = fd;
@@ -228,6 +231,9 @@ static void start_init(struct supervisor *self) {
     if (self->cgroup >= 0) close(self->cgroup);
     if (self->root_copy >= 0) close(self->root_copy);
     if (self->trace.report >= 0) close(self->trace.report);
+    for (uint32_t i = 0; i < self->spec.mount_count; i++) {
+      if (self->mount_traces[i].report >= 0) close(self->mount_traces[i].report);
+    }
     for (struct stub *stub = self->stubs.newest; stub != NULL; stub = stub->next) close(stub->parent);
     sandbox_init(&self->spec, &plan, io, status[1]);
   }
@@ -250,6 +256,7 @@ static void kill_all(struct supervisor *self) {
   kill(self->init, SIGKILL);
   /* Afterwards, so that nobody lives to see files fail. A process that waits for a hanging server dies only with that. */
   trace_stop(&self->trace);
+  for (uint32_t i = 0; i < self->spec.mount_count; i++) trace_stop(&self->mount_traces[i]);
 }
 
 static void take_order(struct supervisor *self) {
@@ -316,7 +323,9 @@ static void take_signal(struct supervisor *self) {
   if (read(self->signals, &info, sizeof info) < 0) return;
   if (waitpid(self->init, &self->init_status, WNOHANG) == self->init) self->ended = true;
   /* What the sandbox does without its files is worth nothing, and may look like success. */
-  if (trace_reap(&self->trace) && !self->ended) kill(self->init, SIGKILL);
+  bool lost = trace_reap(&self->trace);
+  for (uint32_t i = 0; i < self->spec.mount_count; i++) lost = trace_reap(&self->mount_traces[i]) || lost;
+  if (lost && !self->ended) kill(self->init, SIGKILL);
 }
 
 static void watch(struct supervisor *self) {
@@ -370,6 +379,22 @@ static void remove_leftovers(const struct supervisor *self) {
   }
 }
 
+/* What was read of the root's traced diffs, and of each mount's. */
+static void tell_traces(struct supervisor *self) {
+  bool whole = trace_tell(&self->trace, CONTROL, self->signals);
+  for (uint32_t i = 0; i < self->spec.mount_count && whole; i++) {
+    struct trace *trace = &self->mount_traces[i];
+    if (trace->report < 0 && trace->untraced[0] == '\0') continue;
+    struct wire_out out;
+    wire_out_init(&out, CONTROL);
+    wire_put_u8(&out, 'M');
+    wire_put_text(&out, self->spec.mounts[i].target);
+    send(CONTROL, out.buffer, out.length, MSG_NOSIGNAL);
+    whole = trace_tell(trace, CONTROL, self->signals);
+  }
+  if (!whole) fail(0, "trace-lost", NULL, "the file server that shows the traced layers has ended too early");
+}
+
 /* The record of the end: init's own, or, where init was killed before it could write one, the signal that did it. */
 static void tell_end(struct supervisor *self) {
   if (self->record_length == 0) {
@@ -420,13 +445,12 @@ int sandbox_main(int argc, char **argv) {
   watch(self);
   drain(self);
   trace_unblock(&self->trace);
+  for (uint32_t i = 0; i < self->spec.mount_count; i++) trace_unblock(&self->mount_traces[i]);
   stubs_remove(&self->stubs);
   if (self->root_copy >= 0) close(self->root_copy);
   stubs_drop_copies(&self->stubs);
   if (self->orphaned) remove_leftovers(self);
-  if (!trace_tell(&self->trace, CONTROL, self->signals)) {
-    fail(0, "trace-lost", NULL, "the file server that shows the traced layers has ended too early");
-  }
+  tell_traces(self);
   tell_end(self);
   return 0;
 }

@@ -73,7 +73,13 @@ static _Noreturn void be_reader(int orders, int top, pid_t supervisor) {
   trace_ahead_read(ORDERS, MOUNT);
 }
 
-static _Noreturn void be_server(const struct root_mount *root, struct server_ends ends, pid_t reader, pid_t supervisor) {
+struct view {
+  const struct root_mount *root;
+  bool alone; /* see struct trace_tree */
+};
+
+static _Noreturn void be_server(struct view view, struct server_ends ends, pid_t reader, pid_t supervisor) {
+  const struct root_mount *root = view.root;
   /* Questions come from whatever runs in the sandbox. Before the request: a change of capabilities may undo it. */
   if (capabilities_keep_reading() < 0) _exit(FAILURE_STATUS);
   /* A supervisor that died before the request is no parent any more. */
@@ -95,6 +101,7 @@ static _Noreturn void be_server(const struct root_mount *root, struct server_end
   server->ahead = (struct trace_ahead){.orders = ends.orders, .reader = reader};
   server->prefix = root->user_xattrs ? "user.overlay." : "trusted.overlay.";
   trace_record_init(&server->record);
+  server->tree.alone = view.alone;
   const char *problem = trace_tree_build(&server->tree, root->traced, root->traced_count);
   if (problem == NULL && !trace_content_init(&server->content, root->traced, root->traced_count)) {
     problem = "the files of a traced layer cannot be opened";
@@ -116,9 +123,10 @@ static int untraced(struct trace *trace, int error, const char *what) {
 
 /*
  * Read-only is the superblock, not only the mount: the kernel then knows that no access moves a file's time, and does not
- * ask for attributes again after each read.
+ * ask for attributes again after each read. Under an overlay that judges by modes itself, and must be able to look at all, the kernel does
+ * not ask who may do what; where there is none it has to.
  */
-static int mount_fuse(struct trace *trace, int fuse) {
+static int mount_fuse(struct trace *trace, int fuse, bool alone) {
   char descriptor[16];
   snprintf(descriptor, sizeof descriptor, "%d", fuse);
   const char *const options[][2] = {{"source", "varve"}, {"subtype", "varve"}, {"fd", descriptor},   {"rootmode", "40755"},
@@ -130,6 +138,7 @@ static int mount_fuse(struct trace *trace, int fuse) {
     unsigned command = options[i][1] == NULL ? FSCONFIG_SET_FLAG : FSCONFIG_SET_STRING;
     result = fsconfig(context, command, options[i][0], options[i][1], 0);
   }
+  if (result == 0 && alone) result = fsconfig(context, FSCONFIG_SET_FLAG, "default_permissions", NULL, 0);
   if (result == 0) result = fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
   int mount_fd = result == 0 ? fsmount(context, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOATIME) : -1;
   int error = errno;
@@ -171,7 +180,7 @@ static void forget_server(struct trace *trace) {
 }
 
 /* True where the server runs and has the only descriptor of /dev/fuse. */
-static bool start_server(struct trace *trace, const struct root_mount *root, int fuse, int top) {
+static bool start_server(struct trace *trace, struct view view, int fuse, int top) {
   int ready[2], orders[2];
   trace->report = memfd_create("varve-trace", MFD_CLOEXEC);
   if (trace->report < 0 || pipe2(ready, O_CLOEXEC) < 0 || pipe2(orders, O_CLOEXEC) < 0) {
@@ -185,7 +194,7 @@ static bool start_server(struct trace *trace, const struct root_mount *root, int
   fcntl(orders[1], F_SETFL, O_NONBLOCK);
   struct server_ends ends = {fuse, ready[1], trace->report, orders[1]};
   trace->server = trace->reader < 0 ? -1 : fork();
-  if (trace->server == 0) be_server(root, ends, trace->reader, supervisor);
+  if (trace->server == 0) be_server(view, ends, trace->reader, supervisor);
   int error = errno;
   close(orders[1]);
   close(ready[1]);
@@ -194,27 +203,43 @@ static bool start_server(struct trace *trace, const struct root_mount *root, int
   return started;
 }
 
-static int open_traced(struct trace *trace, const struct root_mount *root) {
+/* The mount of a file server that runs; -1 where there is none. */
+static int open_served(struct trace *trace, struct view view) {
   int fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
   if (fuse < 0) return untraced(trace, errno, "/dev/fuse cannot be opened");
-  int top = mount_fuse(trace, fuse);
-  bool started = top >= 0 && start_server(trace, root, fuse, top);
+  int top = mount_fuse(trace, fuse, view.alone);
+  bool started = top >= 0 && start_server(trace, view, fuse, top);
   /* From here on the server's death is the end of the file system: nobody can wait for it in vain. */
   close(fuse);
-  int mount_fd = -1;
-  if (started) {
-    mount_fd = root_mount_open_on(root, top);
-    if (mount_fd < 0) untraced(trace, errno, "an overlay over the file server cannot be mounted");
-  }
-  if (mount_fd < 0) forget_server(trace);
+  if (started) return top;
+  forget_server(trace);
   if (top >= 0) close(top);
+  return -1;
+}
+
+static int open_traced(struct trace *trace, const struct root_mount *root) {
+  int top = open_served(trace, (struct view){.root = root});
+  if (top < 0) return -1;
+  int mount_fd = root_mount_open_on(root, top);
+  if (mount_fd < 0) {
+    untraced(trace, errno, "an overlay over the file server cannot be mounted");
+    forget_server(trace);
+  }
+  close(top);
   return mount_fd;
 }
 
+static bool is_traced(const struct root_mount *root) { return root->type == ROOT_OVERLAY && root->traced_count > 0; }
+
 int trace_open_root(struct trace *trace, const struct root_mount *root) {
   *trace = (struct trace){.report = -1};
-  if (root->type != ROOT_OVERLAY || root->traced_count == 0) return root_mount_open(root);
-  int mount_fd = open_traced(trace, root);
+  int mount_fd = is_traced(root) ? open_traced(trace, root) : -1;
+  return mount_fd >= 0 ? mount_fd : root_mount_open(root);
+}
+
+int trace_open_tree(struct trace *trace, const struct root_mount *root) {
+  *trace = (struct trace){.report = -1};
+  int mount_fd = is_traced(root) && root->readonly ? open_served(trace, (struct view){.root = root, .alone = true}) : -1;
   return mount_fd >= 0 ? mount_fd : root_mount_open(root);
 }
 

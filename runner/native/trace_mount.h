@@ -22,6 +22,12 @@ struct trace {
  */
 int trace_open_root(struct trace *trace, const struct root_mount *root);
 
+/*
+ * As trace_open_root for a tree that is mounted by itself to be read: the file server's own mount, without an overlay. Below the traced
+ * diffs of `root` are empty folders alone.
+ */
+int trace_open_tree(struct trace *trace, const struct root_mount *root);
+
 /* Reaps the server if it has ended; true where it ended just now. */
 bool trace_reap(struct trace *trace);
 

@@ -279,6 +279,31 @@ static void settle(struct trace_tree *tree) {
   }
 }
 
+static void drop_whiteouts(struct trace_node *folder) {
+  folder->opaque = false;
+  for (struct trace_node **at = &folder->child; *at != NULL;) {
+    struct trace_node *child = *at;
+    if (child->type != TRACE_WHITEOUT) {
+      at = &child->sibling;
+      continue;
+    }
+    *at = child->sibling;
+    child->sibling = NULL;
+    child->type = TRACE_ABSENT;
+    folder->child_count--;
+  }
+}
+
+static void stand_alone(struct trace_tree *tree) {
+  tree->has_xattrs = true;
+  drop_whiteouts(tree->root);
+  for (size_t i = 0; i < tree->bucket_count; i++) {
+    for (struct trace_node *node = tree->buckets[i]; node != NULL; node = node->in_bucket) {
+      if (node->type == TRACE_FOLDER) drop_whiteouts(node);
+    }
+  }
+}
+
 const char *trace_tree_build(struct trace_tree *tree, char *const *diffs, uint32_t count) {
   struct manifest *manifests = wire_allocate(count * sizeof *manifests);
   uint64_t records = 0;
@@ -299,6 +324,7 @@ const char *trace_tree_build(struct trace_tree *tree, char *const *diffs, uint32
     const char *problem = merge(tree, &manifests[i - 1], (uint16_t)(i - 1));
     if (problem != NULL) return problem;
   }
+  if (tree->alone) stand_alone(tree);
   settle(tree);
   free(manifests);
   return NULL;

@@ -62,6 +62,11 @@ struct trace_tree {
   size_t block_left;
   /* Some diff holds attributes, a whiteout or an opaque folder: overlayfs must be able to ask (`ObservedTree.isPlain`). */
   bool has_xattrs;
+  /*
+   * To be set before it is built: nothing lies below the diffs and no overlay above them, the tree is mounted by itself. Whiteouts and
+   * opaque folders then hide nothing and are not shown, and extended attributes can always be asked for.
+   */
+  bool alone;
 };
 
 /*

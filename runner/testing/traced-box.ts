@@ -10,7 +10,9 @@ import {
   type DiffId,
   digestOf,
   type HostPath,
+  type MountableSnapshot,
   type Observation,
+  type ObservedTree,
   ROOT_PATH,
   ROOT_USER,
   type RootMount,
@@ -105,6 +107,21 @@ export class TracedBox {
   async tracedFolders(): Promise<readonly HostPath[]> {
     await using active = await this.prepare();
     return active.root.traced ?? [];
+  }
+
+  /** All layers, the base's among them, as a tree to be mounted by itself. */
+  async mountable(traced = true): Promise<MountableSnapshot> {
+    return this.snapshotter.mountable(this.#committed(), { traced });
+  }
+
+  /** What all layers say of paths. */
+  observed(): Promise<ObservedTree> {
+    return this.snapshotter.observed(this.#committed(), 0);
+  }
+
+  #committed(): CommittedSnapshot {
+    if (this.#top === undefined) throw new Error('an image without layers');
+    return this.#top;
   }
 
   async run(args: readonly string[], options: RunOptions = {}): Promise<TracedRun> {
