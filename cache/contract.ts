@@ -132,13 +132,14 @@ export interface StepResult {
   readonly title?: string;
 }
 
-/** What the observed answer compares: the action on today's tree, whatever the parent as a whole is. */
+/** What the observed answer compares: the action on today's tree, whatever the parent, or a mounted tree, is as a whole. */
 export interface ObservedQuery {
   /**
    * The action with all that a step depends on beside the traced tree and its inputs: the identity of the base below the tree, the
    * ids that its user was found to have.
    */
   readonly action: Action;
+  /** What is not part of `tree`. */
   readonly inputs: readonly TreeInput[];
   readonly tree: ObservedTree;
 }

@@ -63,7 +63,7 @@ async function readsOf(step: StepReport, engine: Engine, json: boolean): Promise
   const observations = step.key === undefined ? undefined : await engine.reads(step.key);
   if (observations === undefined) {
     throw new MachineError('not-observed', `it is not known what ${step.info.name} looked at`, {
-      hint: 'Steps right on a base image, steps with cache=exact and steps that failed are not observed.',
+      hint: 'Steps right on a base image that mount nothing, steps with cache=exact and steps that failed are not observed.',
     });
   }
   return json ? `${JSON.stringify(observations.map(plainRead))}\n` : renderReads(observations);
