@@ -60,7 +60,7 @@ export interface TreeInput {
   readonly name: string;
   /** Digest over all facts in path order. */
   readonly digest: Digest;
-  /** In path order. */
+  /** In path order; none for a snapshot that is taken as a whole, which `digest` names by its ChainID. */
   readonly facts: readonly FileFact[];
 }
 

@@ -61,6 +61,7 @@ export class Slots {
   async pack(query: StepQuery): Promise<readonly Listing[]> {
     const wanted = new Map<Digest, TreeInput>();
     for (const input of query.inputs) {
+      if (!isListed(input)) continue;
       const stored = this.#database.get('SELECT 1 FROM listings WHERE digest = ?', input.digest);
       if (stored === undefined) wanted.set(input.digest, input);
     }
@@ -109,10 +110,16 @@ export class Slots {
     const row = this.#database.get('SELECT facts FROM listings WHERE digest = ?', digest);
     if (row === undefined) return undefined;
     const facts = unpack(bytesOf(row, 'facts'));
+    if (!isListed({ digest, facts })) return undefined;
     if (factsDigest(facts) !== digest) throw new DamagedRow(`the listing of ${digest} has another digest`);
     this.#facts.set(digest, facts);
     return facts;
   }
+}
+
+/** A snapshot that is taken as a whole is named by its ChainID, without a listing. */
+function isListed({ digest, facts }: Pick<TreeInput, 'digest' | 'facts'>): boolean {
+  return facts.length > 0 || factsDigest(facts) === digest;
 }
 
 function unpack(bytes: Uint8Array): readonly FileFact[] {

@@ -105,6 +105,18 @@ describe('lookup and record', () => {
     }
   });
 
+  it('says of an input without a listing, from another opening, that it changed', async () => {
+    const whole = (text: string): TreeInput => ({ name: 'a stage', digest: digestOf(text), facts: [] });
+    await open().record(query({ inputs: [whole('one')] }), { durationMs: 1 });
+    const cache = open();
+    const { inputs } = query({ inputs: [whole('two')] });
+    expect(await cache.lookup(query({ inputs }))).toMatchObject({
+      why: { reason: 'field-changed', field: 'a stage' },
+    });
+    expect(warnings).toEqual([]);
+    expect((await cache.lookup(query({ inputs: [whole('one')] }))).kind).toBe('hit');
+  });
+
   it('replaces a record, and keeps a step that changed nothing without a diff', async () => {
     const cache = open();
     await cache.record(query(), { layer: { diffId: diff('a'), size: 1024 }, durationMs: 1 });
