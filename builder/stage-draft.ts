@@ -21,7 +21,7 @@ import { readCachingComments } from './caching.ts';
 import { type LintContext, StageChecks } from './checks/stage-checks.ts';
 import type { HistoryItem, StageBase, StagePlan, Step, TreeRef } from './graph.ts';
 import { stop } from './stop.ts';
-import { readEnvironment } from './variables.ts';
+import { formatEnvironment, readEnvironment } from './variables.ts';
 
 const DEFAULT_SHELL: readonly string[] = ['/bin/sh', '-c'];
 
@@ -68,6 +68,23 @@ type StepSource = Pick<Instruction, 'source' | 'range' | 'comments'>;
 type OwnStepFields = 'info' | 'stage' | 'noCache' | 'caching' | 'slot';
 type StepDetails = Step extends infer S ? (S extends Step ? Omit<S, OwnStepFields> : never) : never;
 
+/** `NAME=value` lines whose places are known: a Dockerfile may set thousands. */
+class OrderedLines {
+  readonly lines: string[];
+  readonly #places: Map<string, number>;
+
+  constructor(variables: ReadonlyMap<string, string>) {
+    this.lines = formatEnvironment(variables);
+    this.#places = new Map([...variables.keys()].map((name, place) => [name, place]));
+  }
+
+  set(name: string, value: string): void {
+    const place = this.#places.get(name) ?? this.lines.length;
+    this.#places.set(name, place);
+    this.lines[place] = `${name}=${value}`;
+  }
+}
+
 /** One stage while its instructions are gone through, in order. Instructions change it; `finish` gives the plan. */
 export class StageDraft {
   readonly context: PlanContext;
@@ -91,6 +108,7 @@ export class StageDraft {
   readonly #steps: Step[] = [];
   readonly #history: HistoryItem[] = [];
   readonly #kinds = new Map<StepKind, number>();
+  #environment: OrderedLines | undefined;
 
   constructor(
     context: PlanContext,
@@ -113,6 +131,13 @@ export class StageDraft {
       parent: base.parent?.checks,
       known: base.unknown !== true,
     });
+  }
+
+  /** Sets a variable of the image's environment: in its place where it is there, else behind the others. */
+  setEnvironment(name: string, value: string): void {
+    this.#environment ??= new OrderedLines(readEnvironment(this.config.Env ?? []));
+    this.#environment.set(name, value);
+    this.config.Env = this.#environment.lines;
   }
 
   /** The stage's work folder. */
