@@ -27,6 +27,7 @@ const PACKAGES: Readonly<Record<SetupPurpose, readonly string[]>> = {
     'mmdebstrap',
     'skopeo', // also a judge: copies and inspects images
     'umoci', // a judge: unpacks images
+    'procps', // ps
     'uidmap', // maps the ids of ordinary users, for builds without root
     'buildah', // a judge: builds the same Dockerfiles
     'docker-registry', // the registry on loopback
