@@ -43,6 +43,8 @@ export interface BuilderParts {
   readonly temporary: HostPath;
   /** Who runs varve: owns what is written outside of the store. */
   readonly owner: { readonly uid: number; readonly gid: number };
+  /** Files and processes can have one owner only: what a command comes to may then be something else. */
+  readonly hasOneId: boolean;
   /** This machine's. */
   readonly platform: Platform;
   /** Milliseconds since 1970. */

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { arch } from 'node:os';
 import { type BuilderParts, createSources } from '../builder/index.ts';
 import { openCacheMounts, openFileIndex, openStepCache, type PrunableCache } from '../cache/index.ts';
@@ -40,7 +40,7 @@ import {
 } from '../runner/index.ts';
 import { chooseDriver, createSnapshotter } from '../snapshotter/index.ts';
 import type { EngineOptions } from './engine-contract.ts';
-import { isInUserNamespace } from './user-namespace.ts';
+import { hasOneId, isInUserNamespace } from './user-namespace.ts';
 import { readVersion } from './version.ts';
 
 /** What the parts of the engine share. */
@@ -81,6 +81,24 @@ async function makeStateFolder(root: HostPath): Promise<void> {
   }
 }
 
+/**
+ * What is stored with the ids of one user reads wrongly with those of another: owners, and the marks of overlays.
+ * @throws MachineError `foreign-store` where the store is somebody else's.
+ */
+async function checkOwner(root: HostPath): Promise<void> {
+  const owner = await stat(joinHost(root, 'varve.db')).then(
+    ({ uid }) => uid,
+    (error: unknown) => {
+      if (errnoOf(error) === undefined) throw error;
+      return undefined;
+    },
+  );
+  if (owner === undefined || owner === (process.getuid?.() ?? 0)) return;
+  throw new MachineError('foreign-store', `the state folder ${root} is that of another user`, {
+    hint: 'Run varve as that user, or choose another folder with --root or VARVE_ROOT.',
+  });
+}
+
 /** Opens the store in `root` and puts the rooms together on it; what must be closed again goes onto `cleanup`. */
 export async function openParts(
   root: HostPath,
@@ -89,6 +107,7 @@ export async function openParts(
 ): Promise<EngineParts> {
   const { now, config, dockerConfig, env } = options;
   await makeStateFolder(root);
+  await checkOwner(root);
   const session = `${process.pid}-${randomBytes(6).toString('hex')}`;
   const cache = openStepCache({ root, clock: now, session, onWarning: warn });
   cleanup.defer(() => cache.close());
@@ -142,6 +161,7 @@ export async function openParts(
     packLayer: (source, packOptions) => packLayer(source, { ...packOptions, ...bundledWorker() }),
     temporary,
     owner: { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
+    hasOneId: hasOneId(),
     platform: thisPlatform(),
     now,
     writeReport: async (report) => {

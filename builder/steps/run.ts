@@ -20,6 +20,7 @@ import {
   unreachable,
 } from '../../core/index.ts';
 import type { CdiDevice } from '../../runner/index.ts';
+import type { BuilderParts } from '../contract.ts';
 import type { Emulation } from '../emulation.ts';
 import type { RunStep } from '../graph.ts';
 import { type Standing, treeOf } from '../standing.ts';
@@ -37,7 +38,7 @@ const ACTION_VERSION = 2;
 const HOSTNAME = 'buildkitsandbox';
 const SCRIPT_FOLDER = 'dev/pipes';
 
-export interface RunParts extends MountParts {
+export interface RunParts extends MountParts, Pick<BuilderParts, 'hasOneId'> {
   readonly runner: Runner;
   readonly emulation: Pick<Emulation, 'need'>;
   readonly buildId: string;
@@ -53,7 +54,11 @@ export async function prepareRun(step: RunStep, parts: RunParts, signal: AbortSi
   const action: Action = {
     version: ACTION_VERSION,
     kind: 'RUN',
-    definition: { ...runDefinition(step), deviceEdits: editsDigest(devices) },
+    definition: {
+      ...runDefinition(step),
+      deviceEdits: editsDigest(devices),
+      hasOneId: parts.hasOneId ? true : undefined,
+    },
   };
   return {
     action,
