@@ -1,7 +1,8 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { type Digest, digestHex, digestOf, type HostPath, MachineError } from '../core/index.ts';
+import { type Digest, digestHex, digestOf, type HostPath } from '../core/index.ts';
+import { machineErrorOf } from '../fixtures/machine-error.ts';
 import { createBlobStore } from './blob-store.ts';
 import { readOciLayout } from './oci-layout.ts';
 import { temporaryFolder } from './testing.ts';
@@ -47,15 +48,6 @@ function index(...manifests: readonly object[]): void {
 const read = (wanted: { readonly tag?: string; readonly digest?: Digest } = {}) =>
   readOciLayout(layout, { blobs: createBlobStore({ root }), platform: AMD64, ...wanted });
 
-async function failure(work: Promise<unknown>): Promise<MachineError> {
-  const error = await work.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  if (error instanceof MachineError) return error;
-  throw new Error(`no machine error: ${String(error)}`);
-}
-
 test('readOciLayout finds an image by tag, as latest, as the only one, and by digest', async () => {
   const [one, two] = [image('one'), image('two')];
   const name = (ref: string) => ({ annotations: { 'org.opencontainers.image.ref.name': ref } });
@@ -63,7 +55,7 @@ test('readOciLayout finds an image by tag, as latest, as the only one, and by di
   expect((await read({ tag: 'v1' })).manifestDigest).toBe(one.descriptor.digest);
   expect((await read()).manifestDigest).toBe(two.descriptor.digest);
   expect((await read({ digest: one.descriptor.digest })).manifest.layers[0]?.digest).toBe(one.layer.digest);
-  expect((await failure(read({ tag: 'v2' }))).message).toMatch(/has no image v2/);
+  expect((await machineErrorOf(read({ tag: 'v2' }))).message).toMatch(/has no image v2/);
   index(one.descriptor);
   expect((await read()).manifestDigest).toBe(one.descriptor.digest);
   expect(await createBlobStore({ root }).size(one.layer.digest)).toBe(3);
@@ -78,21 +70,21 @@ test('readOciLayout takes this platform out of an index', async () => {
   index(blob(JSON.stringify({ schemaVersion: 2, mediaType: INDEX, manifests }), INDEX));
   expect((await read()).manifestDigest).toBe(amd64.descriptor.digest);
   index(blob(JSON.stringify({ schemaVersion: 2, manifests: manifests.slice(0, 1) }), INDEX));
-  expect(await failure(read())).toMatchObject({ code: 'no-platform' });
+  expect(await machineErrorOf(read())).toMatchObject({ code: 'no-platform' });
 });
 
 test('readOciLayout refuses what is damaged, missing or no layout', async () => {
-  expect(await failure(read())).toMatchObject({ code: 'layout-missing' });
+  expect(await machineErrorOf(read())).toMatchObject({ code: 'layout-missing' });
   const one = image('one');
   index(one.descriptor);
   writeFileSync(pathOf(one.layer.digest), 'two');
-  expect(await failure(read())).toMatchObject({ code: 'digest-mismatch' });
+  expect(await machineErrorOf(read())).toMatchObject({ code: 'digest-mismatch' });
   rmSync(pathOf(one.layer.digest));
-  expect((await failure(read())).message).toMatch(/lacks the blob/);
+  expect((await machineErrorOf(read())).message).toMatch(/lacks the blob/);
   writeFileSync(pathOf(one.descriptor.digest), '{}');
-  expect((await failure(read())).message).toMatch(/is damaged/);
+  expect((await machineErrorOf(read())).message).toMatch(/is damaged/);
   index({ ...one.descriptor, digest: 'sha256:../../x' });
-  expect(await failure(read())).toMatchObject({ code: 'image-invalid' });
+  expect(await machineErrorOf(read())).toMatchObject({ code: 'image-invalid' });
   writeFileSync(join(layout, 'index.json'), 'x');
-  expect(await failure(read())).toMatchObject({ code: 'image-invalid' });
+  expect(await machineErrorOf(read())).toMatchObject({ code: 'image-invalid' });
 });

@@ -12,7 +12,7 @@ import {
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type GitSource, type HostPath, MachineError, parseGitUrl } from '../../core/index.ts';
+import { type GitSource, type HostPath, parseGitUrl } from '../../core/index.ts';
 import {
   GitFixture,
   serveWeb,
@@ -20,6 +20,7 @@ import {
   temporaryFolder,
   type Web,
 } from '../../fixtures/index.ts';
+import { machineErrorOf } from '../../fixtures/machine-error.ts';
 import type { Sources } from './contract.ts';
 import { sourcesIn } from './testing.ts';
 
@@ -70,15 +71,6 @@ async function checkedOut(wanted: GitSource, from = sources) {
   return { commit, ...(await from.checkOut(wanted, commit, OPTIONS)) };
 }
 
-async function failure(work: Promise<unknown>): Promise<MachineError> {
-  const error = await work.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  if (error instanceof MachineError) return error;
-  throw new Error(`no machine error: ${String(error)}`);
-}
-
 describe('findCommit', () => {
   test.each([
     ['', 'second', 'refs/heads/main'],
@@ -105,34 +97,38 @@ describe('findCommit', () => {
     for (const checksum of [second, second.slice(0, 7), tagged.slice(0, 7)]) {
       expect((await sources.findCommit(source(`?tag=v1&checksum=${checksum}`), OPTIONS)).id).toBe(second);
     }
-    const error = await failure(sources.findCommit(source(`?tag=v1&checksum=${first}`), OPTIONS));
+    const error = await machineErrorOf(sources.findCommit(source(`?tag=v1&checksum=${first}`), OPTIONS));
     expect(error.code).toBe('git-checksum-mismatch');
     expect(error.message).toContain(`expected checksum to match ${first}, got ${second}`);
   });
 
   test('says what is missing: a ref, a short commit, a repository, commits, a server', async () => {
-    const missing = await failure(sources.findCommit(source('#nothing'), OPTIONS));
+    const missing = await machineErrorOf(sources.findCommit(source('#nothing'), OPTIONS));
     expect(missing).toMatchObject({ code: 'git-ref-missing' });
     expect(missing.message).toMatch(/does not contain ref nothing/);
-    expect((await failure(sources.findCommit(source('#abcdef1'), OPTIONS))).hint).toContain('in full');
-    const unknown = await failure(sources.findCommit(source('', 'nowhere'), OPTIONS));
+    expect((await machineErrorOf(sources.findCommit(source('#abcdef1'), OPTIONS))).hint).toContain('in full');
+    const unknown = await machineErrorOf(sources.findCommit(source('', 'nowhere'), OPTIONS));
     expect(unknown.code).toBe('git-unreachable');
     expect(unknown.message).toContain('nowhere.git');
     new GitFixture(join(root.path, 'repos/empty.git'));
-    expect((await failure(sources.findCommit(source('', 'empty'), OPTIONS))).message).toMatch(/no commits/);
+    expect((await machineErrorOf(sources.findCommit(source('', 'empty'), OPTIONS))).message).toMatch(
+      /no commits/,
+    );
     const dead = { remote: 'http://127.0.0.1:1/x.git', likeAPath: false };
-    expect(await failure(sources.findCommit(dead, OPTIONS))).toMatchObject({ code: 'git-unreachable' });
+    expect(await machineErrorOf(sources.findCommit(dead, OPTIONS))).toMatchObject({
+      code: 'git-unreachable',
+    });
   });
 
   test('keeps passwords out of its messages', async () => {
     const remote = `http://user:secret@127.0.0.1:1/x.git`;
-    const error = await failure(sources.findCommit({ remote, likeAPath: false }, OPTIONS));
+    const error = await machineErrorOf(sources.findCommit({ remote, likeAPath: false }, OPTIONS));
     expect(`${error.message} ${error.hint}`).not.toMatch(/secret|user/);
   });
 
   test('says that git is missing', async () => {
     const bare = sourcesIn(join(root.path, 'bare'), { env: { PATH: '/nonexistent' } });
-    expect(await failure(bare.findCommit(source(), OPTIONS))).toMatchObject({ code: 'git-missing' });
+    expect(await machineErrorOf(bare.findCommit(source(), OPTIONS))).toMatchObject({ code: 'git-missing' });
   });
 });
 
@@ -168,7 +164,7 @@ describe('checkOut', () => {
   test.each(['#:none', '#:a.txt', '#:out', '#:out/ssl'])(
     'refuses %s: no folder of the repository',
     async (suffix) => {
-      expect(await failure(checkedOut(source(suffix)))).toMatchObject({ code: 'git-subdir-missing' });
+      expect(await machineErrorOf(checkedOut(source(suffix)))).toMatchObject({ code: 'git-subdir-missing' });
     },
   );
 
@@ -200,7 +196,7 @@ describe('checkOut', () => {
     app.git('update-ref', '-d', 'refs/pull/1/head');
     const { folder } = await checkedOut(source(`#${commits.first}`), fresh);
     expect(readFileSync(join(folder, 'a.txt'), 'utf8')).toBe('one\n');
-    const missing = await failure(checkedOut(source(`#${'1'.repeat(40)}`), fresh));
+    const missing = await machineErrorOf(checkedOut(source(`#${'1'.repeat(40)}`), fresh));
     expect(missing).toMatchObject({ code: 'git-ref-missing' });
     expect(missing.message).toContain(`has no commit ${'1'.repeat(40)}`);
   });
@@ -228,7 +224,7 @@ test('a private repository is fetched with the header that is handed in, and wit
   web.guard = ({ headers }) => headers.authorization === authorization;
   try {
     const store = sourcesIn(join(root.path, 'private'));
-    const error = await failure(store.findCommit(source(), OPTIONS));
+    const error = await machineErrorOf(store.findCommit(source(), OPTIONS));
     expect(error.hint).toContain('--secret');
     const options = { ...OPTIONS, authorization };
     const commit = await store.findCommit(source(), options);
@@ -265,7 +261,7 @@ describe('submodules', () => {
     evil.git('submodule', '--quiet', 'add', library.folder, 'lib');
     evil.git('config', '--file=.gitmodules', 'submodule.lib.url', urls[kind as keyof typeof urls]);
     evil.commit({ x: 'x' });
-    const error = await failure(checkedOut(source('', `evil-${kind}`)));
+    const error = await machineErrorOf(checkedOut(source('', `evil-${kind}`)));
     expect(error.message).toMatch(/failed to update submodules/);
     expect(existsSync(marker)).toBe(false);
   });

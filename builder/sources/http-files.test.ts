@@ -2,7 +2,7 @@ import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type Digest, digestOf, MachineError } from '../../core/index.ts';
+import { type Digest, digestOf } from '../../core/index.ts';
 import {
   type Route,
   serveWeb,
@@ -10,6 +10,7 @@ import {
   temporaryFolder,
   type Web,
 } from '../../fixtures/index.ts';
+import { machineErrorOf } from '../../fixtures/machine-error.ts';
 import type { FetchedFile, Sources } from './contract.ts';
 import { sourcesIn } from './testing.ts';
 
@@ -42,15 +43,6 @@ function tagged(text: string, etag: string): Route {
 const fetched = (path = '/f', checksum?: Digest): Promise<FetchedFile> =>
   sources.fetchFile(`${web.url}${path}`, { ...OPTIONS, ...(checksum === undefined ? {} : { checksum }) });
 const text = ({ path }: FetchedFile): string => readFileSync(path, 'utf8');
-
-async function failure(work: Promise<unknown>): Promise<MachineError> {
-  const error = await work.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  if (error instanceof MachineError) return error;
-  throw new Error(`no machine error: ${String(error)}`);
-}
 
 describe('fetchFile', () => {
   test('gives bytes, digest and Last-Modified', async () => {
@@ -107,7 +99,7 @@ describe('fetchFile', () => {
     end = '/b';
     expect(text(await fetched())).toBe('of b');
     web.routes.set('/f', (_request, response) => response.writeHead(304).end());
-    expect((await failure(fetched())).message).toMatch(/invalid response status 304/);
+    expect((await machineErrorOf(fetched())).message).toMatch(/invalid response status 304/);
   });
 
   test('asks nobody for bytes whose digest is known, and refuses other ones', async () => {
@@ -116,7 +108,7 @@ describe('fetchFile', () => {
     web.asked.length = 0;
     expect(text(await fetched('/f', digestOf('one')))).toBe('one');
     expect(web.asked).toEqual([]);
-    const error = await failure(fetched('/f', digestOf('two')));
+    const error = await machineErrorOf(fetched('/f', digestOf('two')));
     expect(error.code).toBe('http-checksum-mismatch');
     expect(error.message).toMatch(`${digestOf('one')} (expected: ${digestOf('two')})`);
   });
@@ -145,7 +137,7 @@ describe('fetchFile', () => {
     expect(text(await sources.fetchFile(url, OPTIONS))).toBe('there');
     expect(seen).toEqual([`Basic ${Buffer.from('user:p@ss').toString('base64')}`, undefined]);
     web.routes.set('/loop', (_request, response) => response.writeHead(302, { location: '/loop' }).end());
-    expect((await failure(fetched('/loop'))).message).toMatch(/redirects more than 10 times/);
+    expect((await machineErrorOf(fetched('/loop'))).message).toMatch(/redirects more than 10 times/);
     expect(web.asked.filter((line) => line === 'GET /loop')).toHaveLength(11);
   });
 
@@ -154,8 +146,8 @@ describe('fetchFile', () => {
     [{}, /redirects to ""/],
   ])('refuses a redirect with %j', async (headers, message) => {
     web.routes.set('/f', (_request, response) => response.writeHead(301, headers).end());
-    expect(await failure(fetched())).toMatchObject({ code: 'http-refused' });
-    expect((await failure(fetched())).message).toMatch(message);
+    expect(await machineErrorOf(fetched())).toMatchObject({ code: 'http-refused' });
+    expect((await machineErrorOf(fetched())).message).toMatch(message);
   });
 
   test.each([
@@ -176,7 +168,7 @@ describe('fetchFile', () => {
       response.writeHead(200, { 'content-length': 100 });
       response.write('half', () => response.destroy());
     });
-    const error = await failure(fetched(path));
+    const error = await machineErrorOf(fetched(path));
     expect(error.code).toBe(code);
     expect(error.message).toMatch(message);
     web.routes.set(path, (_request, response) => response.end('well'));
@@ -184,7 +176,7 @@ describe('fetchFile', () => {
   });
 
   test('says which address cannot be reached, without its password', async () => {
-    const error = await failure(sources.fetchFile('http://u:secret@127.0.0.1:1/f', OPTIONS));
+    const error = await machineErrorOf(sources.fetchFile('http://u:secret@127.0.0.1:1/f', OPTIONS));
     expect(error).toMatchObject({ code: 'http-unreachable' });
     expect(error.message).toMatch(/cannot fetch http:\/\/127\.0\.0\.1:1\/f/);
     expect(error.message).not.toMatch(/secret/);
