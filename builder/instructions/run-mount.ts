@@ -28,9 +28,9 @@ export function planMount(flag: MountFlag, stage: StageDraft, agents: number): R
     case 'cache':
       return cacheMount(mount, stage, flag);
     case 'secret':
-      return secretMount(mount, range);
+      return secretMount(mount, stage, range);
     case 'ssh':
-      return agentMount(mount, agents, range);
+      return agentMount(mount, { stage, range, agents });
   }
 }
 
@@ -63,7 +63,7 @@ function cacheMount(mount: Of<'cache'>, stage: StageDraft, flag: MountFlag): Cac
   return {
     type: 'cache',
     target: targetOf(mount, stage, flag.range),
-    id: id ?? cleanPath(mount.target ?? ''),
+    id: inNamespace(id ?? cleanPath(mount.target ?? ''), stage),
     sharing: mount.sharing,
     readonly: mount.readOnly,
     // With an owner or a mode the folder is made anew, and what `from` holds is out of sight.
@@ -76,6 +76,12 @@ function cacheMount(mount: Of<'cache'>, stage: StageDraft, flag: MountFlag): Cac
   };
 }
 
+/** Projects that build with a namespace of their own share no cache mounts with others. */
+function inNamespace(id: string, { context }: StageDraft): string {
+  const namespace = context.buildArgs.get('BUILDKIT_CACHE_MOUNT_NS') ?? '';
+  return namespace === '' ? id : `${namespace}/${id}`;
+}
+
 /** Go's `path.Clean`, which an id comes from: a relative path stays one. */
 function cleanPath(path: string): string {
   const clean = imagePath(path);
@@ -83,10 +89,10 @@ function cleanPath(path: string): string {
   return clean === '' ? '.' : clean;
 }
 
-function secretMount(mount: Of<'secret'>, range: SourceRange): SecretMount {
+function secretMount(mount: Of<'secret'>, stage: StageDraft, range: SourceRange): SecretMount {
   const { id, env } = mount;
   const place = mount.target ?? (env === undefined ? `/run/secrets/${baseName(imagePath(id))}` : undefined);
-  const path = place === undefined ? undefined : imagePath(place);
+  const path = place === undefined ? undefined : imagePath(place, stage.workdir);
   if (path === ROOT_PATH) refuseRoot(range);
   return {
     type: 'secret',
@@ -101,9 +107,16 @@ function secretMount(mount: Of<'secret'>, range: SourceRange): SecretMount {
   };
 }
 
-/** `number`: how many agents the step has already. */
-function agentMount(mount: Of<'ssh'>, number: number, range: SourceRange): AgentMount {
-  const path = imagePath(mount.target ?? `/run/buildkit/ssh_agent.${number}`);
+/** `agents`: how many the step has already. */
+function agentMount(
+  mount: Of<'ssh'>,
+  {
+    stage,
+    range,
+    agents,
+  }: { readonly stage: StageDraft; readonly range: SourceRange; readonly agents: number },
+): AgentMount {
+  const path = imagePath(mount.target ?? `/run/buildkit/ssh_agent.${agents}`, stage.workdir);
   if (path === ROOT_PATH) refuseRoot(range);
   return {
     type: 'ssh',

@@ -128,6 +128,7 @@ describe('RUN --mount: options and their defaults', () => {
     ['id=a/s', SECRET],
     ['source=a/s,required', { ...SECRET, required: true }],
     ['target=/etc/s', { ...SECRET, id: 's', target: 'etc/s' }],
+    ['id=s,target=conf/.npmrc', { ...SECRET, id: 's', target: 'w/conf/.npmrc' }],
     ['id=a/s,env=S', ENV_ONLY],
     ['id=a/s,env=S,dst=/t,required=1', { ...SECRET, env: 'S', target: 't', required: true }],
     ['id=a/s,mode=0444,uid=5,gid=6', { ...SECRET, mode: 0o444, uid: 5, gid: 6 }],
@@ -143,9 +144,20 @@ describe('RUN --mount: options and their defaults', () => {
       { id: 'git', target: 'run/buildkit/ssh_agent.1', required: true, mode: 0o666, uid: 1 },
     ]);
     expect(step.environment['SSH_AUTH_SOCK']).toBe('/run/buildkit/ssh_agent.0');
+    const relative = await lastRun('FROM scratch\nWORKDIR /w\nRUN --mount=type=ssh,target=sock x');
+    expect(relative.environment['SSH_AUTH_SOCK']).toBe('/w/sock');
     const own = await lastRun('FROM scratch\nENV SSH_AUTH_SOCK=/mine\nRUN --mount=type=ssh,target=/a x');
     expect(own.environment['SSH_AUTH_SOCK']).toBe('/mine');
   });
+});
+
+test('BUILDKIT_CACHE_MOUNT_NS parts the cache mounts of builds', async () => {
+  const id = async (namespace: string) => {
+    const buildArgs = { BUILDKIT_CACHE_MOUNT_NS: namespace };
+    const text = 'FROM scratch\nRUN --mount=type=cache,target=/c x --mount=type=cache,id=n,target=/d';
+    return (await lastRun(text, { buildArgs })).mounts.map((mount) => ('id' in mount ? mount.id : ''));
+  };
+  expect([await id('mine'), await id('')]).toEqual([['mine//c'], ['/c']]);
 });
 
 describe('RUN --mount: wrong uses', () => {

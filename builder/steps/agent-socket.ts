@@ -1,7 +1,8 @@
 import { chmod, chown, mkdtemp, open, rm } from 'node:fs/promises';
-import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
 import { type HostPath, joinHost } from '../../core/index.ts';
 import type { Ownership } from '../graph.ts';
+import { lendAgent } from './agent-messages.ts';
 
 /** A socket for one step that leads to an agent; disposing of it ends all connections. */
 export interface AgentSocket extends AsyncDisposable {
@@ -9,7 +10,7 @@ export interface AgentSocket extends AsyncDisposable {
 }
 
 /**
- * Listens on a socket of its own, with the owner and mode that the step asked for, and passes bytes between it and the agent: the
+ * Listens on a socket of its own, with the owner and mode that the step asked for, and asks the agent for what a step may ask: the
  * agent's own socket keeps its owner, and is never seen in a sandbox.
  */
 export async function forwardAgent(
@@ -22,20 +23,9 @@ export async function forwardAgent(
   const handle = await open(folder);
   const connections = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (client) => {
-    const upstream = createConnection({ path: agent, allowHalfOpen: true });
-    for (const [from, to] of [
-      [client, upstream],
-      [upstream, client],
-    ] as const) {
-      connections.add(from);
-      from.on('error', () => to.destroy());
-      from.on('close', () => {
-        connections.delete(from);
-        // What was passed on last must still arrive.
-        to.end();
-      });
-      from.pipe(to);
-    }
+    connections.add(client);
+    client.on('close', () => connections.delete(client));
+    void lendAgent(client, agent);
   });
   const close = async () => {
     const closed = new Promise((resolve) => server.close(resolve));

@@ -1,6 +1,7 @@
 import type { TreeInput } from '../../cache/index.ts';
 import {
   type BuildSession,
+  decodePath,
   type HostPath,
   imagePath,
   type Mount,
@@ -166,7 +167,7 @@ async function openSecret(mount: SecretMount, { parts, secrets }: Work): Promise
         hint: 'Mount it as a file.',
       });
     }
-    secrets.set(env, Buffer.from(value).toString());
+    secrets.set(env, decodePath(value));
   }
   return target === undefined ? undefined : { type: 'file', target, content: value, mode, uid, gid };
 }
