@@ -72,7 +72,6 @@ const DEVICE_RULES = [
   'c 1:8 rwm',
   'c 1:9 rwm',
   'c 5:0 rwm',
-  'c 5:1 rwm',
   'c 5:2 rwm',
   'c 136:* rwm',
 ] as const;

@@ -11,10 +11,13 @@
 
 #define ANY 0xffffffffu
 
-/* What moby and runc allow by default, beyond making nodes: null zero full random urandom, tty, console, ptmx, pts. */
+/*
+ * What moby and runc allow by default, beyond making nodes: null zero full random urandom, tty, ptmx, pts. They allow the console too,
+ * which is the machine's: who types there would be read. A sandbox with a terminal has that at /dev/console.
+ */
 static const struct {
   uint32_t major, minor;
-} OPENABLE[] = {{1, 3}, {1, 5}, {1, 7}, {1, 8}, {1, 9}, {5, 0}, {5, 1}, {5, 2}, {136, ANY}};
+} OPENABLE[] = {{1, 3}, {1, 5}, {1, 7}, {1, 8}, {1, 9}, {5, 0}, {5, 2}, {136, ANY}};
 
 #define RULES (sizeof OPENABLE / sizeof OPENABLE[0])
 

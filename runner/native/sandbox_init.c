@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "failure.h"
+#include "proc_file.h"
 #include "sandbox_setup.h"
 #include "sandbox_userns.h"
 
@@ -44,15 +45,21 @@ static void pass_descriptor(int status, int fd) {
   if (sendmsg(status, &message, MSG_NOSIGNAL) != 1) fail(errno, CODE, NULL, "cannot hand over the terminal");
 }
 
+static bool is_null(int fd) {
+  struct stat status;
+  return fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3);
+}
+
 /*
  * The host's /dev/null would let the program change the host's node through fchmod; it gets the sandbox's own. The same file, so
  * nothing else is different.
  */
 static int own_null(int fd, int given) {
-  struct stat status;
-  if (fd >= 0 && !(fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3))) return given;
-  int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (fd >= 0 && !is_null(fd)) return given;
+  int null = open("/dev/null", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
   if (null < 0) fail(errno, CODE, "/dev/null", "cannot open");
+  /* A mount of the user can take the place of /dev: the program shall not get a file there with our rights. */
+  if (!is_null(null)) fail(0, CODE, "/dev/null", "no null device in the place of one");
   return null;
 }
 
@@ -76,7 +83,7 @@ static void put(int status, const void *bytes, size_t size) {
  * capability but the one to pass signals on, and cannot be read or traced (not dumpable).
  */
 static void lower_guard(int status, int failures) {
-  int adjust = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+  int adjust = proc_open("self/oom_score_adj");
   /* Memory limits shall hit the program. Refused where the caller may not lower the value; then init is as good a victim as any. */
   if (adjust >= 0 && write(adjust, "-1000", 5) < 0 && errno != EACCES && errno != EPERM) fail(errno, CODE, NULL, "oom_score_adj");
   if (dup2(status, 0) < 0 || dup2(failures, 1) < 0) fail(errno, CODE, NULL, "cannot keep descriptors");

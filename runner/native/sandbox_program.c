@@ -16,6 +16,7 @@
 
 #include "capabilities.h"
 #include "failure.h"
+#include "sandbox_scope.h"
 #include "seccomp.h"
 
 #define CODE "sandbox-setup"
@@ -131,6 +132,8 @@ _Noreturn void become_program(const struct sandbox_spec *spec, const struct stan
   if (!inside && errno != EACCES) fail(errno, CODE, spec->cwd, "cannot enter the working directory");
   set_limits(spec); /* as root still: a hard limit may have to rise */
   if (spec->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) fail(errno, CODE, NULL, "cannot set no_new_privs");
+  /* Before the policy and the identity: it takes CAP_SYS_ADMIN too. */
+  if (spec->docker_security && scope_abstract_sockets() < 0) fail(errno, CODE, NULL, "cannot shut off abstract sockets");
   /* The policy before the identity: without no_new_privs it takes CAP_SYS_ADMIN, which goes with the identity. */
   if (spec->docker_security && seccomp_install() < 0) fail(errno, CODE, NULL, "cannot install the seccomp policy");
   if (identity_assume(&spec->identity) < 0) fail(errno, CODE, NULL, "cannot become user %u", spec->identity.uid);

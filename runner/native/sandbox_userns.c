@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "failure.h"
+#include "proc_file.h"
 
 #define CODE "sandbox-setup"
 
@@ -45,8 +46,8 @@ void userns_enter(const struct userns_gate *gate) {
 
 static void write_map(pid_t program, const char *name, const char *map) {
   char path[64];
-  snprintf(path, sizeof path, "/proc/%d/%s", (int)program, name);
-  int file = open(path, O_WRONLY | O_CLOEXEC);
+  snprintf(path, sizeof path, "%d/%s", (int)program, name);
+  int file = proc_open(path);
   size_t size = strlen(map);
   /* The kernel takes a map with one write. */
   if (file < 0 || write(file, map, size) != (ssize_t)size) fail(errno, CODE, path, "cannot map the ids of the user namespace");
