@@ -5,6 +5,9 @@ import { TracedBox, usesOf } from './testing/traced-box.ts';
 
 const FILES = 400;
 
+/** Of these folders `deep` has, with 20 files in each. */
+const FOLDERS = 30;
+
 describe.skipIf(!CAN_SANDBOX)('reading ahead', () => {
   let box: TracedBox;
   beforeAll(async () => {
@@ -12,14 +15,16 @@ describe.skipIf(!CAN_SANDBOX)('reading ahead', () => {
     await box.layer(`
       mkdir -p /app/flat /app/other; cd /app/flat
       for i in $(seq 1000 ${999 + FILES}); do echo "content of $i" > $i; done
-      for i in $(seq 1000 1099); do echo "other $i" > /app/other/$i; done`);
+      for i in $(seq 1000 1099); do echo "other $i" > /app/other/$i; done
+      for d in $(seq 10 ${9 + FOLDERS}); do mkdir -p /app/deep/$d
+        for i in $(seq 10 29); do echo "deep $d $i" > /app/deep/$d/$i; done; done`);
   });
   afterAll(() => box.remove());
 
   const contentRead = async (script: string) => {
     const { outcome, trace, stdout } = await box.sh(script);
     expect(outcome).toEqual({ kind: 'exited', code: 0 });
-    const uses = usesOf(trace, /^app\/(flat|other)\//);
+    const uses = usesOf(trace, /^app\/(flat|other|deep)\//);
     const read = Object.entries(uses).flatMap(([path, words]) => (words.includes('content') ? [path] : []));
     return { read, stdout };
   };
@@ -63,6 +68,31 @@ describe.skipIf(!CAN_SANDBOX)('reading ahead', () => {
       'cd /app/flat; cat * > /dev/null; ls -l /app/other > /dev/null; sleep 0.3',
     );
     expect(read.filter((path) => path.startsWith('app/other'))).toEqual([]);
+  });
+
+  it('a walk through folders reads the right bytes, and all of them count as read', async () => {
+    const script = 'cd /app; grep -r deep deep | sort | sha256sum';
+    const { read, stdout } = await contentRead(script);
+    expect(read).toHaveLength(FOLDERS * 20);
+    expect(stdout).toBe((await box.sh(script, { traced: false })).stdout);
+  });
+
+  it('a walk through folders that stops has at most one more window read', async () => {
+    const written = 200_000;
+    const { read } = await contentRead(`cd /app; tar -cf - deep | head -c ${written} > /dev/null; sleep 0.5`);
+    const inPipe = 64 * 1024 + 10 * 1024;
+    expect(read.length).toBeGreaterThan(120);
+    expect(read.length).toBeLessThan((written + inPipe) / 1024 + 2 * 96);
+  });
+
+  it('a walk ends where its own listings end', async () => {
+    const { read } = await contentRead('cd /app; tar -cf - deep/10 deep/11 deep/12 deep/13 deep/14; sleep 0.3');
+    expect(read).toHaveLength(5 * 20);
+  });
+
+  it('folders that one process lists and another reads end the reading ahead', async () => {
+    const { read } = await contentRead('cd /app; for d in deep/1?; do cat $d/* > /dev/null; done; sleep 0.3');
+    expect(read).toHaveLength(10 * 20);
   });
 
   it('a step goes on where the process that reads ahead is killed', async () => {

@@ -5,23 +5,39 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-#include "trace_record.h"
 
-/* Names of one window, and the largest file and the most bytes that are read ahead. */
+/* Files of one window, the names that are passed over for them, the largest file and the most bytes that are read ahead. */
 #define WINDOW 96
+#define MOST_NAMES (4 * WINDOW)
 #define LARGEST_FILE ((uint64_t)256 * 1024)
 #define MOST_BYTES ((uint64_t)4 * 1024 * 1024)
 
-/* So many names before the end of a window one file is left alone. */
+/* So many files before the end of a window one is left alone. */
 #define LEAD 32
 
 /* A folder of which so many files were read in the order of its listing is being walked through. */
 #define ENOUGH_TO_TELL 8
 
+/* A process that walked through so many folders walks through the tree. */
+#define ENOUGH_FOLDERS 4
+
 static bool is_worth_it(const struct trace_node *node) {
   return node->type == TRACE_FILE && node->size > 0 && node->size <= LARGEST_FILE && (node->uses & USE_CONTENT) == 0;
+}
+
+/* What the walk comes to after `node`: what is in it, else what follows it. NULL at its end. */
+static struct trace_node *after(struct trace_tree *tree, const struct trace_walk *walk, struct trace_node *node) {
+  if (walk->lister != 0 && node->type == TRACE_FOLDER && node->child_count > 0) return trace_tree_list(tree, node)[0];
+  for (; node->parent != NULL; node = node->parent) {
+    struct trace_node **listing = trace_tree_list(tree, node->parent);
+    if (walk->lister != 0 && node->parent->lister != walk->lister) return NULL;
+    if (node->position + 1 < node->parent->child_count) return listing[node->position + 1];
+    if (walk->lister == 0) return NULL;
+  }
+  return NULL;
 }
 
 struct orders {
@@ -38,40 +54,90 @@ static void give(struct trace_ahead *ahead, struct orders *orders) {
   orders->length = 0;
 }
 
-static void add(struct trace_ahead *ahead, struct orders *orders, const struct trace_node *file) {
+static void add(struct trace_ahead *ahead, struct orders *orders, const struct trace_node *node) {
   static char buffer[PATH_MAX];
-  const char *path = trace_node_path(file, buffer, sizeof buffer);
-  size_t size = path == NULL ? 0 : strlen(path) + 1;
-  if (size == 0 || size > sizeof orders->paths) return;
-  if (orders->length + size > sizeof orders->paths) give(ahead, orders);
-  memcpy(orders->paths + orders->length, path, size);
-  orders->length += size;
+  const char *path = trace_node_path(node, buffer, sizeof buffer - 1);
+  if (path == NULL || *path == '\0') return;
+  size_t length = strlen(path), size = length + 1;
+  bool is_folder = node->type == TRACE_FOLDER;
+  if (size + is_folder > sizeof orders->paths) return;
+  if (orders->length + size + is_folder > sizeof orders->paths) give(ahead, orders);
+  char *at = orders->paths + orders->length;
+  memcpy(at, path, length);
+  if (is_folder) at[length++] = '/';
+  at[length++] = '\0';
+  orders->length += length;
 }
 
-static void order_window(struct trace_ahead *ahead, struct trace_node *folder, uint32_t start) {
+struct window {
+  struct trace_node *files[WINDOW];
+  uint32_t count;
+  struct trace_node *end; /* the first node after it; NULL where the walk ends */
+};
+
+/* The program is about to list it; if it finds the names there already, nobody hears of that. */
+static void order_listing(struct trace_ahead *ahead, const struct trace_walk *walk, struct trace_node *folder) {
   static struct orders orders;
-  uint32_t end = start + WINDOW < folder->child_count ? start + WINDOW : folder->child_count;
-  uint64_t bytes = 0;
-  bool probed = false;
-  for (uint32_t i = start; i < end && ahead->orders >= 0; i++) {
-    const struct trace_node *file = folder->listing[i];
-    if (!is_worth_it(file) || (bytes += file->size) > MOST_BYTES) continue;
-    folder->passed++;
-    if (!probed && i + LEAD >= start + WINDOW) probed = true;
-    else add(ahead, &orders, file);
-  }
-  folder->ahead = end;
-  if (ahead->orders >= 0) give(ahead, &orders);
+  if (folder->listed || folder->lister != 0) return;
+  folder->lister = walk->lister;
+  add(ahead, &orders, folder);
+  give(ahead, &orders);
 }
 
-void trace_ahead_note(struct trace_ahead *ahead, struct trace_tree *tree, struct trace_node *node, uint32_t pid) {
+/* The files worth reading from where the walk goes on. Folders on the way are ordered at once. */
+static void collect(struct window *window, struct trace_ahead *ahead, struct trace_tree *tree, const struct trace_walk *walk) {
+  struct trace_node *node = walk->next;
+  uint64_t bytes = 0;
+  window->count = 0;
+  for (uint32_t i = 0; node != NULL && i < MOST_NAMES && window->count < WINDOW; i++, node = after(tree, walk, node)) {
+    if (walk->lister != 0 && node->type == TRACE_FOLDER) order_listing(ahead, walk, node);
+    if (!is_worth_it(node) || node->ordered) continue;
+    if ((bytes += node->size) > MOST_BYTES) break;
+    window->files[window->count++] = node;
+  }
+  window->end = node;
+}
+
+static void go_on(struct trace_ahead *ahead, struct trace_tree *tree, struct trace_walk *walk) {
+  static struct orders orders;
+  static struct window window;
+  collect(&window, ahead, tree, walk);
+  walk->next = window.end;
+  walk->probe = NULL;
+  if (window.end != NULL && window.count > 0) walk->probe = window.files[window.count > LEAD ? window.count - LEAD : 0];
+  for (uint32_t i = 0; i < window.count; i++) {
+    window.files[i]->parent->passed++;
+    if (window.files[i] == walk->probe) continue;
+    window.files[i]->ordered = true;
+    add(ahead, &orders, window.files[i]);
+  }
+  give(ahead, &orders);
+}
+
+/* Whether files before `node` in its folder were read, most of them. */
+static bool is_walking(struct trace_ahead *ahead, struct trace_node *node) {
   struct trace_node *folder = node->parent;
-  if (ahead->orders < 0 || (pid_t)pid == ahead->reader || folder == NULL || !folder->listed) return;
+  if (++folder->passed >= ENOUGH_TO_TELL) ahead->walks = true;
+  return ahead->walks && folder->passed * 2 > node->position;
+}
+
+void trace_ahead_note(struct trace_ahead *ahead, struct trace_tree *tree, struct trace_node *node, struct trace_process *process) {
+  struct trace_node *folder = node->parent;
+  if (ahead->orders < 0 || (pid_t)process->pid == ahead->reader || folder == NULL || !folder->listed || node->ordered) return;
+  struct trace_walk *walk = NULL;
+  for (uint32_t i = 0; i < TRACE_WALKS && walk == NULL; i++) {
+    if (ahead->known[i].probe == node) walk = &ahead->known[i];
+  }
   trace_tree_list(tree, folder);
-  if (node->position >= folder->ahead) folder->passed++;
-  if (folder->passed >= ENOUGH_TO_TELL) ahead->walks = true;
-  if (!ahead->walks || folder->passed * 2 <= node->position || node->position + LEAD < folder->ahead) return;
-  order_window(ahead, folder, node->position >= folder->ahead ? node->position + 1 : folder->ahead);
+  if (walk == NULL) {
+    if (!is_walking(ahead, node)) return;
+    bool listed_itself = folder->lister == process->pid;
+    if (listed_itself) process->walked++;
+    walk = &ahead->known[ahead->newest++ % TRACE_WALKS];
+    walk->lister = listed_itself && process->walked >= ENOUGH_FOLDERS ? process->pid : 0;
+    walk->next = after(tree, walk, node);
+  }
+  go_on(ahead, tree, walk);
 }
 
 static void read_file(int mount, const char *path) {
@@ -79,6 +145,20 @@ static void read_file(int mount, const char *path) {
   if (fd < 0) return;
   readahead(fd, 0, LARGEST_FILE);
   close(fd);
+}
+
+/* The kernel keeps the names, and all that is told with them. */
+static void list_folder(int mount, const char *path) {
+  static char names[64 * 1024];
+  int fd = openat(mount, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return;
+  while (syscall(SYS_getdents64, fd, names, sizeof names) > 0) continue;
+  close(fd);
+}
+
+static void read_one(int mount, const char *path, size_t length) {
+  if (path[length - 1] == '/') list_folder(mount, path);
+  else read_file(mount, path);
 }
 
 void trace_ahead_read(int orders, int mount) {
@@ -91,7 +171,7 @@ void trace_ahead_read(int orders, int mount) {
     length += (size_t)got;
     size_t start = 0;
     for (const char *end; (end = memchr(buffer + start, '\0', length - start)) != NULL; start = (size_t)(end - buffer) + 1) {
-      read_file(mount, buffer + start);
+      read_one(mount, buffer + start, (size_t)(end - buffer) - start);
     }
     memmove(buffer, buffer + start, length - start);
     length -= start;

@@ -62,8 +62,10 @@ void trace_reply_listing(struct trace_server *server, const struct trace_request
   struct answer answer = {.bytes = bytes, .most = in->size < LONGEST_ANSWER ? in->size : LONGEST_ANSWER};
   answer.with_entries = request->header->opcode == FUSE_READDIRPLUS;
   trace_observe(&server->record, folder, USE_LISTING, pid);
-  bool full = wants_entries(trace_process(&server->record, pid), folder, in->offset) && answer.with_entries;
+  bool is_ahead = (pid_t)pid == server->ahead.reader;
+  bool full = answer.with_entries && (is_ahead || wants_entries(trace_process(&server->record, pid), folder, in->offset));
   folder->listed = true;
+  if (folder->lister == 0 && !is_ahead) folder->lister = pid;
   struct trace_node **children = trace_tree_list(&server->tree, folder);
   add_dots(&answer, folder, in->offset);
   for (uint64_t i = in->offset < 2 ? 0 : in->offset - 2; i < folder->child_count; i++) {

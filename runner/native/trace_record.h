@@ -27,6 +27,7 @@ struct trace_process {
   uint16_t program;
   /* Names that were listed for it, and how many of these it looked up afterwards. */
   uint32_t listed, looked_up;
+  uint32_t walked; /* folders that it listed and read file by file (trace_ahead.h) */
 };
 
 struct trace_record {

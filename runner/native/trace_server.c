@@ -56,7 +56,9 @@ static void reply_content(struct trace_server *server, const struct trace_reques
   size_t size = in->size < LONGEST_READ ? in->size : LONGEST_READ;
   bool is_new = (request->node->uses & USE_CONTENT) == 0;
   trace_observe(&server->record, request->node, USE_CONTENT, request->header->pid);
-  if (is_new) trace_ahead_note(&server->ahead, &server->tree, request->node, request->header->pid);
+  if (is_new) {
+    trace_ahead_note(&server->ahead, &server->tree, request->node, trace_process(&server->record, request->header->pid));
+  }
   ssize_t got = trace_content_read(&server->content, request->node, bytes, size, (off_t)in->offset);
   if (got < 0) {
     /* A program might take an error, or an early end, for an answer. The step must not go on. */

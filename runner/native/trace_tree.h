@@ -42,7 +42,8 @@ struct trace_node {
   struct manifest_text target, xattrs;
   uint32_t nsec, mode, uid, gid, major, minor, child_count;
   uint32_t position;      /* in the listing of its folder, once that was made */
-  uint32_t passed, ahead; /* of a folder: files that were read or are read ahead; how far in the listing that goes (trace_ahead.h) */
+  uint32_t passed; /* of a folder: files that were read or are read ahead (trace_ahead.h) */
+  uint32_t lister; /* of a folder: the process that listed it first */
   uint16_t name_length;
   uint16_t program; /* that looked first; 0: unknown */
   uint16_t diff;    /* the folder that has its content */
@@ -51,6 +52,7 @@ struct trace_node {
   bool opaque;   /* a folder that hides what lies below the traced diffs */
   bool hides;    /* a folder with whiteouts */
   bool listed;   /* its names have been handed out */
+  bool ordered;  /* it is read ahead */
   int16_t slot;  /* of its open content, plus one */
 };
 
