@@ -181,6 +181,7 @@ export class BaseImages {
         layers: image.manifest.layers,
         names: [formatReference(image.reference)],
         beside: { platform: image.platform, another: !fits(image.config, parts.platform) },
+        ...(image.resolved.indexBytes === undefined ? {} : { index: image.resolved.indexBytes }),
       });
     }
     return snapshot;

@@ -18,6 +18,7 @@ import {
   dockerArchiveFiles,
   encodeConfig,
   encodeManifest,
+  formatPlatform,
   ociLayoutFiles,
   platformRank,
   writeArchiveFolder,
@@ -77,11 +78,13 @@ export async function exportImages(input: ExportInput): Promise<BuiltImage | und
   const named = [image, ...others].find(({ type }) => type === 'image' || type === 'daemon');
   refuseIndexAnnotations(input);
   const names = named === undefined ? [] : references.map(formatReference);
-  const stored = await store(input, names, named?.form);
+  const stored = await store(input, isIndex(input) ? [] : names, named?.form);
   const composed: StoredExport = { ...input, references, stored, isIndex: isIndex(input) };
   // Layers lie in the store as they are, whatever form they travel in.
   const { layers: _, ...form } = named?.form ?? {};
-  let descriptor = descriptorOf(await compose(composed, { form }));
+  const kept = await compose(composed, { form });
+  if ('index' in kept) await nameIndex(kept.index, names, composed);
+  let descriptor = descriptorOf(kept);
   for (const output of outputs) descriptor = (await writeOutput(output, composed)) ?? descriptor;
   const [first, ...more] = stored;
   const configDigest = more.length === 0 ? first?.stored.configDigest : undefined;
@@ -117,18 +120,30 @@ function refuseIndexAnnotations(input: ExportInput): void {
   });
 }
 
-/** The images in the local store. A name means that for this machine, or the first, and the others to who asks for them. */
+/** Makes names of the local store mean the image for this machine, or the first, and the others to who asks for them. */
+async function nameIndex(index: Uint8Array, names: readonly string[], input: StoredExport): Promise<void> {
+  const { parts, stored } = input;
+  const main =
+    stored.find(({ platform }) => platformRank(parts.platform, platform) !== undefined) ?? stored[0];
+  if (main === undefined) return;
+  const platforms = stored.map((one) => [formatPlatform(one.platform), one.stored.manifestDigest] as const);
+  const meaning = {
+    manifest: main.stored.manifestDigest,
+    platforms: Object.fromEntries(platforms),
+    index: Buffer.from(index).toString(),
+  };
+  for (const name of names) await parts.images.tag(meaning, name);
+}
+
+/** The images in the local store. */
 async function store(
   input: ExportInput,
   names: readonly string[],
   form: ImageForm | undefined,
 ): Promise<readonly StoredFor[]> {
   const { parts, images } = input;
-  const main =
-    images.find(({ platform }) => platformRank(parts.platform, platform) !== undefined) ?? images[0];
-  const stored = new Map<BuiltFor, StoredFor>();
-  for (const built of [...images].sort((a, b) => Number(b === main) - Number(a === main))) {
-    const { image, platform } = built;
+  const stored: StoredFor[] = [];
+  for (const { image, platform } of images) {
     const annotations = annotationsFor('manifest', { request: input.request, form, platform });
     const config = encodeConfig(image.config);
     const kept = await parts.images.put({
@@ -136,11 +151,10 @@ async function store(
       manifest: encodeManifest({ config, layers: image.layers, ...annotations, ...mediaTypesOf(form) }),
       layers: image.layers,
       names,
-      ...(built === main ? {} : { beside: { platform, another: true } }),
     });
-    stored.set(built, { stored: kept, config, platform });
+    stored.push({ stored: kept, config, platform });
   }
-  return images.flatMap((built) => stored.get(built) ?? []);
+  return stored;
 }
 
 function mediaTypesOf(form: ImageForm | undefined): Pick<ImageForm, 'mediaTypes'> {

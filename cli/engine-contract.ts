@@ -41,9 +41,12 @@ export interface Engine extends AsyncDisposable {
 
   /** Every image of the store, newest first. */
   images(): Promise<readonly ImageSummary[]>;
-  /** By name, ID or unique prefix of an ID; undefined where there is none. */
-  findImage(nameOrId: string): Promise<ImageDetails | undefined>;
-  /** Gives the image `source` the further name `target` (full reference). Rejects with `image-unknown`. */
+  /**
+   * By name, ID or unique prefix of an ID; undefined where there is none. `platform`: that one of several; rejects with `no-platform`
+   * where it is not among them, as all do that take one.
+   */
+  findImage(nameOrId: string, platform?: string): Promise<ImageDetails | undefined>;
+  /** Gives all that `source` means the further name `target` (full reference). Rejects with `image-unknown`. */
   tag(source: string, target: string): Promise<void>;
   /**
    * Takes a name away, or, given an ID, the image with all of its names; `force` allows the latter for several names.
@@ -51,17 +54,17 @@ export interface Engine extends AsyncDisposable {
    */
   remove(
     nameOrId: string,
-    options: { readonly force: boolean; readonly prune: boolean },
+    options: { readonly force: boolean; readonly prune: boolean; readonly platform?: string },
   ): Promise<readonly RemovedImage[]>;
 
   pull(
     reference: string,
     options: TransferOptions & { readonly platform?: string },
   ): Promise<{ readonly image: StoredImage; readonly upToDate: boolean }>;
-  /** Resolves to the manifest's digest and size as pushed. */
+  /** Resolves to the digest and size of the manifest, or of the index over several platforms, as pushed. */
   push(
     reference: string,
-    options: TransferOptions,
+    options: TransferOptions & { readonly platform?: string },
   ): Promise<{ readonly digest: string; readonly size: number }>;
   /** Asks the registry whether these credentials are good. Rejects with `registry-denied`. */
   checkLogin(
@@ -71,7 +74,7 @@ export interface Engine extends AsyncDisposable {
   ): Promise<void>;
 
   /** A `docker save` archive of these images, as a stream of bytes. */
-  save(names: readonly string[], signal: AbortSignal): AsyncIterable<Uint8Array>;
+  save(names: readonly string[], signal: AbortSignal, platform?: string): AsyncIterable<Uint8Array>;
   /** Reads a `docker save` or OCI archive (plain or compressed). */
   load(archive: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<readonly StoredImage[]>;
 
@@ -105,6 +108,8 @@ export type { BuildSuccess, CallAnswer, CallKind, FailedBuild, VerifiedStep };
 /** What `varve run` asks for: plain data. What is absent comes from the image's configuration. */
 export interface RunRequest {
   readonly image: string;
+  /** Absent: what the image's name means here, or this machine's. */
+  readonly platform?: string;
   readonly pull: 'always' | 'missing' | 'never';
   /** Replaces the image's CMD where it is not empty. */
   readonly command: readonly string[];

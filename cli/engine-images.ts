@@ -1,10 +1,12 @@
 import { BaseImages, type ContainerImage, type UsableImage } from '../builder/index.ts';
 import {
+  type Descriptor,
   type DiffId,
   type Digest,
   digestOf,
   formatReference,
   MachineError,
+  MEDIA_TYPE,
   type Platform,
   parseReference,
   type Reference,
@@ -12,12 +14,20 @@ import {
 } from '../core/index.ts';
 import {
   compressLayer,
+  descriptorOf,
   encodeManifest,
+  formatPlatform,
   type ImageToWrite,
+  type IndexToWrite,
+  isAttestation,
   type Layer,
   loadArchive,
+  parseIndex,
   parsePlatform,
+  platformRank,
   type StoredImage,
+  shortPlatform,
+  withManifests,
   writeDockerArchive,
 } from '../image/index.ts';
 import type {
@@ -45,21 +55,25 @@ export class EngineImages {
       .sort((a, b) => created(b.image) - created(a.image));
   }
 
-  async find(nameOrId: string): Promise<ImageDetails | undefined> {
-    const image = await this.#parts.images.resolve(nameOrId);
-    if (image === undefined) return undefined;
+  async find(nameOrId: string, platform?: string): Promise<ImageDetails | undefined> {
+    if ((await this.#parts.images.resolve(nameOrId)) === undefined) return undefined;
+    const { main: image } = await this.#meant(nameOrId, platform);
     const sizes = layerSizes(image, await this.#diffSizes());
     return { image, size: sum(sizes), layerSizes: sizes };
   }
 
   async tag(source: string, target: string): Promise<void> {
-    const image = await this.#stored(source);
-    await this.#parts.images.tag(image.manifestDigest, target);
+    const meaning = await this.#parts.images.meaningOf(source);
+    if (meaning === undefined) throw unknownImage(source);
+    await this.#parts.images.tag(meaning, target);
   }
 
-  async remove(nameOrId: string, options: { readonly force: boolean }): Promise<readonly RemovedImage[]> {
+  async remove(
+    nameOrId: string,
+    options: { readonly force: boolean; readonly platform?: string },
+  ): Promise<readonly RemovedImage[]> {
     const { images } = this.#parts;
-    const image = await this.#stored(nameOrId);
+    const { main: image, isOne } = await this.#meant(nameOrId, options.platform);
     const name = fullName(nameOrId);
     const byName = image.names.includes(name);
     if (!byName && image.names.length > 1 && !options.force) {
@@ -72,13 +86,23 @@ export class EngineImages {
       );
     }
     const gone: RemovedImage[] = [];
+    const nameless = new Map<Digest, StoredImage>(
+      image.names.length === 0 ? [[image.manifestDigest, image]] : [],
+    );
     for (const each of byName ? [name] : image.names) {
-      await images.untag(each);
+      for (const lost of await images.untag(each, isOne ? image.manifestDigest : undefined))
+        nameless.set(lost.manifestDigest, lost);
       gone.push({ kind: 'untagged', name: each });
     }
-    if (byName && image.names.length > 1) return gone;
-    await images.delete(image.manifestDigest);
-    return [...gone, { kind: 'deleted', id: image.configDigest }];
+    const named = new Set(
+      (await images.list()).flatMap((one) => (one.names.length === 0 ? [] : [one.manifestDigest])),
+    );
+    for (const { manifestDigest, configDigest } of nameless.values()) {
+      if (named.has(manifestDigest)) continue;
+      await images.delete(manifestDigest);
+      gone.push({ kind: 'deleted', id: configDigest });
+    }
+    return gone;
   }
 
   async pull(
@@ -86,43 +110,58 @@ export class EngineImages {
     options: TransferOptions & { readonly platform?: string },
   ): Promise<{ readonly image: StoredImage; readonly upToDate: boolean }> {
     const reference = readReference(name);
-    const before = await this.#parts.images.resolve(formatReference(reference));
+    const { images } = this.#parts;
+    const before = await images.resolve(formatReference(reference));
     const platform = this.#platform(options.platform);
     const bases = this.#bases({ pull: true, ...options });
     const found = await bases.lookUp(reference, platform);
     await bases.unpack(found);
-    await this.#parts.images.tag(found.manifestDigest, formatReference(reference));
+    const meaning = await images.meaningOf(formatReference(reference));
+    await images.tag({ ...meaning, manifest: found.manifestDigest }, formatReference(reference));
     const image = await this.#stored(formatReference(reference));
     return { image, upToDate: before?.manifestDigest === image.manifestDigest };
   }
 
+  /** Of a name that means several images the index over them; of `platform` that image alone. */
   async push(
     name: string,
-    { signal, onProgress }: TransferOptions,
+    { signal, onProgress, platform }: TransferOptions & { readonly platform?: string },
   ): Promise<{ readonly digest: Digest; readonly size: number }> {
     const reference = readReference(name);
-    const image = await this.#travelling(await this.#stored(formatReference(reference)), signal);
-    const digest = await this.#parts.registry.push(reference, image, {
-      signal,
-      ...(onProgress === undefined ? {} : { onProgress }),
-    });
-    return { digest, size: image.manifest.byteLength };
+    const { main, others, index } = await this.#meant(formatReference(reference), platform);
+    const { registry } = this.#parts;
+    const options = { signal, ...(onProgress === undefined ? {} : { onProgress }) };
+    if (index === undefined) {
+      const image = await this.#travelling(main, signal);
+      return { digest: await registry.push(reference, image, options), size: image.manifest.byteLength };
+    }
+    const { host, repository } = reference;
+    const pushed = new Map<Digest, Descriptor>();
+    for (const one of [main, ...others]) {
+      const image = await this.#travelling(one, signal);
+      await registry.push({ host, repository }, image, options);
+      pushed.set(one.manifestDigest, descriptorOf(image));
+    }
+    const document = withManifests(index, ({ digest }) => pushed.get(digest));
+    return { digest: await registry.pushIndex(reference, document, signal), size: document.byteLength };
   }
 
-  async *save(names: readonly string[], signal: AbortSignal): AsyncGenerator<Uint8Array> {
-    const { blobs, images } = this.#parts;
-    const wanted = new Map<Digest, ImageToWrite>();
+  async *save(names: readonly string[], signal: AbortSignal, platform?: string): AsyncGenerator<Uint8Array> {
+    const wanted = new Map<Digest, ImageToWrite | IndexToWrite>();
     for (const name of names) {
-      const image = await this.#stored(name);
-      const config = await blobs.read(image.configDigest);
-      const given = image.names.filter((known) => known === fullName(name));
-      const before = wanted.get(image.manifestDigest)?.names ?? [];
-      wanted.set(image.manifestDigest, {
-        manifest: await blobs.read(image.manifestDigest),
-        config,
-        layers: await images.layersOf(image),
-        names: [...before, ...given],
-      });
+      const { main, others, index } = await this.#meant(name, platform);
+      const here = new Set([main, ...others].map(({ manifestDigest }) => manifestDigest));
+      const document = index && withManifests(index, (one) => (here.has(one.digest) ? one : undefined));
+      const id = document === undefined ? main.manifestDigest : digestOf(document);
+      const given = main.names.filter((known) => known === fullName(name));
+      const all = [...(wanted.get(id)?.names ?? []), ...given];
+      const image = await this.#asStored(main);
+      if (document === undefined) wanted.set(id, { ...image, names: all });
+      else {
+        const images = [image];
+        for (const other of others) images.push(await this.#asStored(other));
+        wanted.set(id, { index: document, images, names: all });
+      }
     }
     for await (const chunk of writeDockerArchive([...wanted.values()])) {
       signal.throwIfAborted();
@@ -130,20 +169,45 @@ export class EngineImages {
     }
   }
 
+  async #asStored(image: StoredImage): Promise<ImageToWrite> {
+    const { blobs, images } = this.#parts;
+    return {
+      manifest: await blobs.read(image.manifestDigest),
+      config: await blobs.read(image.configDigest),
+      layers: await images.layersOf(image),
+      names: [],
+    };
+  }
+
   async load(archive: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<readonly StoredImage[]> {
     const { blobs, images, platform } = this.#parts;
     const loaded: StoredImage[] = [];
-    for (const image of await loadArchive(archive, { blobs, platform, signal })) {
-      loaded.push(await images.put({ ...image }));
+    for (const { image, others, index } of await loadArchive(archive, { blobs, platform, signal })) {
+      const main = await images.put(image);
+      loaded.push(main);
+      if (index === undefined) continue;
+      const platforms: [string, Digest][] = [
+        [formatPlatform(shortPlatform(main.config)), main.manifestDigest],
+      ];
+      for (const other of others) {
+        const { config, manifestDigest } = await images.put({ ...other, names: [] });
+        platforms.push([formatPlatform(shortPlatform(config)), manifestDigest]);
+      }
+      const meaning = { manifest: main.manifestDigest, platforms: Object.fromEntries(platforms), index };
+      for (const name of image.names) await images.tag(meaning, name);
     }
     return loaded;
   }
 
   /** The image of a container, with its layers unpacked. */
   async forRun(request: RunRequest, options: TransferOptions): Promise<ContainerImage> {
-    const { images, platform } = this.#parts;
+    const { images } = this.#parts;
+    const platform = this.#platform(request.platform);
     const bases = this.#bases({ pull: request.pull === 'always', ...options });
-    const stored = request.pull === 'always' ? undefined : await images.resolve(request.image);
+    const wanted = request.platform === undefined ? undefined : platform;
+    const found = request.pull === 'always' ? undefined : await images.resolve(request.image, wanted);
+    const isFor = wanted === undefined || (found && platformRank(platform, found.config) !== undefined);
+    const stored = isFor ? found : undefined;
     if (stored === undefined && request.pull === 'never') throw unknownImage(request.image);
     const image =
       stored === undefined ? await bases.lookUp(readReference(request.image), platform) : usable(stored);
@@ -171,6 +235,39 @@ export class EngineImages {
     return platform;
   }
 
+  /**
+   * The image that `nameOrId` means, or means for `platform`, and those for other platforms where it means all of them. `index`: what names
+   * them, where it is more than that one image. `isOne`: only one of several was asked for.
+   */
+  async #meant(
+    nameOrId: string,
+    asked: string | undefined,
+  ): Promise<{
+    readonly main: StoredImage;
+    readonly others: readonly StoredImage[];
+    readonly index?: Uint8Array;
+    readonly isOne: boolean;
+  }> {
+    const { images } = this.#parts;
+    const meaning = await images.meaningOf(nameOrId);
+    const [main, ...others] = meaning === undefined ? [] : await images.imagesOf(meaning);
+    if (main === undefined) throw unknownImage(nameOrId);
+    if (asked !== undefined) {
+      const wanted = formatPlatform(this.#platform(asked));
+      const one = [main, ...others].find(({ config }) => formatPlatform(shortPlatform(config)) === wanted);
+      if (one === undefined) throw unknownPlatform(nameOrId, wanted, [main, ...others]);
+      return { main: one, others: [], isOne: others.length > 0 };
+    }
+    const text = meaning?.index;
+    const index = text === undefined ? undefined : Buffer.from(text);
+    const isPart =
+      index !== undefined &&
+      others.length === 0 &&
+      parseIndex(index).manifests.filter((one) => !isAttestation(one)).length > 1;
+    const isOne = main.platformNames !== undefined && others.length === 0;
+    return { main, others, isOne, ...(index === undefined || isPart ? {} : { index }) };
+  }
+
   async #stored(nameOrId: string): Promise<StoredImage> {
     const image = await this.#parts.images.resolve(nameOrId);
     if (image === undefined) throw unknownImage(nameOrId);
@@ -188,9 +285,15 @@ export class EngineImages {
       changed ||= compressed.descriptor.digest !== layer.descriptor.digest;
       layers.push(compressed);
     }
+    const { mediaType, annotations } = stored.manifest;
     // An image that was pulled keeps its manifest, and with it its digest.
     const manifest = changed
-      ? encodeManifest({ config, layers: layers.map((layer) => layer.descriptor) })
+      ? encodeManifest({
+          config,
+          layers: layers.map((layer) => layer.descriptor),
+          mediaTypes: mediaType === MEDIA_TYPE.dockerManifest ? 'docker' : 'oci',
+          ...(annotations === undefined ? {} : { annotations }),
+        })
       : await blobs.read(stored.manifestDigest);
     return { manifest, config, layers, names: stored.names };
   }
@@ -216,6 +319,13 @@ function usable(stored: StoredImage): UsableImage {
   const { manifestDigest, manifest, config, names } = stored;
   const [name = `local/${digestOf(manifestDigest).slice(7, 19)}`] = names;
   return { reference: readReference(name), manifestDigest, manifest, config, platform: config };
+}
+
+function unknownPlatform(name: string, wanted: string, images: readonly StoredImage[]): MachineError {
+  const here = images.map(({ config }) => formatPlatform(shortPlatform(config)));
+  return new MachineError('no-platform', `${name} has no image for ${wanted} here`, {
+    hint: `It has images for ${here.join(', ')}.`,
+  });
 }
 
 function unknownImage(name: string): MachineError {

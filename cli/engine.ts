@@ -100,9 +100,9 @@ class ComposedEngine implements Engine {
   }
 
   images = () => this.#images.list();
-  findImage = (nameOrId: string) => this.#images.find(nameOrId);
+  findImage: Engine['findImage'] = (nameOrId, platform) => this.#images.find(nameOrId, platform);
   tag = (source: string, target: string) => this.#images.tag(source, target);
-  remove = async (nameOrId: string, options: { readonly force: boolean; readonly prune: boolean }) => {
+  remove: Engine['remove'] = async (nameOrId, options) => {
     const removed = await this.#images.remove(nameOrId, options);
     if (options.prune) await this.#cache.removeUnneededBlobs();
     return removed;
@@ -112,7 +112,7 @@ class ComposedEngine implements Engine {
     return this.#images.pull(reference, options);
   };
   push: Engine['push'] = (reference, options) => this.#images.push(reference, options);
-  save: Engine['save'] = (names, signal) => this.#images.save(names, signal);
+  save: Engine['save'] = (names, signal, platform) => this.#images.save(names, signal, platform);
   load: Engine['load'] = (archive, signal) => this.#images.load(archive, signal);
   checkLogin: Engine['checkLogin'] = (host, credentials, signal) =>
     this.#parts.registry.ping(host, { kind: 'basic', ...credentials }, signal);

@@ -56,6 +56,18 @@ export interface StoredImage {
   readonly configDigest: Digest;
   readonly config: ImageConfig;
   readonly names: readonly string[];
+  /** Those of `names` that mean it only to who asks for its platform. */
+  readonly platformNames?: readonly string[];
+}
+
+/** What a name means: an image, and others for who asks for their platforms. */
+export interface NameMeaning {
+  /** The manifest for who asks for no platform. */
+  readonly manifest: Digest;
+  /** Manifests by platform, in `formatPlatform`'s words. */
+  readonly platforms?: Readonly<Record<string, Digest>>;
+  /** The index that names all of them, and maybe others, as it was built or came: its digest names the whole. */
+  readonly index?: string;
 }
 
 /**
@@ -65,15 +77,20 @@ export interface StoredImage {
 export interface ImageStore {
   /**
    * By name, by image ID (config digest) or manifest digest, or by a unique prefix of an ID (at least 4 hex digits). A name
-   * that means several images gives that for `platform`, else the one for this machine.
+   * that means several images, or the digest of their index, gives that for `platform`, else the one for this machine.
    */
   resolve(nameOrId: string, platform?: Platform): Promise<StoredImage | undefined>;
+  /** All that a name, or the digest of an index, means; of any other ID that one image. */
+  meaningOf(nameOrId: string): Promise<NameMeaning | undefined>;
+  /** The images of a meaning that are here, that for who asks for no platform first. */
+  imagesOf(meaning: NameMeaning): Promise<readonly StoredImage[]>;
   list(): Promise<readonly StoredImage[]>;
   /**
    * Stores config and manifest and points `names` at it; names move from whatever had them. `manifest`: the bytes to keep
    * where they are another's (a pulled image keeps its digest); they must name this config and these layers. Absent: made
    * by `encodeManifest`. `beside`: the names go on meaning what they do on other platforms; where that is `another`
-   * platform than this machine's, only who asks for it finds the image by them.
+   * platform than this machine's, only who asks for it finds the image by them. `index`: where the image came from; kept while
+   * it names all that the names mean.
    */
   put(image: {
     readonly config: Uint8Array;
@@ -81,12 +98,14 @@ export interface ImageStore {
     readonly names: readonly string[];
     readonly manifest?: Uint8Array;
     readonly beside?: { readonly platform: Platform; readonly another: boolean };
+    readonly index?: Uint8Array;
   }): Promise<StoredImage>;
   /** The layers of an image, lowest first; `open` fails with `layer-missing` where neither blob nor diff is there. */
   layersOf(image: StoredImage): Promise<readonly Layer[]>;
-  tag(manifestDigest: Digest, name: string): Promise<void>;
-  /** Takes a name away. Returns the image that had it. */
-  untag(name: string): Promise<StoredImage | undefined>;
+  /** Makes `name` mean an image, or all that another name means. */
+  tag(meant: Digest | NameMeaning, name: string): Promise<void>;
+  /** Takes a name away, or `only` one image out of what it means. Returns the images that had it, with their names before that. */
+  untag(name: string, only?: Digest): Promise<readonly StoredImage[]>;
   /** Forgets an image without names; its blobs go with the next prune. */
   delete(manifestDigest: Digest): Promise<void>;
 }
@@ -166,6 +185,8 @@ export interface ResolvedImage {
   readonly manifest: ImageManifest;
   /** As the registry sent them: what `ImageStore.put` keeps. */
   readonly manifestBytes: Uint8Array;
+  /** The index in which the registry has the manifest. */
+  readonly indexBytes?: Uint8Array;
   readonly config: ImageConfig;
   readonly configBytes: Uint8Array;
 }

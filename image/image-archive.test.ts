@@ -62,7 +62,7 @@ async function load(bytes: Uint8Array, platform = AMD64) {
     const target = createTestStore(other);
     const loaded = await loadArchive(stream(bytes), { blobs: target.blobs, platform });
     const images: StoredImage[] = [];
-    for (const one of loaded) images.push(await target.images.put(one));
+    for (const { image } of loaded) images.push(await target.images.put(image));
     return images;
   } finally {
     removeFolder(other);

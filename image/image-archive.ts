@@ -55,9 +55,15 @@ export function ociLayoutFiles(images: readonly (ImageToWrite | IndexToWrite)[])
   ];
 }
 
-/** The same with `manifest.json` and `repositories`, as `docker save` writes them and `docker load` of any age reads them. */
-export function dockerArchiveFiles(images: readonly ImageToWrite[]): readonly ArchiveFile[] {
-  const manifests = images.map(({ config, layers, names }) => ({
+/**
+ * The same with `manifest.json` and `repositories`, as `docker save` writes them and `docker load` of any age reads them. Of several platforms,
+ * these name the first alone: who reads them knows of no index.
+ */
+export function dockerArchiveFiles(images: readonly (ImageToWrite | IndexToWrite)[]): readonly ArchiveFile[] {
+  const singles = images.flatMap((image) =>
+    'index' in image ? image.images.slice(0, 1).map((one) => ({ ...one, names: image.names })) : [image],
+  );
+  const manifests = singles.map(({ config, layers, names }) => ({
     Config: blobPath(digestOf(config)),
     RepoTags: names.map(shortName),
     Layers: layers.map((layer) => blobPath(layer.descriptor.digest)),
@@ -65,7 +71,7 @@ export function dockerArchiveFiles(images: readonly ImageToWrite[]): readonly Ar
   return [
     ...ociLayoutFiles(images),
     jsonFile('manifest.json', manifests),
-    jsonFile('repositories', repositories(images)),
+    jsonFile('repositories', repositories(singles)),
   ];
 }
 
@@ -75,7 +81,9 @@ export function writeOciArchive(images: readonly (ImageToWrite | IndexToWrite)[]
 }
 
 /** `type=docker`, and what `save` writes. */
-export function writeDockerArchive(images: readonly ImageToWrite[]): AsyncIterable<Uint8Array> {
+export function writeDockerArchive(
+  images: readonly (ImageToWrite | IndexToWrite)[],
+): AsyncIterable<Uint8Array> {
   return tarOf(dockerArchiveFiles(images));
 }
 

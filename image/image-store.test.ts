@@ -73,8 +73,9 @@ describe('createImageStore', () => {
   it('tag, untag and delete change names and marks only', async () => {
     const image = await store.addImage([await store.addLayer({ hello: 'x' })], [APP]);
     await store.images.tag(image.manifestDigest, 'localhost:5000/app:v1');
-    expect((await store.images.untag(APP))?.names).toEqual([APP, 'localhost:5000/app:v1']);
-    expect(await store.images.untag(APP)).toBeUndefined();
+    const [had] = await store.images.untag(APP);
+    expect(had?.names).toEqual([APP, 'localhost:5000/app:v1']);
+    expect(await store.images.untag(APP)).toEqual([]);
     await expect(store.images.delete(image.manifestDigest)).rejects.toThrow('still has the names');
     await store.images.untag('localhost:5000/app:v1');
     await store.images.delete(image.manifestDigest);

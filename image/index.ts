@@ -40,16 +40,20 @@ export {
   type ManifestParts,
   mediaTypeOf,
   parseConfig,
+  parseIndex,
   parseManifest,
+  withManifests,
 } from './manifest.ts';
 export { type LayoutImage, type OciLayoutOptions, readOciLayout } from './oci-layout.ts';
 export { type PackLayerOptions, packLayer } from './pack-layer.ts';
 export {
   formatPlatform,
+  isAttestation,
   normalizePlatform,
   parsePlatform,
   platformRank,
   selectManifest,
+  shortPlatform,
 } from './platform.ts';
 export {
   type CredentialPlace,

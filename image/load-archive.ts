@@ -4,6 +4,7 @@ import {
   type Descriptor,
   type DiffId,
   type Digest,
+  digestOf,
   formatReference,
   type ImagePath,
   imagePath,
@@ -26,7 +27,7 @@ import {
   parseObject,
 } from './json.ts';
 import { encodeManifest, parseConfig, parseManifest } from './manifest.ts';
-import { selectManifest } from './platform.ts';
+import { isAttestation, selectManifest } from './platform.ts';
 import { readTar, type TarEntry } from './tar-reader.ts';
 
 /** Archives hold compressed or plain layers of several images: twice what one layer may have. */
@@ -43,6 +44,14 @@ export interface LoadedImage {
   readonly layers: readonly Descriptor[];
   /** Full references; none where the archive has no names. */
   readonly names: readonly string[];
+}
+
+/** What one entry of an archive means: an image, and those for other platforms under its index. */
+export interface LoadedGroup {
+  /** The one for this machine, with the names of all. */
+  readonly image: LoadedImage;
+  readonly others: readonly LoadedImage[];
+  readonly index?: string;
 }
 
 export interface LoadOptions {
@@ -65,7 +74,7 @@ const OTHER_DIGEST = /^blobs\/[^/]+\/[^/]+$/;
 
 /**
  * Reads an OCI image layout or a `docker save` archive (of Docker before and since 25, of Podman, of BuildKit), plain or
- * compressed. Blobs must have the digests that they are called by, layers the diffIds of their configuration. No
+ * compressed; of an index all images that the archive holds whole. Blobs must have the digests that they are called by, layers the diffIds of their configuration. No
  * image is added to a store: that is for the caller, with `ImageStore.put`; blobs of a load that failed go with the next
  * prune (another process may rely on them by now, so that they cannot be taken out at once).
  *
@@ -75,11 +84,12 @@ const OTHER_DIGEST = /^blobs\/[^/]+\/[^/]+$/;
 export async function loadArchive(
   input: AsyncIterable<Uint8Array>,
   options: LoadOptions,
-): Promise<readonly LoadedImage[]> {
+): Promise<readonly LoadedGroup[]> {
   const contents = await readContents(input, options);
-  const images = await imagesOf(contents, options);
-  for (const image of images) await verifyLayers(image, options);
-  return images;
+  const groups = await imagesOf(contents, options);
+  for (const { image, others } of groups)
+    for (const one of [image, ...others]) await verifyLayers(one, options);
+  return groups;
 }
 
 async function readContents(input: AsyncIterable<Uint8Array>, options: LoadOptions): Promise<Contents> {
@@ -135,44 +145,75 @@ async function* streamOf(entry: TarEntry): AsyncGenerator<Uint8Array> {
   else yield* entry.content;
 }
 
-async function imagesOf(contents: Contents, options: LoadOptions): Promise<readonly LoadedImage[]> {
+async function imagesOf(contents: Contents, options: LoadOptions): Promise<readonly LoadedGroup[]> {
   const index = contents.documents.get('index.json');
   const list = contents.documents.get('manifest.json');
   if (index === undefined && list === undefined) {
     throw invalid('the archive has neither index.json (OCI layout) nor manifest.json (docker save)');
   }
-  const fromList = list === undefined ? [] : await dockerImages(list, contents, options);
+  const listed = list === undefined ? [] : await dockerImages(list, contents, options);
+  const fromList = listed.map((image) => ({ image, others: [] }));
   const images = index === undefined ? fromList : withNames(await ociImages(index, options), fromList);
   if (images.length > 0) return images;
   throw invalid('the archive holds no image for this platform');
 }
 
 /** Names that only `manifest.json` tells go to the image with the same configuration. */
-function withNames(images: readonly LoadedImage[], named: readonly LoadedImage[]): readonly LoadedImage[] {
-  if (images.length === 0) return named;
-  return images.map((image) => {
-    const same = named.filter((other) => Buffer.compare(other.config, image.config) === 0);
-    const names = new Set([...image.names, ...same.flatMap((other) => other.names)]);
-    return { ...image, names: [...names].sort() };
+function withNames(groups: readonly LoadedGroup[], named: readonly LoadedGroup[]): readonly LoadedGroup[] {
+  if (groups.length === 0) return named;
+  return groups.map((group) => {
+    const { image } = group;
+    const same = named.filter((other) => Buffer.compare(other.image.config, image.config) === 0);
+    const names = new Set([...image.names, ...same.flatMap((other) => other.image.names)]);
+    return { ...group, image: { ...image, names: [...names].sort() } };
   });
 }
 
-async function ociImages(index: Uint8Array, options: LoadOptions): Promise<readonly LoadedImage[]> {
-  const byManifest = new Map<Digest, LoadedImage>();
+async function ociImages(index: Uint8Array, options: LoadOptions): Promise<readonly LoadedGroup[]> {
+  const groups = new Map<string, LoadedGroup>();
   for (const group of groupByName(descriptorsOf(index, 'index.json'))) {
-    const chosen = await chooseManifest(group.descriptors, options, 0);
+    const chosen = await chooseManifest(group.descriptors, options);
     if (chosen === undefined) continue;
-    const manifest = await readJsonBlob(chosen, options.blobs);
-    const { config, layers } = parseManifest(manifest);
-    const before = byManifest.get(chosen.digest);
-    byManifest.set(chosen.digest, {
-      manifest,
-      config: await readJsonBlob(config, options.blobs),
-      layers,
-      names: [...(before?.names ?? []), ...group.names],
-    });
+    const { descriptor, index: inner } = chosen;
+    const id = `${descriptor.digest} ${inner === undefined ? '' : digestOf(inner)}`;
+    const names = [...(groups.get(id)?.image.names ?? []), ...group.names];
+    const image = { ...(await readImage(descriptor, options.blobs)), names };
+    if (inner === undefined) groups.set(id, { image, others: [] });
+    else {
+      const others = await otherImages(inner, descriptor.digest, options.blobs);
+      groups.set(id, { image, others, index: Buffer.from(inner).toString() });
+    }
   }
-  return [...byManifest.values()];
+  return [...groups.values()];
+}
+
+async function readImage({ digest, size, mediaType }: Descriptor, blobs: BlobStore): Promise<LoadedImage> {
+  const manifest = await readJsonBlob({ digest, size, mediaType }, blobs);
+  const { config, layers } = parseManifest(manifest);
+  return { manifest, config: await readJsonBlob(config, blobs), layers, names: [] };
+}
+
+/** The images of an index beside the chosen one; those that lack a blob are left out, as an archive need not hold all. */
+async function otherImages(
+  index: Uint8Array,
+  chosen: Digest,
+  blobs: BlobStore,
+): Promise<readonly LoadedImage[]> {
+  const found: LoadedImage[] = [];
+  for (const descriptor of descriptorsOf(index, 'an image index')) {
+    const isImage = descriptor.platform !== undefined && !isAttestation(descriptor);
+    if (descriptor.digest === chosen || !isImage || isIndexType(descriptor)) continue;
+    if (!(await blobs.has(descriptor.digest))) continue;
+    const { config, layers } = parseManifest(await readJsonBlob(descriptor, blobs));
+    const missing = [];
+    for (const { digest } of [config, ...layers]) if (!(await blobs.has(digest))) missing.push(digest);
+    if (missing.length === 0) found.push(await readImage(descriptor, blobs));
+  }
+  return found;
+}
+
+function isIndexType({ mediaType }: Descriptor): boolean {
+  return mediaType === MEDIA_TYPE.ociIndex || mediaType === MEDIA_TYPE.dockerIndex;
 }
 
 /** Entries of the same name are one image for several platforms; each entry without a name is an image of its own. */
@@ -206,16 +247,16 @@ function fullName(text: string): string | undefined {
 async function chooseManifest(
   descriptors: readonly Descriptor[],
   options: LoadOptions,
-  depth: number,
-): Promise<Descriptor | undefined> {
+  within: readonly Uint8Array[] = [],
+): Promise<{ readonly descriptor: Descriptor; readonly index?: Uint8Array } | undefined> {
   const [only] = descriptors;
   const chosen = descriptors.length === 1 ? only : selectManifest(descriptors, options.platform);
   if (chosen === undefined) return undefined;
-  const isIndex = chosen.mediaType === MEDIA_TYPE.ociIndex || chosen.mediaType === MEDIA_TYPE.dockerIndex;
-  if (!isIndex) return chosen;
-  if (depth > 4) throw invalid('the archive has an index inside an index inside an index');
+  const index = within.at(-1);
+  if (!isIndexType(chosen)) return { descriptor: chosen, ...(index === undefined ? {} : { index }) };
+  if (within.length > 4) throw invalid('the archive has an index inside an index inside an index');
   const inner = await readJsonBlob(chosen, options.blobs);
-  return chooseManifest(descriptorsOf(inner, 'an image index'), options, depth + 1);
+  return chooseManifest(descriptorsOf(inner, 'an image index'), options, [...within, inner]);
 }
 
 function descriptorsOf(bytes: Uint8Array, what: string): readonly Descriptor[] {

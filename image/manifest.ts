@@ -1,6 +1,7 @@
 import {
   type ContainerConfig,
   type Descriptor,
+  type Digest,
   digestOf,
   type ImageConfig,
   type ImageIndex,
@@ -148,6 +149,48 @@ export function encodeIndex(parts: {
     ...(parts.annotations === undefined ? {} : { annotations: parts.annotations }),
   };
   return Buffer.from(JSON.stringify(index));
+}
+
+/** @throws MachineError `image-invalid` where the bytes are no index of images. */
+export function parseIndex(bytes: Uint8Array): ImageIndex {
+  const value = parseObject(bytes, 'the image index');
+  const { manifests, annotations } = value;
+  if (!Array.isArray(manifests) || !manifests.every(isDescriptor))
+    throw invalid('the image index has no valid manifests');
+  return {
+    schemaVersion: 2,
+    mediaType: textField(value, 'mediaType') ?? MEDIA_TYPE.ociIndex,
+    manifests,
+    ...(isObject(annotations) ? { annotations: textsOnly(annotations) } : {}),
+  };
+}
+
+/** Does the index name all of these manifests? */
+export function namesManifests(index: string, digests: ReadonlySet<Digest>): boolean {
+  const named = new Set(parseIndex(Buffer.from(index)).manifests.map(({ digest }) => digest));
+  return [...digests].every((digest) => named.has(digest));
+}
+
+/**
+ * The index with what `instead` gives for each manifest that it names; undefined leaves one out. Where nothing changes, neither do
+ * its bytes.
+ */
+export function withManifests(
+  index: Uint8Array,
+  instead: (named: Descriptor) => Pick<Descriptor, 'mediaType' | 'digest' | 'size'> | undefined,
+): Uint8Array {
+  const { manifests, mediaType, annotations } = parseIndex(index);
+  if (manifests.every((one) => instead(one)?.digest === one.digest)) return index;
+  return encodeIndex({
+    manifests: manifests.flatMap((one) => {
+      const other = instead(one);
+      if (other === undefined) return [];
+      const { mediaType, digest, size } = other;
+      return [{ ...one, mediaType, digest, size }];
+    }),
+    ...(annotations === undefined ? {} : { annotations }),
+    mediaTypes: mediaType === MEDIA_TYPE.dockerIndex ? 'docker' : 'oci',
+  });
 }
 
 /** The media type that a manifest or an index says that it has. */

@@ -80,7 +80,7 @@ export function parsePlatform(text: string, local: Platform): Platform | undefin
 }
 
 /** The one way to write a platform: a variant that every machine of the architecture has is left out. */
-function shortPlatform(platform: Platform): Platform {
+export function shortPlatform(platform: Platform): Platform {
   const { os, architecture, variant } = normalizePlatform(platform);
   const isUsual = architecture !== 'arm' && variant === USUAL_VARIANT[architecture];
   return { os, architecture, ...(variant === '' || isUsual ? {} : { variant }) };

@@ -38,6 +38,7 @@ export function toRunRequest(options: RunOptions, around: RunSurroundings): RunR
     readEnvFile(around.envFiles[index] ?? '', file, around.env),
   );
   const name = flags.name;
+  const platform = flags.platform ?? around.env['DOCKER_DEFAULT_PLATFORM'];
   const cgroupParent = cgroupParentOf(flags['cgroup-parent']);
   if (name !== undefined && !/^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/.test(name)) {
     throw new UsageError(
@@ -46,6 +47,7 @@ export function toRunRequest(options: RunOptions, around: RunSurroundings): RunR
   }
   return {
     image: options.image,
+    ...(platform === undefined || platform === '' ? {} : { platform }),
     pull: flags.pull === 'always' || flags.pull === 'never' ? flags.pull : 'missing',
     command: options.command,
     ...(flags.entrypoint === undefined ? {} : { entrypoint: flags.entrypoint }),

@@ -37,7 +37,6 @@ const LATER = {
   'oom-kill-disable': later('boolean', ['false']),
   'oom-score-adj': later(),
   pid: later(),
-  platform: later(),
   privileged: later('boolean', ['false']),
   publish: { ...later(), short: 'p' },
   'publish-all': { ...later('boolean', ['false']), short: 'P' },
@@ -82,6 +81,7 @@ export const RUN_SPEC = defineSpec({
       placeholder: 'int',
       help: 'Tune container pids limit (set -1 for unlimited)',
     },
+    platform: { type: 'string', help: 'Take the image for this platform (e.g., "linux/arm64")' },
     pull: {
       type: 'string',
       help: 'Pull image before running',

@@ -13,7 +13,10 @@ export const save = defineCommand(
     summary: 'Save one or more images to a tar archive (streamed to STDOUT by default)',
     usage: '[OPTIONS] IMAGE [IMAGE...]',
     positionals: { min: 1, max: Number.POSITIVE_INFINITY },
-    flags: { output: { type: 'string', short: 'o', help: 'Write to a file, instead of STDOUT' } },
+    flags: {
+      output: { type: 'string', short: 'o', help: 'Write to a file, instead of STDOUT' },
+      platform: { type: 'string', help: 'Save only the image for this platform, where a name means several' },
+    },
   }),
   async ({ flags, positionals }, context) => {
     const { stdout } = context.streams;
@@ -22,7 +25,7 @@ export const save = defineCommand(
       throw new UsageError('cowardly refusing to save to a terminal', 'Use the -o flag or redirect.');
     }
     await using engine = await context.openEngine();
-    const bytes = engine.save(positionals, signal);
+    const bytes = engine.save(positionals, signal, flags.platform);
     if (flags.output === undefined) {
       for await (const chunk of bytes) await write(stdout, chunk);
       return 0;

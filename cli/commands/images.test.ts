@@ -40,6 +40,22 @@ describe('images', () => {
     expect((await varve(['images', '-q', 'app:2'], { engine: { images } })).stdout).toBe('');
   });
 
+  test('an image that a name means on another platform alone is shown with -a, which tells platforms', async () => {
+    const image = {
+      ...storedImage(['docker.io/library/both:latest'], { architecture: 'arm64' }),
+      platformNames: ['docker.io/library/both:latest'],
+    };
+    const both = async () => [imageDetails(['docker.io/library/both:latest']), { image, size: 1 }];
+    const list = async (...flags: string[]) =>
+      (await varve(['images', ...flags], { engine: { images: both } })).stdout.trim().split('\n');
+    expect(await list()).toHaveLength(2);
+    expect((await list('-a')).map((line) => line.replace(/.* /, ''))).toEqual([
+      'PLATFORM',
+      'linux/amd64',
+      'linux/arm64',
+    ]);
+  });
+
   test('inspect prints what is there, tells what is not, and ends with 1', async () => {
     const findImage = async (name: string) => (name === 'app' ? imageDetails() : undefined);
     const { code, stdout, stderr } = await varve(['inspect', 'app', 'gone'], { engine: { findImage } });

@@ -4,6 +4,10 @@ import { type CommandContext, defineCommand, write } from '../command.ts';
 import type { Engine, ImageDetails, ImageSummary } from '../engine-contract.ts';
 import { renderHistory, renderImages, renderInspect } from '../views/images.ts';
 
+const PLATFORM = {
+  type: 'string',
+  help: 'Show the image for this platform, where the name means several',
+} as const;
 const MANY = Number.POSITIVE_INFINITY;
 const unsupported = (help: string) => ({ type: 'string', help, unsupported: { except: [] } }) as const;
 
@@ -14,7 +18,11 @@ export const images = defineCommand(
     usage: '[OPTIONS] [REPOSITORY[:TAG]]',
     positionals: { min: 0, max: 1 },
     flags: {
-      all: { type: 'boolean', short: 'a', help: 'Show all images (there are no intermediate images)' },
+      all: {
+        type: 'boolean',
+        short: 'a',
+        help: 'Show images for other platforms too, and which platform each is for',
+      },
       digests: { type: 'boolean', help: 'Show digests' },
       filter: { ...unsupported('Filter output based on conditions provided'), short: 'f' },
       format: { type: 'string', help: 'Format output', choices: ['table', 'json'], shownDefault: '"table"' },
@@ -29,6 +37,7 @@ export const images = defineCommand(
       quiet: flags.quiet,
       noTrunc: flags['no-trunc'],
       digests: flags.digests,
+      all: flags.all,
       format: flags.format === 'json' ? 'json' : 'table',
       now: context.now(),
     });
@@ -61,12 +70,21 @@ export const rmi = defineCommand(
     flags: {
       force: { type: 'boolean', short: 'f', help: 'Force removal of the image' },
       'no-prune': { type: 'boolean', help: 'Do not delete layers that nothing needs any more' },
+      platform: {
+        type: 'string',
+        help: 'Remove only the image for this platform, where the name means several',
+      },
     },
   }),
   async ({ flags, positionals }, context) => {
     await using engine = await context.openEngine();
     return await forEachImage(positionals, context, async (name) => {
-      for (const removed of await engine.remove(name, { force: flags.force, prune: !flags['no-prune'] })) {
+      const options = {
+        force: flags.force,
+        prune: !flags['no-prune'],
+        ...(flags.platform === undefined ? {} : { platform: flags.platform }),
+      };
+      for (const removed of await engine.remove(name, options)) {
         const line =
           removed.kind === 'untagged' ? `Untagged: ${familiar(removed.name)}` : `Deleted: ${removed.id}`;
         context.streams.stdout.write(`${line}\n`);
@@ -126,15 +144,16 @@ export const inspect = defineCommand(
     positionals: { min: 1, max: MANY },
     flags: {
       format: { ...unsupported('Format output using a custom template'), short: 'f' },
+      platform: PLATFORM,
       size: { type: 'boolean', short: 's', help: 'Sizes are always shown', hidden: true },
       type: { type: 'string', help: 'Only images exist here', choices: ['image'], hidden: true },
     },
   }),
-  async ({ positionals }, context) => {
+  async ({ flags, positionals }, context) => {
     await using engine = await context.openEngine();
     const found: ImageDetails[] = [];
     const code = await forEachImage(positionals, context, async (name) => {
-      found.push(await findImage(engine, name));
+      found.push(await findImage(engine, name, flags.platform));
     });
     await write(context.streams.stdout, renderInspect(found));
     return code;
@@ -158,12 +177,13 @@ export const history = defineCommand(
         shownDefault: 'true',
       },
       'no-trunc': { type: 'boolean', help: "Don't truncate output" },
+      platform: PLATFORM,
       quiet: { type: 'boolean', short: 'q', help: 'Only show image IDs' },
     },
   }),
   async ({ flags, positionals }, context) => {
     await using engine = await context.openEngine();
-    const details = await findImage(engine, positionals[0] ?? '');
+    const details = await findImage(engine, positionals[0] ?? '', flags.platform);
     const options = {
       quiet: flags.quiet,
       noTrunc: flags['no-trunc'],
@@ -175,8 +195,8 @@ export const history = defineCommand(
   },
 );
 
-async function findImage(engine: Engine, name: string): Promise<ImageDetails> {
-  const found = await engine.findImage(name);
+async function findImage(engine: Engine, name: string, platform: string | undefined): Promise<ImageDetails> {
+  const found = await engine.findImage(name, platform);
   if (found !== undefined) return found;
   throw new MachineError('image-unknown', `no such image: ${name}`, {
     hint: "'varve images' lists what is here.",

@@ -62,6 +62,10 @@ export const push = defineCommand(
         unsupported: { except: ['false'] },
       },
       'disable-content-trust': { type: 'boolean', help: 'Has no effect', hidden: true },
+      platform: {
+        type: 'string',
+        help: 'Push the image for this platform alone, where the name means several',
+      },
       quiet: QUIET,
     },
   }),
@@ -75,6 +79,7 @@ export const push = defineCommand(
     const { digest, size } = await engine.push(formatReference(reference), {
       signal: context.interrupt.signal,
       onProgress: (progress) => lines.handle(progress),
+      ...(flags.platform === undefined ? {} : { platform: flags.platform }),
     });
     say(`${reference.tag ?? 'latest'}: digest: ${digest} size: ${size}`);
     if (flags.quiet) context.streams.stdout.write(`${formatReference(reference)}\n`);

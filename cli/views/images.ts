@@ -9,6 +9,8 @@ export interface ImagesOptions {
   readonly quiet: boolean;
   readonly noTrunc: boolean;
   readonly digests: boolean;
+  /** Also images that a name means only for other platforms than this machine's. */
+  readonly all: boolean;
   readonly format: 'table' | 'json';
   /** Epoch milliseconds. */
   readonly now: number;
@@ -21,11 +23,12 @@ interface NamedImage {
   readonly id: string;
   readonly created: string | undefined;
   readonly size: number;
+  readonly platform: string;
 }
 
 /** `varve images`, as `docker images` prints it: one line for each name, `<none>` for an image without one. */
 export function renderImages(images: readonly ImageSummary[], options: ImagesOptions): string {
-  const named = images.flatMap((summary) => namesOf(summary, options.noTrunc));
+  const named = images.flatMap((summary) => namesOf(summary, options));
   if (options.quiet) return [...new Set(named.map(({ id }) => id))].map((id) => `${id}\n`).join('');
   const age = (one: NamedImage): string => formatCreated(one.created, options.now);
   if (options.format === 'json') {
@@ -36,6 +39,7 @@ export function renderImages(images: readonly ImageSummary[], options: ImagesOpt
           CreatedSince: age(one),
           Digest: one.digest,
           ID: one.id,
+          Platform: one.platform,
           Repository: one.repository,
           Size: formatSize(one.size),
           Tag: one.tag,
@@ -45,6 +49,7 @@ export function renderImages(images: readonly ImageSummary[], options: ImagesOpt
       .join('');
   }
   const header = ['REPOSITORY', 'TAG', ...(options.digests ? ['DIGEST'] : []), 'IMAGE ID', 'CREATED', 'SIZE'];
+  if (options.all) header.push('PLATFORM');
   const rows = named.map((one) => [
     one.repository,
     one.tag,
@@ -52,19 +57,24 @@ export function renderImages(images: readonly ImageSummary[], options: ImagesOpt
     one.id,
     age(one),
     formatSize(one.size),
+    ...(options.all ? [one.platform] : []),
   ]);
   return formatTable(header, rows);
 }
 
-function namesOf({ image, size }: ImageSummary, noTrunc: boolean): NamedImage[] {
+function namesOf({ image, size }: ImageSummary, options: ImagesOptions): NamedImage[] {
+  const { os, architecture, variant } = image.config;
   const base = {
+    platform: [os, architecture, ...(variant === undefined ? [] : [variant])].join('/'),
     digest: image.manifestDigest,
-    id: noTrunc ? image.configDigest : shortId(image.configDigest),
+    id: options.noTrunc ? image.configDigest : shortId(image.configDigest),
     created: image.config.created,
     size,
   };
   if (image.names.length === 0) return [{ ...base, repository: NONE, tag: NONE }];
-  return image.names.map((name) => {
+  const hidden = options.all ? [] : (image.platformNames ?? []);
+  const shown = image.names.filter((name) => !hidden.includes(name));
+  return shown.map((name) => {
     const { repository, tag } = splitName(name);
     return { ...base, repository, tag };
   });

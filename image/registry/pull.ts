@@ -62,20 +62,29 @@ export async function resolveAt(options: PullOptions, platform: Platform): Promi
     manifestBytes: found.bytes,
     config,
     configBytes,
+    ...(found.index === undefined ? {} : { indexBytes: found.index }),
   };
 }
 
-async function findManifest(
-  options: PullOptions,
-  platform: Platform,
-): Promise<{ readonly digest: Digest; readonly manifest: ImageManifest; readonly bytes: Uint8Array }> {
+interface FoundManifest {
+  readonly digest: Digest;
+  readonly manifest: ImageManifest;
+  readonly bytes: Uint8Array;
+  /** The index that names it. */
+  readonly index: Uint8Array | undefined;
+}
+
+async function findManifest(options: PullOptions, platform: Platform): Promise<FoundManifest> {
   const { reference } = options;
   let name: string = reference.digest ?? reference.tag ?? 'latest';
+  let index: Uint8Array | undefined;
   for (let depth = 0; depth <= MAX_INDEX_DEPTH; depth += 1) {
     const document = await fetchManifest(options, name);
     if (!INDEX_TYPES.includes(document.mediaType)) {
-      return { digest: document.digest, manifest: parseManifest(document.bytes), bytes: document.bytes };
+      const { digest, bytes } = document;
+      return { digest, manifest: parseManifest(bytes), bytes, index };
     }
+    index = document.bytes;
     const { manifests } = parseObject(document.bytes, 'the image index');
     const listed = Array.isArray(manifests) ? manifests.filter(isDescriptor) : [];
     const chosen = selectManifest(listed, platform);

@@ -1,0 +1,131 @@
+import { readFile, rm } from 'node:fs/promises';
+import {
+  type Digest,
+  digestHex,
+  digestOf,
+  errnoOf,
+  type HostPath,
+  isDigest,
+  joinHost,
+  MachineError,
+  type Platform,
+} from '../core/index.ts';
+import { namesIn } from './blob-store.ts';
+import type { NameMeaning } from './contract.ts';
+import { diskError, writeWhole } from './durable.ts';
+import { isObject, textField } from './json.ts';
+import { formatPlatform } from './platform.ts';
+
+/** Raised when the meaning of a name file changes; an older varve then refuses it. */
+const NAME_VERSION = 1;
+
+/** What a name means: an image, and others for whoever asks for their platforms. */
+export interface NamedImage extends NameMeaning {
+  readonly name: string;
+}
+
+/** The manifests that a name means, that for who asks for no platform first. */
+export function meanings({ manifest, platforms = {} }: NameMeaning): ReadonlySet<Digest> {
+  return new Set([manifest, ...Object.values(platforms)]);
+}
+
+/** `named` with what the name meant `before` for other platforms. */
+export function besideOthers(
+  named: NamedImage,
+  before: NamedImage | undefined,
+  beside: { readonly platform: Platform; readonly another: boolean },
+): NamedImage {
+  const platforms = { ...before?.platforms, [formatPlatform(beside.platform)]: named.manifest };
+  return {
+    ...named,
+    manifest: beside.another ? (before?.manifest ?? named.manifest) : named.manifest,
+    platforms,
+  };
+}
+
+/** What is left of a name's meaning without one image; undefined where that was all. */
+export function withoutManifest(named: NamedImage, gone: Digest): NamedImage | undefined {
+  const [first] = [...meanings(named)].filter((digest) => digest !== gone);
+  if (first === undefined) return undefined;
+  const { platforms, index: _index, ...rest } = named;
+  const left = Object.entries(platforms ?? {}).filter(([, digest]) => digest !== gone);
+  return {
+    ...rest,
+    manifest: named.manifest === gone ? first : named.manifest,
+    ...(left.length === 0 ? {} : { platforms: Object.fromEntries(left) }),
+  };
+}
+
+export interface NameFiles {
+  get(name: string): Promise<NamedImage | undefined>;
+  set(named: NamedImage): Promise<void>;
+  remove(name: string): Promise<void>;
+  all(): Promise<readonly NamedImage[]>;
+  of(manifest: Digest): Promise<readonly string[]>;
+}
+
+/** One file for each name, called by the name's digest: names are longer than file names may be. */
+export function createNameFiles(folder: HostPath): NameFiles {
+  const fileOf = (name: string): HostPath => joinHost(folder, `${digestHex(digestOf(name))}.json`);
+
+  async function read(file: HostPath): Promise<NamedImage | undefined> {
+    try {
+      return parseName(await readFile(file, 'utf8'), file);
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return undefined;
+      throw diskError(error, 'reading the names of images');
+    }
+  }
+
+  async function all(): Promise<readonly NamedImage[]> {
+    const files = (await namesIn(folder)).filter((file) => /^[0-9a-f]{64}\.json$/.test(file));
+    const found = await Promise.all(files.map((file) => read(joinHost(folder, file))));
+    return found.filter((entry) => entry !== undefined);
+  }
+
+  return {
+    get: (name) => read(fileOf(name)),
+    set: (named) => writeWhole(fileOf(named.name), JSON.stringify({ version: NAME_VERSION, ...named })),
+    remove: (name) => rm(fileOf(name), { force: true }),
+    all,
+    of: async (manifest) =>
+      (await all())
+        .filter((entry) => meanings(entry).has(manifest))
+        .map((entry) => entry.name)
+        .sort(),
+  };
+}
+
+function parseName(text: string, file: HostPath): NamedImage {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new MachineError('store-corrupt', `${file} is damaged`, { hint: 'remove the file', cause: error });
+  }
+  if (isObject(value) && value['version'] === NAME_VERSION) {
+    const name = textField(value, 'name');
+    const manifest = textField(value, 'manifest');
+    const platforms = platformsOf(value['platforms']);
+    const index = textField(value, 'index');
+    if (name !== undefined && manifest !== undefined && isDigest(manifest))
+      return {
+        name,
+        manifest,
+        ...(platforms === undefined ? {} : { platforms }),
+        ...(index === undefined ? {} : { index }),
+      };
+  }
+  throw new MachineError('store-version', `${file} was written by a newer version of varve`, {
+    hint: 'update varve, or choose another folder with --root',
+  });
+}
+
+function platformsOf(value: unknown): Readonly<Record<string, Digest>> | undefined {
+  if (!isObject(value)) return undefined;
+  const found: Record<string, Digest> = {};
+  for (const [platform, digest] of Object.entries(value)) {
+    if (typeof digest === 'string' && isDigest(digest)) found[platform] = digest;
+  }
+  return found;
+}
