@@ -86,7 +86,9 @@ describe.skipIf(!CAN_SANDBOX)('reading ahead', () => {
   });
 
   it('a walk ends where its own listings end', async () => {
-    const { read } = await contentRead('cd /app; tar -cf - deep/10 deep/11 deep/12 deep/13 deep/14; sleep 0.3');
+    const { read } = await contentRead(
+      'cd /app; tar -cf - deep/10 deep/11 deep/12 deep/13 deep/14; sleep 0.3',
+    );
     expect(read).toHaveLength(5 * 20);
   });
 
