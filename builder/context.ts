@@ -103,6 +103,12 @@ export class ContextTree implements Tree {
     );
   }
 
+  /** Tells a file by its place on the disk, where it has other names too; undefined where it has none, or is none. */
+  sharedFile(path: ImagePath): string | undefined {
+    const stat = this.#stats.get(path);
+    return stat?.isFile() === true && stat.nlink > 1n ? `${stat.dev} ${stat.ino}` : undefined;
+  }
+
   /** The entries of a folder by path, in path order. */
   async #readFolder(path: ImagePath): Promise<ReadonlyMap<ImagePath, Entry>> {
     if (path !== '') {

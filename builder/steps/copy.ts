@@ -9,6 +9,7 @@ import {
   digestOf,
   type Entry,
   type HostPath,
+  type ImagePath,
   imagePath,
   joinPath,
   type Snapshotter,
@@ -20,7 +21,12 @@ import {
 import { archiveOps, isArchive } from '../archive.ts';
 import { ContextTree } from '../context.ts';
 import { type PlacedSource, type Placement, placeSources } from '../copy-placement.ts';
-import { type SelectionOptions, type SourcePlace, selectSources } from '../copy-selection.ts';
+import {
+  type SelectedRoot,
+  type SelectionOptions,
+  type SourcePlace,
+  selectSources,
+} from '../copy-selection.ts';
 import { EMPTY_TREE } from '../empty-tree.ts';
 import { type ModeOf, parseMode } from '../file-mode.ts';
 import type { CopySourcePlan, CopyStep, TreeRef } from '../graph.ts';
@@ -184,10 +190,27 @@ async function findSources(step: CopyStep, parts: CopyParts): Promise<readonly F
         ...(tree instanceof ContextTree ? { leavesOut: (path) => tree.leavesOut(path) } : {}),
       };
       const roots = await selectSources(tree, source.pattern, place, options);
-      for (const root of roots) found.push({ kind: 'root', tree, where, root });
+      for (const root of roots) found.push({ kind: 'root', tree, where, root: linked(root, tree) });
     }
   }
   return found;
+}
+
+/**
+ * A folder of a context with its hard links told. A context cannot tell them by itself: whether the other name of a file is copied
+ * too is for the step to know, and links to what is not copied must not move its key.
+ */
+function linked(root: SelectedRoot, tree: Tree): SelectedRoot {
+  if (!(tree instanceof ContextTree)) return root;
+  const firsts = new Map<string, ImagePath>();
+  const inside = root.inside.map((one) => {
+    const file = tree.sharedFile(one.entry.path);
+    if (file === undefined) return one;
+    const first = firsts.get(file);
+    firsts.set(file, first ?? one.entry.path);
+    return first === undefined ? one : { ...one, entry: { ...one.entry, hardlinkTo: first } };
+  });
+  return firsts.size === 0 ? root : { ...root, inside };
 }
 
 /** One input for each tree that is read, so that a miss can say whose file changed. */

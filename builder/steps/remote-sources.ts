@@ -67,6 +67,8 @@ export async function findRepository(
       commit: commit.id,
       subdir: source.subdir,
       submodules: source.submodules !== false,
+      // Times are part of no key, but for those that somebody asks for.
+      mtime: source.mtime === 'checkout' ? source.mtime : undefined,
       // What `.git` holds beside the commit.
       git: keeps ? { ref: commit.ref, tag: commit.tag } : undefined,
     },
