@@ -40,6 +40,7 @@ import {
 } from '../runner/index.ts';
 import { chooseDriver, createSnapshotter } from '../snapshotter/index.ts';
 import type { EngineOptions } from './engine-contract.ts';
+import { trustOf } from './trust.ts';
 import { hasOneId, isInUserNamespace } from './user-namespace.ts';
 import { readVersion } from './version.ts';
 
@@ -126,19 +127,22 @@ export async function openParts(
   const openDiff = async (diffId: DiffId) => (await snapshotter.stack(undefined, diffId))?.top();
   const images = createImageStore({ root, blobs, table: layerTable, openDiff });
   const credentials = createCredentialStore({ configDir: dockerConfig as HostPath, env });
+  const trust = trustOf(env, temporary);
+  const transport = createTransport({ proxyEnv: env, roots: trust.roots });
   const registry = createRegistry({
     credentials,
     config: config.registries,
-    proxyEnv: env,
+    transport,
     userAgent: `varve/${readVersion()}`,
   });
   const sources = createSources({
     folder: joinHost(root, 'sources'),
     temporary,
     blobs,
-    transport: createTransport({ proxyEnv: env }),
+    transport,
     userAgent: `varve/${readVersion()}`,
     env,
+    certificates: trust.file,
     exclusively: (key, work, signal) => cache.exclusively(key, work, signal),
     now,
   });

@@ -67,9 +67,11 @@ export { noPlatform } from './registry/pull.ts';
 export { createRegistry, type RegistryOptions } from './registry/registry.ts';
 export {
   ConnectionError,
+  connectionHint,
   createTransport,
   type HttpRequest,
   type HttpResponse,
+  TRUST_HINT,
   type Transport,
   type TransportOptions,
 } from './registry/transport.ts';

@@ -39,6 +39,8 @@ const PACKAGES: Readonly<Record<SetupPurpose, readonly string[]>> = {
     'xz-utils',
     'libcap2-bin', // setcap, for files with capabilities
     'openssh-client', // ssh-agent, for keys that --ssh lends
+    'openssh-server', // a server for repositories by SSH; tests start one of their own on loopback
+    'openssl', // certificates of an authority that nobody knows
     'git', // repositories as contexts and for ADD, with its servers (http-backend, daemon)
     'gcc-aarch64-linux-gnu', // the published package brings the native program for both architectures
     'libc6-dev-arm64-cross',

@@ -5,6 +5,8 @@ export interface GitProgramOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Host keys that were met, kept from one connection to the next. */
   readonly knownHosts: HostPath;
+  /** Of the authorities to trust, in a file; absent or undefined: those that git trusts by itself. */
+  readonly certificates?: () => Promise<HostPath | undefined>;
 }
 
 export interface GitCall {
@@ -70,8 +72,10 @@ const SETTINGS = [
 export function createGitProgram(options: GitProgramOptions): GitProgram {
   const path = options.env['PATH'] ?? '/usr/local/bin:/usr/bin:/bin';
   const settings = SETTINGS.flatMap((setting) => ['-c', setting]);
-  return (args, call) => {
+  return async (args, call) => {
+    const certificates = await options.certificates?.();
     const env = environment(options, call, path);
+    if (certificates !== undefined) env['GIT_SSL_CAINFO'] = certificates;
     return run([...settings, ...args], env, call);
   };
 }

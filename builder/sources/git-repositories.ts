@@ -10,6 +10,7 @@ import {
   type StepKey,
   withoutCredentials,
 } from '../../core/index.ts';
+import { TRUST_HINT } from '../../image/index.ts';
 import type { FetchOptions, GitCommit, KeptRepository } from './contract.ts';
 import { GitFailure, type GitProgram } from './git-program.ts';
 
@@ -286,13 +287,18 @@ export function failed(source: GitSource, error: GitFailure): MachineError {
   const needsLogin = /could not read Username|Authentication failed|Permission denied|terminal prompts/i.test(
     error.stderr,
   );
+  const isUntrusted = /certificate (?:problem|verification failed)|unable to get local issuer/i.test(
+    error.stderr,
+  );
   return new MachineError(
     'git-unreachable',
     `failed to fetch ${shown(source)}: ${reason.replaceAll(source.remote, withoutCredentials(source.remote))}`,
     {
-      hint: needsLogin
-        ? 'The repository is private, or is not there. Check its address; let varve in with --ssh default or --secret id=GIT_AUTH_TOKEN.'
-        : 'Check the address and the network.',
+      hint: isUntrusted
+        ? TRUST_HINT
+        : needsLogin
+          ? 'The repository is private, or is not there. Check its address; let varve in with --ssh default or --secret id=GIT_AUTH_TOKEN.'
+          : 'Check the address and the network.',
       cause: error,
     },
   );

@@ -9,11 +9,11 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type GitSource, type HostPath, parseGitUrl } from '../../core/index.ts';
 import {
+  freePort,
   GitFixture,
   serveWeb,
   type TemporaryFolder,
@@ -332,11 +332,3 @@ test('repositories are listed, and removed unless they were used meanwhile', asy
   expect(await store.repositories()).toEqual([]);
   await checkedOut(source(), store);
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' && address !== null ? address.port : 0;
-}

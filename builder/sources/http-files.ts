@@ -14,6 +14,7 @@ import {
 import {
   type BlobStore,
   ConnectionError,
+  connectionHint,
   decompress,
   type HttpResponse,
   type Transport,
@@ -288,7 +289,7 @@ function tooLarge(url: string, maxBytes: number): MachineError {
 function connectionFailure(url: string, error: unknown): unknown {
   if (!(error instanceof ConnectionError)) return error;
   return new MachineError('http-unreachable', `cannot fetch ${withoutCredentials(url)}: ${error.message}`, {
-    hint: 'Check the address and the network.',
+    hint: connectionHint(error),
     cause: error,
   });
 }

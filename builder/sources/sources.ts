@@ -17,6 +17,8 @@ export interface SourcesOptions {
   readonly userAgent: string;
   /** PATH and the proxies are taken from it. */
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** The certificates of all authorities to trust, in a file; absent or undefined: those that git trusts by itself. */
+  readonly certificates?: () => Promise<HostPath | undefined>;
   /** See `StepCache.exclusively`. */
   readonly exclusively: <T>(key: StepKey, work: () => Promise<T>, signal?: AbortSignal) => Promise<T>;
   readonly now: () => number;
@@ -25,8 +27,12 @@ export interface SourcesOptions {
 }
 
 export function createSources(options: SourcesOptions): Sources {
-  const { folder, temporary, env, exclusively, now } = options;
-  const git = createGitProgram({ env, knownHosts: joinHost(folder, 'known_hosts') });
+  const { folder, temporary, env, certificates, exclusively, now } = options;
+  const git = createGitProgram({
+    env,
+    knownHosts: joinHost(folder, 'known_hosts'),
+    ...(certificates === undefined ? {} : { certificates }),
+  });
   const repositories = new GitRepositories({ folder: joinHost(folder, 'git'), git, exclusively, now });
   const files = new HttpFiles({ ...options, folder: joinHost(folder, 'http') });
   return {

@@ -4,7 +4,14 @@ import { isObject, textField } from '../json.ts';
 import { authorize, parseChallenge, readSmall } from './auth.ts';
 import type { Credentials } from './credentials.ts';
 import type { Endpoint } from './endpoint.ts';
-import { ConnectionError, type HttpRequest, type HttpResponse, type Transport } from './transport.ts';
+import {
+  ConnectionError,
+  connectionHint,
+  type HttpRequest,
+  type HttpResponse,
+  TRUST_HINT,
+  type Transport,
+} from './transport.ts';
 
 export interface ClientOptions {
   readonly transport: Transport;
@@ -203,7 +210,10 @@ function denied({ endpoint }: Call, status: number): MachineError {
 export function unreachableRegistry(endpoint: Endpoint, cause: unknown): MachineError {
   const reason = cause instanceof Error ? cause.message : 'no answer';
   return new MachineError('registry-unreachable', `cannot reach the registry ${endpoint.host}: ${reason}`, {
-    hint: 'check the network, the name, and the mirrors and insecure registries in config.toml',
+    hint:
+      cause instanceof ConnectionError && connectionHint(cause) === TRUST_HINT
+        ? TRUST_HINT
+        : 'check the network, the name, and the mirrors and insecure registries in config.toml',
     cause,
   });
 }

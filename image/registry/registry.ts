@@ -11,9 +11,8 @@ export interface RegistryOptions {
   readonly credentials: Pick<CredentialStore, 'get'>;
   readonly config: RegistryConfig;
   readonly userAgent: string;
-  /** Absent: Node's HTTP client, with `proxyEnv`. */
+  /** Absent: Node's HTTP client. */
   readonly transport?: Transport;
-  readonly proxyEnv?: Readonly<Record<string, string | undefined>>;
   /** Waits between attempts. */
   readonly sleep?: (ms: number, signal?: AbortSignal) => Promise<void>;
 }
@@ -34,9 +33,7 @@ const NEXT_MAY_HELP: readonly string[] = [
 ];
 
 export function createRegistry(options: RegistryOptions): Registry {
-  const transport =
-    options.transport ??
-    createTransport(options.proxyEnv === undefined ? {} : { proxyEnv: options.proxyEnv });
+  const transport = options.transport ?? createTransport();
   const clientWith = (credentials: (host: string) => Promise<Credentials | undefined>): Client =>
     createClient({
       transport,
