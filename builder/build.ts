@@ -36,6 +36,7 @@ import { inOrder, reportedSteps, summariesOf } from './solved-steps.ts';
 import { readEpoch } from './source-date-epoch.ts';
 import { NO_BASE, type Standing, standOnCommitted, treeOf } from './standing.ts';
 import { prepareCopy } from './steps/copy.ts';
+import { checkDevices } from './steps/devices.ts';
 import type { SourceTree } from './steps/mount-source.ts';
 import type { PreparedStep } from './steps/prepared-step.ts';
 import { prepareRun } from './steps/run.ts';
@@ -173,6 +174,7 @@ class BuildRun {
     await using cleanup = new AsyncDisposableStack();
     cleanup.use(this.#contexts);
     const graph = await this.#plan(await this.#load());
+    await checkDevices(graph.stages.flatMap(({ steps }) => steps));
     const sourceDateEpoch = this.#sourceDateEpoch;
     this.#graph = graph;
     const solver = cleanup.use(this.#newSolver(graph, sourceDateEpoch));

@@ -163,6 +163,8 @@ export interface DeviceRequest {
   readonly name: string;
   /** False: the step runs without it where the machine has none. */
   readonly required: boolean;
+  /** False: only a device that its specification lets everybody have. */
+  readonly granted: boolean;
   readonly range: SourceRange;
 }
 

@@ -26,6 +26,8 @@ export interface SandboxSpec {
   readonly ulimits?: readonly Ulimit[];
   /** Devices of the machine that may be opened beside the usual ones, wherever their nodes lie. */
   readonly devices?: readonly DeviceRule[];
+  /** Programs of the machine that take part in the set-up; only an OCI runtime starts them. */
+  readonly hooks?: readonly SandboxHook[];
   /** The cgroup below which the sandbox's own is made, from the root of the hierarchies; absent: varve's own. */
   readonly cgroupParent?: string;
   /** The environment holds what may lie on no disk. */
@@ -104,6 +106,24 @@ export interface DeviceRule {
   readonly type: 'char' | 'block';
   readonly major: number;
   readonly minor: number;
+}
+
+/** When a hook is started (OCI runtime-spec, config.md, "POSIX-platform Hooks"). */
+export type HookStage =
+  | 'prestart'
+  | 'createRuntime'
+  | 'createContainer'
+  | 'startContainer'
+  | 'poststart'
+  | 'poststop';
+
+export interface SandboxHook {
+  readonly stage: HookStage;
+  /** On the machine; of `startContainer` in the sandbox. */
+  readonly path: string;
+  readonly args: readonly string[];
+  readonly env: readonly string[];
+  readonly timeoutSeconds?: number;
 }
 
 /** -1: unlimited. */

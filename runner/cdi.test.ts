@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { HostPath } from '../core/index.ts';
-import { devicesNamed, readDevices } from './cdi.ts';
+import { devicesNamed, editsOf, readDevices } from './cdi.ts';
 import { Box, CAN_SANDBOX } from './testing/box.ts';
 
 let folder: string;
@@ -15,70 +15,95 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }));
 const SPECIFICATION = {
   cdiVersion: '0.6.0',
   kind: 'vendor.com/net',
-  containerEdits: { env: ['ALL=1'] },
+  annotations: { 'org.mobyproject.buildkit.device.autoallow': 'true' },
+  containerEdits: { env: ['ALL=1'], additionalGids: [0, 44] },
   devices: [
     {
       name: 'zero',
+      annotations: { 'org.mobyproject.buildkit.device.autoallow': false },
       containerEdits: { env: ['ZERO=1'], deviceNodes: [{ path: '/dev/null0', hostPath: '/dev/null' }] },
     },
     {
       name: 'tun',
       annotations: { 'org.mobyproject.buildkit.device.class': 'tunnel' },
-      containerEdits: { mounts: [{ hostPath: '/etc', containerPath: '/host', options: ['ro'] }] },
+      containerEdits: {
+        mounts: [{ hostPath: '/etc', containerPath: '/host', options: ['ro'] }],
+        hooks: [{ hookName: 'createContainer', path: '/bin/x', args: ['x', 'y'], env: ['A=1'], timeout: 5 }],
+      },
     },
+    { name: 'gone', containerEdits: { deviceNodes: [{ path: '/dev/nothing-here' }] } },
+    { name: 'odd', containerEdits: { hooks: [{ hookName: 'beforeAll', path: '/bin/x' }] } },
   ],
 };
 const write = (name: string, content: unknown): void =>
   writeFileSync(join(folder, name), JSON.stringify(content));
 
 describe('readDevices', () => {
-  it('reads nodes, variables and mounts; those of a later folder win', async () => {
+  it('gives devices by name; those of a later folder win, and what cannot be read is told and left out', async () => {
     write('a.json', SPECIFICATION);
+    write('bad.json', { kind: 'net', devices: [] });
+    writeFileSync(join(folder, 'bad.yaml'), '{');
     const later = join(folder, 'later');
     mkdirSync(later);
     writeFileSync(
       join(later, 'b.yaml'),
       'kind: vendor.com/net\ndevices:\n  - name: tun\n    containerEdits: {env: [LATER=1]} # in YAML\n',
     );
-    expect(await readDevices([folder, join(folder, 'none'), later])).toEqual([
-      {
-        name: 'vendor.com/net=zero',
-        edits: {
-          env: ['ALL=1', 'ZERO=1'],
-          mounts: [{ type: 'bind', source: '/dev/null', target: 'dev/null0', readonly: false }],
-          rules: [{ type: 'char', major: 1, minor: 3 }],
-        },
-      },
-      { name: 'vendor.com/net=tun', edits: { env: ['LATER=1'], mounts: [], rules: [] } },
+    const { devices, faults } = await readDevices([folder, join(folder, 'none'), later]);
+    expect(devices.map(({ name, isForAll }) => `${name} ${isForAll}`)).toEqual([
+      'vendor.com/net=gone true',
+      'vendor.com/net=odd true',
+      'vendor.com/net=tun false',
+      'vendor.com/net=zero false',
     ]);
+    expect(faults).toEqual([
+      `${folder}/bad.json: its kind is no vendor/class`,
+      expect.stringContaining(`${folder}/bad.yaml: `),
+    ]);
+    expect(devices.slice(2).map(editsOf)).toEqual([
+      { env: ['LATER=1'], mounts: [], rules: [], hooks: [], additionalGids: [] },
+      {
+        env: ['ALL=1', 'ZERO=1'],
+        mounts: [{ type: 'bind', source: '/dev/null', target: 'dev/null0', readonly: false }],
+        rules: [{ type: 'char', major: 1, minor: 3 }],
+        hooks: [],
+        additionalGids: [44],
+      },
+    ]);
+  });
+});
+
+describe('editsOf', () => {
+  it('has mounts and hooks', async () => {
+    write('a.json', SPECIFICATION);
+    const { devices } = await readDevices([folder]);
+    const [device] = devicesNamed('vendor.com/net=tun', devices);
+    expect(device === undefined ? undefined : editsOf(device)).toMatchObject({
+      mounts: [{ type: 'bind', source: '/etc', target: 'host', readonly: true }],
+      hooks: [
+        { stage: 'createContainer', path: '/bin/x', args: ['x', 'y'], env: ['A=1'], timeoutSeconds: 5 },
+      ],
+    });
   });
 
   it.each([
-    ['x.json', { kind: 'net', devices: [] }, 'its kind is no vendor/class'],
-    [
-      'x.json',
-      { kind: 'v.com/n', containerEdits: { hooks: [{}] } },
-      'it asks for hooks, which varve does not run',
-    ],
-    [
-      'x.json',
-      { kind: 'v.com/n', containerEdits: { deviceNodes: [{ path: '/dev/nothing-here' }] } },
-      'is not there (ENOENT)',
-    ],
-    ['x.yaml', { kind: 'net', devices: [] }, 'its kind is no vendor/class'],
-  ])('refuses %s %j', async (name, content, message) => {
-    write(name, content);
-    await expect(readDevices([folder])).rejects.toThrow(message);
+    ['gone', 'is not there (ENOENT)'],
+    ['odd', '"beforeAll" is no hook that an OCI runtime knows'],
+  ])('refuses %s: it %s', async (name, message) => {
+    write('a.json', SPECIFICATION);
+    const { devices } = await readDevices([folder]);
+    const [device] = devicesNamed(`vendor.com/net=${name}`, devices);
+    expect(() => device !== undefined && editsOf(device)).toThrow(message);
   });
 });
 
 it('devicesNamed: one, the first of a kind, all of a kind, all of a class', async () => {
   write('a.json', SPECIFICATION);
-  const devices = await readDevices([folder]);
+  const { devices } = await readDevices([folder]);
   const named = (name: string) => devicesNamed(name, devices).map((device) => device.name.split('=')[1]);
   expect(named('vendor.com/net=tun')).toEqual(['tun']);
-  expect(named('vendor.com/net')).toEqual(['zero']);
-  expect(named('vendor.com/net=*')).toEqual(['zero', 'tun']);
+  expect(named('vendor.com/net')).toEqual(['gone']);
+  expect(named('vendor.com/net=*')).toEqual(['gone', 'odd', 'tun', 'zero']);
   expect(named('tunnel')).toEqual(['tun']);
   expect([...named('vendor.com/net=no'), ...named('other.com/net'), ...named('net')]).toEqual([]);
 });

@@ -1,4 +1,4 @@
-export { type CdiDevice, devicesNamed, readDevices } from './cdi.ts';
+export { type CdiDevice, type DeviceEdits, devicesNamed, editsOf, readDevices } from './cdi.ts';
 export { GET_NATIVE, hasNativeProgram, locateNative } from './native-program.ts';
 export { NativeServer } from './native-server.ts';
 export { createPortableTreeOps } from './portable-tree-ops.ts';

@@ -1,4 +1,4 @@
-import { type Mount, type SandboxSpec, unreachable } from '../core/index.ts';
+import { type Mount, type SandboxHook, type SandboxSpec, unreachable } from '../core/index.ts';
 import {
   ALLOWED_CALLS,
   DEFAULT_CAPABILITIES,
@@ -55,6 +55,7 @@ export function toOciConfig(spec: SandboxSpec, bundle: OciBundle): Json {
       ...rlimits(spec),
       capabilities: capabilities(spec, bundle),
     },
+    ...hooks(spec),
     mounts: [...kernelMounts(spec), ...bundle.mounts.map((mount) => mountOf(mount, bundle.treePaths))],
     linux: {
       cgroupsPath: bundle.cgroupsPath,
@@ -65,6 +66,18 @@ export function toOciConfig(spec: SandboxSpec, bundle: OciBundle): Json {
       ...(secure ? { seccomp: seccomp(bundle.architecture) } : {}),
     },
   };
+}
+
+function hooks({ hooks = [] }: SandboxSpec): { readonly [key: string]: Json } {
+  if (hooks.length === 0) return {};
+  const stages = Map.groupBy(hooks, ({ stage }) => stage);
+  const json = ({ path, args, env, timeoutSeconds }: SandboxHook): Json => ({
+    path,
+    args,
+    env,
+    ...(timeoutSeconds === undefined ? {} : { timeout: timeoutSeconds }),
+  });
+  return { hooks: Object.fromEntries([...stages].map(([stage, all]) => [stage, all.map(json)])) };
 }
 
 /** As Docker: only root has them in force, everybody is bounded by them. */

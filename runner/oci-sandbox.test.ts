@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { type HostPath, imagePath } from '../core/index.ts';
+import { type HostPath, imagePath, type SandboxHook } from '../core/index.ts';
 import { createRunner } from './runner.ts';
 import { Box, CAN_SANDBOX } from './testing/box.ts';
 
@@ -15,6 +15,56 @@ describe('createRunner without a native program', () => {
       await expect(box.run(['true'])).rejects.toMatchObject({
         code: 'no-sandbox',
         hint: expect.stringContaining('gcc'),
+      });
+    } finally {
+      box.remove();
+    }
+  });
+});
+
+describe('createRunner with hooks', () => {
+  const hook = (stage: SandboxHook['stage'], script: string): SandboxHook => ({
+    stage,
+    path: '/bin/sh',
+    args: ['sh', '-c', script],
+    env: ['PATH=/usr/bin:/bin'],
+    timeoutSeconds: 60,
+  });
+
+  it.skipIf(!CAN_SANDBOX || !HAS_RUNC)(
+    'starts them with runc where they belong, beside a native program too',
+    async () => {
+      const box = Box.make();
+      const told = join(box.folder, 'told');
+      try {
+        const hooks = [
+          hook('createRuntime', `cat > ${told}`),
+          hook(
+            'createContainer',
+            'read state; bundle=${state#*bundle\\":\\"}; echo made > "${bundle%%\\"*}/root/by-hook"',
+          ),
+        ];
+        expect((await box.sh('cat /by-hook', { hooks })).stdout).toBe('made\n');
+        expect(readFileSync(told, 'utf8')).toMatch(/"bundle":"/);
+        await expect(box.sh('true', { hooks: [hook('createRuntime', 'exit 3')] })).rejects.toMatchObject({
+          code: 'sandbox-setup',
+          message: expect.stringContaining('hook'),
+        });
+        await expect(box.sh('true', { hooks, hasSecretEnvironment: true })).rejects.toMatchObject({
+          message: 'a secret and a device that asks for hooks do not go together',
+        });
+      } finally {
+        box.remove();
+      }
+    },
+  );
+
+  it('says what to install where there is no runtime', async () => {
+    const box = Box.make({ searchPath: ['/no/such/folder'] });
+    try {
+      await expect(box.run(['true'], { hooks: [hook('createRuntime', '')] })).rejects.toMatchObject({
+        message: 'a device asks for hooks, and neither runc nor crun is there to run them',
+        hint: 'install runc',
       });
     } finally {
       box.remove();

@@ -70,24 +70,15 @@ const LONGEST_OPTIONS = 4000;
 
 /** Starts the sandbox. @throws MachineError `no-sandbox` for what only the native program can do. */
 export function startOciSandbox(request: OciRequest): OciSandbox {
-  const { spec, io } = request;
-  if (spec.userNamespace !== undefined) {
-    throw new MachineError(
-      'no-sandbox',
-      'a user namespace needs varve’s native program, which is not installed',
-      {
-        hint: GET_NATIVE,
-      },
-    );
-  }
-  const secret = spec.hasSecretEnvironment === true || request.mounts.some(({ type }) => type === 'file');
-  if (secret) {
-    throw new MachineError('no-sandbox', 'a secret needs varve’s native program, which is not installed', {
-      hint: GET_NATIVE,
+  const { spec } = request;
+  const wanted = onlyNative(request);
+  if (wanted !== undefined && spec.hooks !== undefined && spec.hooks.length > 0) {
+    throw new MachineError('no-sandbox', `${wanted} and a device that asks for hooks do not go together`, {
+      hint: 'Use them in two steps.',
     });
   }
-  if (io.mode === 'terminal') {
-    throw new MachineError('no-sandbox', 'a terminal needs varve’s native program, which is not installed', {
+  if (wanted !== undefined) {
+    throw new MachineError('no-sandbox', `${wanted} needs varve’s native program, which is not installed`, {
       hint: GET_NATIVE,
     });
   }
@@ -116,6 +107,14 @@ export function startOciSandbox(request: OciRequest): OciSandbox {
     rmSync(folder, { recursive: true, force: true });
     throw error;
   }
+}
+
+/** What no OCI runtime is asked for here. */
+function onlyNative({ spec, mounts, io }: OciRequest): string | undefined {
+  if (spec.userNamespace !== undefined) return 'a user namespace';
+  const secret = spec.hasSecretEnvironment === true || mounts.some(({ type }) => type === 'file');
+  if (secret) return 'a secret';
+  return io.mode === 'terminal' ? 'a terminal' : undefined;
 }
 
 function containerId(spec: SandboxSpec): string {

@@ -43,6 +43,9 @@ export function createRunner(options: RunnerOptions): Runner {
     async start(spec, io, startOptions = {}) {
       if (startOptions.signal?.aborted) return finished({ kind: 'cancelled' }, spec);
       engine ??= findEngine(options);
+      const runtime =
+        spec.hooks === undefined || spec.hooks.length === 0 ? undefined : runtimeForHooks(options);
+      if (runtime !== undefined) return startOci(runtime, options, { spec, io, startOptions });
       if (engine.kind === 'oci') return startOci(engine.runtime, options, { spec, io, startOptions });
       const host = await prepareHost(spec, options, cgroups);
       try {
@@ -73,10 +76,7 @@ function findEngine(options: Pick<RunnerOptions, 'nativeProgram' | 'searchPath'>
     return { kind: 'native' };
   } catch (cause) {
     if (!(cause instanceof MachineError)) throw cause;
-    const places = options.searchPath ?? USUAL_PATH;
-    const found = OCI_RUNTIMES.flatMap((name) => places.map((place) => join(place, name))).find((path) =>
-      existsSync(path),
-    );
+    const found = findRuntime(options);
     if (found !== undefined) return { kind: 'oci', runtime: found };
     throw new MachineError(
       'no-sandbox',
@@ -87,6 +87,29 @@ function findEngine(options: Pick<RunnerOptions, 'nativeProgram' | 'searchPath'>
       },
     );
   }
+}
+
+function findRuntime({ searchPath = USUAL_PATH }: Pick<RunnerOptions, 'searchPath'>): string | undefined {
+  return OCI_RUNTIMES.flatMap((name) => searchPath.map((place) => join(place, name))).find((path) =>
+    existsSync(path),
+  );
+}
+
+/**
+ * Hooks are written for OCI runtimes: they are told of a bundle, and look into its configuration.
+ *
+ * @throws MachineError `no-sandbox` where there is no runtime.
+ */
+function runtimeForHooks(options: RunnerOptions): string {
+  const found = findRuntime(options);
+  if (found !== undefined) return found;
+  throw new MachineError(
+    'no-sandbox',
+    'a device asks for hooks, and neither runc nor crun is there to run them',
+    {
+      hint: 'install runc',
+    },
+  );
 }
 
 async function startOci(runtime: string, options: RunnerOptions, start: Start): Promise<SandboxProcess> {

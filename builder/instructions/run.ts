@@ -97,18 +97,19 @@ function requireEntitlement(name: string, flag: Flag, stage: StageDraft): void {
   });
 }
 
+/** Which devices a name means, and so whether it needs the right, is known when the machine's are looked up. */
 function devicesOf(flags: readonly DeviceFlag[], stage: StageDraft): readonly DeviceRequest[] {
   const { entitlements } = stage.context;
-  for (const { name, range } of flags) {
+  return flags.map(({ name, required, range }) => {
     if (name === '')
       stop('invalid-device', 'RUN --device needs the name of a device', { range, hint: DEVICE_HINT });
-    if (entitlements.has('device') || entitlements.has(`device=${name}`)) continue;
-    stop('not-allowed', `RUN --device=${name} is not allowed: device was not granted`, {
+    return {
+      name,
+      required,
       range,
-      hint: `Build with --allow device=${name}, or --allow device for all, if you trust this Dockerfile.`,
-    });
-  }
-  return flags;
+      granted: entitlements.has('device') || entitlements.has(`device=${name}`),
+    };
+  });
 }
 
 const DEVICE_HINT = 'Write --device=vendor.com/class=name[,required].';

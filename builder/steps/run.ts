@@ -19,7 +19,6 @@ import {
   USE,
   unreachable,
 } from '../../core/index.ts';
-import type { CdiDevice } from '../../runner/index.ts';
 import type { BuilderParts } from '../contract.ts';
 import type { Emulation } from '../emulation.ts';
 import type { RunStep } from '../graph.ts';
@@ -28,7 +27,7 @@ import { BuildStop, stop } from '../stop.ts';
 import { type ImageUser, lookUpUser } from '../users.ts';
 import { formatEnvironment } from '../variables.ts';
 import { BoundTrees } from './bound-trees.ts';
-import { editsDigest, findDevices } from './devices.ts';
+import { editsDigest, type FoundDevice, findDevices } from './devices.ts';
 import type { Executed, PreparedStep } from './prepared-step.ts';
 import { runDefinition } from './run-definition.ts';
 import { type FoundMounts, findMounts, type MountParts, openMounts } from './run-mounts.ts';
@@ -112,7 +111,7 @@ interface RunWork {
   readonly step: RunStep;
   readonly found: FoundMounts;
   readonly bound: BoundTrees | undefined;
-  readonly devices: readonly CdiDevice[];
+  readonly devices: readonly FoundDevice[];
   readonly on: Standing;
   readonly parts: RunParts;
 }
@@ -140,10 +139,14 @@ async function run(
     readonlyRoot: false,
     mounts: [...devices.flatMap(({ edits }) => edits.mounts), ...opened.mounts, ...script.mounts],
     devices: devices.flatMap(({ edits }) => edits.rules),
+    hooks: devices.flatMap(({ edits }) => edits.hooks),
     args: step.args,
     env: formatEnvironment(environment),
     cwd: step.workdir,
-    user,
+    user: {
+      ...user,
+      additionalGids: [...user.additionalGids, ...devices.flatMap(({ edits }) => edits.additionalGids)],
+    },
     hostname: step.hostname ?? HOSTNAME,
     network: step.network === 'none' ? 'none' : 'host',
     extraHosts: limits.extraHosts ?? [],
