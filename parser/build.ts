@@ -53,9 +53,12 @@ export function buildFaultyTrigger(
   context: InstructionContext,
 ): OnbuildInstruction | undefined {
   const [keyword, ...rest] = tokens;
-  const trigger = rest.find((token) => token.type !== 'flag');
+  const own = rest.findIndex((token) => token.type !== 'flag');
+  const trigger = rest[own];
   if (keyword?.type !== 'ONBUILD' || trigger === undefined) return undefined;
-  const { joined, heredocs, range, comments, emptyContinuationRange } = context;
+  const { joined, heredocs, range, comments, emptyContinuationRange, report } = context;
+  const flags = rest.slice(0, own).map((token) => readFlag(token, (start, end) => joined.range(start, end)));
+  for (const diagnostic of checkFlags('ONBUILD', flags)) report(diagnostic);
   return {
     range,
     keyword: {

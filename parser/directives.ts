@@ -10,7 +10,7 @@ export interface DirectivesRead {
   readonly diagnostics: readonly Diagnostic[];
 }
 
-const DIRECTIVE = new RegExp(`^#[${SPACE_CLASS}]*([a-zA-Z][a-zA-Z0-9]*)[${SPACE_CLASS}]*=(.*)$`);
+const DIRECTIVE = new RegExp(`^#[${SPACE_CLASS}]*([a-zA-Z][a-zA-Z0-9]*)[${SPACE_CLASS}]*=([^\\n]*)$`);
 const NAMES = ['syntax', 'escape', 'check'] as const;
 
 /** Docker's frontend and its early releases, from whatever registry. */

@@ -61,6 +61,10 @@ describe('expandWord', () => {
     ["'a\\b'", 'a\\b'],
     ["\\'", "'"],
     ['"\\\'"', "\\'"],
+    // A byte order mark at the start is no character of a word or a pattern.
+    ['\ufeff$v', 'value'],
+    ['\ufeff\ufeff', '\ufeff'],
+    ['${v#\ufeffva}', 'lue'],
   ])('of %j is %j', (text, expected) => {
     expect(expand(text)).toBe(expected);
   });

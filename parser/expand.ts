@@ -1,7 +1,7 @@
 import { err, ok, type Result } from '../core/index.ts';
 import type { EscapeCharacter } from './ast.ts';
 import { type PatternElement, parsePattern, removePrefix, removeSuffix, replaceMatches } from './pattern.ts';
-import { isSpace } from './whitespace.ts';
+import { BYTE_ORDER_MARK, isSpace } from './whitespace.ts';
 
 export interface ExpandOptions {
   /** The Dockerfile's escape character. */
@@ -77,7 +77,7 @@ interface Expanded {
   readonly used: ReadonlySet<string>;
 }
 
-/** BuildKit's shell lexer with all of its options; the others stand on this one. */
+/** BuildKit's shell lexer with all of its options; the others stand on this one. It passes over a byte order mark at the start. */
 export function expandText(text: string, options: LexOptions): Result<Expanded, ExpandError> {
   const lexer = new ShellLexer(text, options);
   try {
@@ -118,6 +118,7 @@ class ShellLexer {
 
   constructor(text: string, options: LexOptions) {
     this.#text = text;
+    this.#at = text.startsWith(BYTE_ORDER_MARK) ? 1 : 0;
     this.#options = options;
     this.#rawEscapes = options.rawEscapes;
   }

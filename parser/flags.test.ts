@@ -57,8 +57,36 @@ describe('flags', () => {
     ['RUN --device=a,b x', "invalid-flag-value|--device: invalid field 'b' must be a key=value pair"],
     ['RUN --device=a,b=c x', "invalid-flag-value|--device: unexpected key 'b' in 'b=c'"],
     ['RUN --network=vpn x', 'invalid-flag-value|--network: "vpn" is none of default, none, host'],
+    [
+      'ONBUILD --what ARG A',
+      'unknown-flag|unknown flag --what for ONBUILD|ONBUILD takes no flags; to start its text with --, write "ONBUILD -- …"',
+    ],
   ])('of %s are refused', (instruction, fault) => {
     expect(faults(instruction)).toEqual([fault]);
+  });
+
+  test('of ARG and STOPSIGNAL are not looked at, as in BuildKit: a warning', () => {
+    const { dockerfile, diagnostics } = parse('FROM a\nARG --x=1 A=b\nSTOPSIGNAL --y KILL\n');
+    expect(diagnostics.map(({ severity, message }) => `${severity}: ${message}`)).toEqual([
+      'warning: ARG takes no flags: --x says nothing',
+      'warning: STOPSIGNAL takes no flags: --y says nothing',
+    ]);
+    expect(dockerfile?.stages[0]?.instructions).toMatchObject([
+      { args: [{ name: { text: 'A' }, defaultValue: { text: 'b' } }] },
+      { word: { text: 'KILL' } },
+    ]);
+  });
+
+  test('of ONBUILD itself are refused before a faulty trigger too', () => {
+    const { diagnostics } = parse('FROM a\nONBUILD --x what\n');
+    expect(diagnostics.map(({ severity, code }) => `${severity} ${code}`)).toContain('error unknown-flag');
+  });
+
+  test('stand behind plain blanks only: another one begins the text', () => {
+    const { dockerfile } = parse('FROM a\nRUN \u00a0--mount=type=what x\n');
+    expect(dockerfile?.stages[0]?.instructions).toMatchObject([
+      { flags: [], command: { text: '--mount=type=what x' } },
+    ]);
   });
 });
 

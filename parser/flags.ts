@@ -60,8 +60,12 @@ const RULES: Partial<Record<InstructionName, Readonly<Record<string, FlagRule>>>
   },
 };
 
+/** Instructions whose flags BuildKit never looks at. */
+const UNREAD: ReadonlySet<InstructionName> = new Set(['ARG', 'STOPSIGNAL']);
+
 /** What is wrong with the flags of an instruction: unknown, repeated, without a value, with a bad one. */
 export function checkFlags(instruction: InstructionName, flags: readonly Flag[]): readonly Diagnostic[] {
+  if (UNREAD.has(instruction)) return flags.map((flag) => unreadFlag(instruction, flag));
   const rules = RULES[instruction] ?? {};
   const seen = new Set<string>();
   const diagnostics: Diagnostic[] = [];
@@ -224,6 +228,16 @@ function checkValue(flag: Flag, rule: FlagRule): string | undefined {
   if (value === undefined) return `--${name} needs a value: --${name}=…`;
   const problem = rule.check?.(value);
   return problem === undefined ? undefined : `--${name}: ${problem}`;
+}
+
+function unreadFlag(instruction: InstructionName, flag: Flag): Diagnostic {
+  return {
+    severity: 'warning',
+    code: 'unknown-flag',
+    message: `${instruction} takes no flags: --${flag.name} says nothing`,
+    range: flag.range,
+    hint: 'remove it',
+  };
 }
 
 function unknownFlag(instruction: InstructionName, flag: Flag, known: readonly string[]): Diagnostic {

@@ -65,7 +65,13 @@ const BODIES: Readonly<Record<InstructionName, Body>> = {
 const NOT_JSON: Readonly<Record<string, string>> = { commandBracket: 'text', listBracket: 'words' };
 
 /** Blanks, and what says nothing: the commas of an array that is known to be JSON. */
-const LEFT_OUT: ReadonlySet<string> = new Set(['space', 'comma', 'endOfFlags', 'danglingEscape']);
+const LEFT_OUT: ReadonlySet<string> = new Set([
+  'space',
+  'otherSpace',
+  'comma',
+  'endOfFlags',
+  'danglingEscape',
+]);
 
 /** Cuts instructions into tokens. */
 export class InstructionLexer {
@@ -137,7 +143,8 @@ function lexerStates(escapeCharacter: EscapeCharacter): Record<string, moo.Rules
   const word = new RegExp(`[^\\n${BLANK_CLASS}]+`);
   const quotedWord = quotedWordPattern(escapeCharacter);
   const danglingEscape = escapeCharacter;
-  const keywordEnd = `(?=[${BLANK_CLASS}]|$)`;
+  const keywordEnd = `(?![^${BLANK_CLASS}])`;
+  const wordEnd = `(?![^${SPACE_CLASS}])`;
   const as = new RegExp(`[Aa][Ss]${keywordEnd}`);
   const bodies: Record<Body, moo.Rules> = {
     command: { commandBracket: '[', text: { match: text, next: 'text' } },
@@ -148,8 +155,8 @@ function lexerStates(escapeCharacter: EscapeCharacter): Record<string, moo.Rules
     pairs: { firstPair: { match: quotedWord, next: 'morePairs' }, danglingEscape },
     args: { space, pair: quotedWord, danglingEscape },
     health: {
-      none: { match: caseless('NONE', `(?=[${SPACE_CLASS}]|$)`), next: 'text' },
-      cmd: { match: caseless('CMD', `(?=[${SPACE_CLASS}]|$)`), next: 'command' },
+      none: { match: caseless('NONE', wordEnd), next: 'text' },
+      cmd: { match: caseless('CMD', wordEnd), next: 'command' },
       other: { match: new RegExp(`[^${SPACE_CLASS}]+`), next: 'text' },
     },
     instruction: instructionRules(keywordEnd),
@@ -169,8 +176,10 @@ function lexerStates(escapeCharacter: EscapeCharacter): Record<string, moo.Rules
   for (const [name, rules] of Object.entries(bodies)) {
     states[name] = { space, ...rules };
     states[`${name}Flags`] = {
-      space,
-      endOfFlags: { match: new RegExp(`--(?=[${SPACE_CLASS}]|$)`), next: name },
+      // Only these blanks may stand before a flag; others end the flags, and are trimmed with the rest.
+      space: blank,
+      otherSpace: { match: space, next: name },
+      endOfFlags: { match: new RegExp(`--(?![^${BLANK_CLASS}])`), next: name },
       flag: FLAG,
       ...withNext(rules, name),
     };

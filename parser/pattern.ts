@@ -1,4 +1,5 @@
 import { err, ok, type Result } from '../core/index.ts';
+import { BYTE_ORDER_MARK } from './whitespace.ts';
 
 /** One element of a shell pattern: a character, `?` or `*`. There are no bracket expressions. */
 export type PatternElement =
@@ -15,7 +16,7 @@ export type PatternElement =
 export function parsePattern(pattern: string): Result<readonly PatternElement[], string> {
   const elements: PatternElement[] = [];
   const characters = [...pattern];
-  for (let at = 0; at < characters.length; at += 1) {
+  for (let at = pattern.startsWith(BYTE_ORDER_MARK) ? 1 : 0; at < characters.length; at += 1) {
     const character = characters[at] ?? '';
     if (character === '*') elements.push({ kind: 'any' });
     else if (character === '?') elements.push({ kind: 'one' });

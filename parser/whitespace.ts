@@ -8,6 +8,9 @@ export const SPACE_CLASS =
 /** The blanks between the words of a line, as the inside of a character class: BuildKit's `[\t\v\f\r ]`. */
 export const BLANK_CLASS = '\\t\\v\\f\\r ';
 
+/** At the start of a text it is no character of it: Go's scanner, by which BuildKit reads words, passes over it. */
+export const BYTE_ORDER_MARK = '\ufeff';
+
 const SPACE = new RegExp(`[${SPACE_CLASS}]`);
 
 export function isSpace(character: string): boolean {
