@@ -418,7 +418,7 @@ describe('planBuild: what instructions do to configuration and history', () => {
     [
       'EXPOSE 80 53/UDP 8000-8002',
       { ExposedPorts: { '80/tcp': {}, '53/udp': {}, '8000/tcp': {}, '8001/tcp': {}, '8002/tcp': {} } },
-      'EXPOSE [80/tcp 53/udp 8000/tcp 8001/tcp 8002/tcp]',
+      'EXPOSE [53/udp 80/tcp 8000/tcp 8001/tcp 8002/tcp]',
     ],
     ['VOLUME /a /b', { Volumes: { '/a': {}, '/b': {} } }, 'VOLUME [/a /b]'],
     ['VOLUME ["/a b"]', { Volumes: { '/a b': {} } }, 'VOLUME [/a b]'],
@@ -426,6 +426,8 @@ describe('planBuild: what instructions do to configuration and history', () => {
     ['USER $NONE', {}, 'USER '],
     ['WORKDIR /', { WorkingDir: '/' }, 'WORKDIR /'],
     ['WORKDIR a/../b/', { WorkingDir: '/b' }, 'WORKDIR /b'],
+    ['WORKDIR /b//c/', { WorkingDir: '/b//c/' }, 'WORKDIR /b//c/'],
+    ['WORKDIR $NONE', { WorkingDir: '/' }, 'WORKDIR /'],
     ['STOPSIGNAL SIGTERM', { StopSignal: 'SIGTERM' }, 'STOPSIGNAL SIGTERM'],
     ['STOPSIGNAL 9', { StopSignal: '9' }, 'STOPSIGNAL 9'],
     ['STOPSIGNAL RTMIN+3', { StopSignal: 'RTMIN+3' }, 'STOPSIGNAL RTMIN+3'],
@@ -456,6 +458,21 @@ describe('planBuild: what instructions do to configuration and history', () => {
     const stage = await target(`FROM scratch\n${instruction}\n`);
     expect(stage.config).toEqual({ Env: [`PATH=${DEFAULT_PATH}`], WorkingDir: '/', ...config });
     expect(stage.history.map((item) => item.createdBy)).toEqual([history]);
+  });
+
+  test('WORKDIR of nothing stays, a relative one is joined to one with a slash at its end, also of the base', async () => {
+    const dirs = async (text: string): Promise<readonly (string | undefined)[]> => {
+      const { steps, config } = await target(text, { images: { i: { WorkingDir: '/b/' } } });
+      return [...steps.map((step) => (step.kind === 'WORKDIR' ? step.path : step.kind)), config.WorkingDir];
+    };
+    expect(await dirs('FROM scratch\nWORKDIR /b/\nWORKDIR $NONE\nWORKDIR c/')).toEqual([
+      'b',
+      'b',
+      'b/c',
+      '/b/c',
+    ]);
+    expect(await dirs('FROM i\nWORKDIR ""\nWORKDIR c')).toEqual(['b', 'b/c', '/b/c']);
+    expect(await dirs('FROM i\nWORKDIR $NONE')).toEqual(['b', '/b/']);
   });
 
   test('ONBUILD keeps its triggers in order, in the configuration alone', async () => {
@@ -499,7 +516,6 @@ describe('planBuild: what instructions do to configuration and history', () => {
     ['EXPOSE 65536', 'invalid-port', '65536'],
     ['STOPSIGNAL NOPE', 'unknown-signal', 'NOPE'],
     ['STOPSIGNAL 0', 'unknown-signal', '0'],
-    ['WORKDIR $NONE', 'empty-workdir', 'WORKDIR $NONE'],
     ['VOLUME $NONE', 'empty-volume', '$NONE'],
     ['USER ${A:?must be set}', 'bad-substitution', '${A:?must be set}'],
     ['COPY --chmod=999 a /b', 'invalid-mode', '--chmod=999'],

@@ -1,11 +1,12 @@
-import type {
-  ContainerConfig,
-  ImagePath,
-  NetworkMode,
-  Platform,
-  RunLimits,
-  StepCaching,
-  StepKind,
+import {
+  type ContainerConfig,
+  type ImagePath,
+  imagePath,
+  type NetworkMode,
+  type Platform,
+  type RunLimits,
+  type StepCaching,
+  type StepKind,
 } from '../core/index.ts';
 import { formatPlatform } from '../image/index.ts';
 import {
@@ -142,7 +143,7 @@ export class StageDraft {
 
   /** The stage's work folder. */
   get workdir(): ImagePath {
-    return (this.config.WorkingDir ?? '/').replace(/^\/+/, '') as ImagePath;
+    return imagePath(this.config.WorkingDir ?? '/');
   }
 
   get platform(): Platform {

@@ -1,16 +1,16 @@
 import { isIP } from 'node:net';
 import { err, ok, type Result } from '../../core/index.ts';
-import type { WordsInstruction } from '../../parser/index.ts';
+import type { Word, WordsInstruction } from '../../parser/index.ts';
 import type { StageDraft } from '../stage-draft.ts';
 import { stop } from '../stop.ts';
 
 /**
  * `EXPOSE port[-last][/protocol] …`: ranges name each port; the protocol is TCP where none is given. An address and ports of
- * the host in front (`127.0.0.1:80:80`) mean nothing, but BuildKit takes them.
+ * the host in front (`127.0.0.1:80:80`) mean nothing, but BuildKit takes them. It tells of the words in order of their text.
  */
 export function planExpose(instruction: WordsInstruction, stage: StageDraft): void {
   const ports: string[] = [];
-  for (const word of instruction.words) {
+  for (const word of instruction.words.toSorted(byText)) {
     for (const text of stage.expandAll(word)) {
       const read = readPorts(text);
       if (!read.ok) {
@@ -27,6 +27,10 @@ export function planExpose(instruction: WordsInstruction, stage: StageDraft): vo
     ...Object.fromEntries(ports.map((port) => [port, {}])),
   };
   stage.note(`EXPOSE [${ports.join(' ')}]`);
+}
+
+function byText(one: Word, other: Word): number {
+  return one.text < other.text ? -1 : Number(one.text > other.text);
 }
 
 /** @returns every port with its protocol, `80/tcp`; or what is wrong, in BuildKit's words. */
