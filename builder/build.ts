@@ -33,7 +33,7 @@ import { type FindImage, type PlanInput, planBuild } from './plan.ts';
 import { readPlatforms } from './platforms.ts';
 import { Solver, type TimelessEvent, timed } from './solve.ts';
 import { inOrder, reportedSteps, summariesOf } from './solved-steps.ts';
-import { readEpoch } from './source-date-epoch.ts';
+import { readEpoch, withResolvedEpoch } from './source-date-epoch.ts';
 import { NO_BASE, type Standing, standOnCommitted, treeOf } from './standing.ts';
 import { prepareCopy } from './steps/copy.ts';
 import { checkDevices } from './steps/devices.ts';
@@ -241,8 +241,12 @@ class BuildRun {
   /** Warnings are told also where a failure ends the build after them. */
   async #plan(loaded: LoadedDockerfile): Promise<BuildGraph> {
     const { buildArgs } = this.#request;
-    const checked = await withChecks(loaded, buildArgs, (dockerfile, linter) => {
-      const inputs = this.#planInputs(dockerfile, linter);
+    const checked = await withChecks(loaded, buildArgs, async (dockerfile, linter) => {
+      const inputs = await withResolvedEpoch(
+        this.#planInputs(dockerfile, linter),
+        this.#request.context,
+        this.#contexts,
+      );
       return Promise.all(inputs.map((input) => planBuild(input, this.#findImage)));
     });
     const plans = checked.failure === undefined ? checked.value : [];

@@ -75,5 +75,6 @@ export {
   type Transport,
   type TransportOptions,
 } from './registry/transport.ts';
+export { readTar } from './tar-reader.ts';
 export { type PlacedTree, treeTar } from './tree-tar.ts';
 export { DEFAULT_UNPACK_LIMITS, unpackLayer } from './unpack-layer.ts';
