@@ -34,7 +34,7 @@ export class DiffIndex {
     return this.#opaque.has(path);
   }
 
-  /** The names right below `folder` that the diff sets or takes away. */
+  /** The names right below `folder` that the diff sets or takes away, in the order of the changes. */
   children(folder: ImagePath): readonly ImagePath[] {
     this.#children ??= this.#indexChildren();
     return this.#children.get(folder) ?? [];
@@ -48,13 +48,19 @@ export class DiffIndex {
 
   #indexChildren(): Map<ImagePath, ImagePath[]> {
     const children = new Map<ImagePath, ImagePath[]>();
+    let folder: string | undefined;
+    let siblings: ImagePath[] = [];
     for (const change of this.changes) {
       const path = changePath(change);
       if (path === '' || change.kind === 'opaque') continue;
-      const folder = parentPath(path);
-      const siblings = children.get(folder);
-      if (siblings === undefined) children.set(folder, [path]);
-      else siblings.push(path);
+      // Mostly it lies in the folder of the one before.
+      if (path.lastIndexOf('/') !== folder?.length || !path.startsWith(folder)) {
+        const parent = parentPath(path);
+        siblings = children.get(parent) ?? [];
+        children.set(parent, siblings);
+        folder = parent;
+      }
+      siblings.push(path);
     }
     return children;
   }

@@ -53,6 +53,8 @@ export interface ShownFolder {
 export class MergedView {
   readonly #layers: readonly LoadedLayer[];
   readonly #folders = new Map<ImagePath, ShownFolder>();
+  /** The folder that was asked for last: paths mostly come in order. */
+  #last: { readonly path: ImagePath; readonly shown: ShownFolder };
 
   /** Whether no diff holds anything but names without extended attributes. */
   get isPlain(): boolean {
@@ -62,7 +64,8 @@ export class MergedView {
   /** @param layers topmost first; the same diff may come again, the topmost decides. */
   constructor(layers: readonly LoadedLayer[]) {
     this.#layers = layers;
-    this.#folders.set(ROOT_PATH, { layers, cut: false });
+    this.#last = { path: ROOT_PATH, shown: { layers, cut: false } };
+    this.#folders.set(ROOT_PATH, this.#last.shown);
   }
 
   static async load(layers: readonly TreeLayer[]): Promise<MergedView> {
@@ -74,11 +77,20 @@ export class MergedView {
   /** The topmost word on `path`, which is not the root; undefined where no diff that shows through says anything. */
   decide(path: ImagePath): Decision | undefined {
     if (this.#layers.length === 0) return undefined;
-    for (const loaded of this.folder(parentPath(path)).layers) {
+    for (const loaded of this.#folderOf(path).layers) {
       const verdict = loaded.index.verdict(path);
       if (verdict !== undefined) return { loaded, verdict };
     }
     return undefined;
+  }
+
+  #folderOf(path: ImagePath): ShownFolder {
+    const last = this.#last;
+    if (path.lastIndexOf('/') === last.path.length && path.startsWith(last.path)) return last.shown;
+    const folder = parentPath(path);
+    const shown = this.folder(folder);
+    this.#last = { path: folder, shown };
+    return shown;
   }
 
   /** What lies at `path`, which is not the root. */

@@ -8,7 +8,8 @@ import {
   type PathState,
   ROOT_PATH,
 } from '../core/index.ts';
-import { foundIn, MergedView, type TreeLayer } from './merged-view.ts';
+import type { Verdict } from './diff-index.ts';
+import { foundIn, type LoadedLayer, MergedView, type TreeLayer } from './merged-view.ts';
 
 export interface ObservedLayers {
   /** The upper diffs of a stack, topmost first. */
@@ -18,6 +19,8 @@ export interface ObservedLayers {
   /** Whether diffs lie below these: where none do, a whiteout is `absent` and no folder is opaque. */
   readonly hasBase: boolean;
 }
+
+type Listed = ReturnType<ObservedTree['list']>[number];
 
 const ABSENT: PathState = { kind: 'absent' };
 const WHITEOUT: PathState = { kind: 'whiteout' };
@@ -57,12 +60,27 @@ class LayersObserved implements ObservedTree {
   }
 
   list(path: ImagePath): ReturnType<ObservedTree['list']> {
-    const names: ReturnType<ObservedTree['list']>[number][] = [];
-    for (const [child, { verdict }] of this.#view.names(path)) {
-      const type = verdict.kind === 'whiteout' ? verdict.kind : verdict.entry.type;
-      if (type !== 'whiteout' || this.#hasBase) names.push({ name: baseName(child), type });
-    }
+    const { layers } = this.#view.folder(path);
+    const [only] = layers;
+    if (only !== undefined && layers.length === 1) return this.#listOne(only, path);
+    const names: Listed[] = [];
+    for (const [child, { verdict }] of this.#view.names(path)) this.#add(names, child, verdict);
     return names.sort((a, b) => comparePaths(a.name, b.name));
+  }
+
+  /** What one diff alone says comes in order. */
+  #listOne({ index }: LoadedLayer, folder: ImagePath): readonly Listed[] {
+    const names: Listed[] = [];
+    for (const child of index.children(folder)) {
+      const verdict = index.verdict(child);
+      if (verdict !== undefined) this.#add(names, child, verdict);
+    }
+    return names;
+  }
+
+  #add(names: Listed[], child: ImagePath, verdict: Verdict): void {
+    const type = verdict.kind === 'whiteout' ? verdict.kind : verdict.entry.type;
+    if (type !== 'whiteout' || this.#hasBase) names.push({ name: baseName(child), type });
   }
 
   digest(path: ImagePath): Digest | Promise<Digest> {
