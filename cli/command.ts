@@ -65,6 +65,7 @@ export function defineCommand<Flags extends FlagSpecs>(
         context.streams.stdout.write(commandHelp(spec));
         return 0;
       }
+      for (const warning of args.warnings) context.streams.stderr.write(`varve: warning: ${warning}\n`);
       return body(args, context);
     },
   };

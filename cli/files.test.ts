@@ -156,6 +156,19 @@ describe('renderError', () => {
   });
 });
 
+test('metadataContent has the warnings in the shape that buildx writes them in, where they are asked for', () => {
+  const place = { line: 2, column: 1, offset: 12 };
+  const range = { start: place, end: place };
+  const warning = { severity: 'warning', code: 'StageNameCasing', message: 'm', range, url: 'u' } as const;
+  const dockerfile = { file: 'Dockerfile', text: 'FROM scratch' };
+  const content = JSON.parse(metadataContent({ steps: [], dockerfile }, [warning]));
+  const [told] = content['buildx.build.warnings'];
+  expect(Buffer.from(told.short, 'base64').toString()).toBe('StageNameCasing: m (line 2)');
+  expect(told).toMatchObject({ level: 1, url: 'u', range: [{ start: { line: 2 }, end: { line: 2 } }] });
+  expect(told.sourceInfo).toMatchObject({ filename: 'Dockerfile', language: 'Dockerfile' });
+  expect(JSON.parse(metadataContent({ steps: [] }, []))).toEqual({ 'varve.steps': [] });
+});
+
 test('metadataContent names an index by its descriptor, and no configuration', () => {
   const digest = digestOf('index');
   const descriptor = { mediaType: 'application/vnd.oci.image.index.v1+json', digest, size: 2 };

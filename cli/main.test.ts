@@ -120,6 +120,14 @@ describe('build', () => {
     }
   });
 
+  test('BUILDKIT_PROGRESS=quiet prints the ID as --quiet does; empty file names write nothing', async () => {
+    const argv = ['build', '--iidfile=', '--metadata-file=', '--squash', '.'];
+    const env = { BUILDKIT_PROGRESS: 'quiet' };
+    const { code, stdout, stderr } = await varve(argv, { engine: buildingEngine(), env });
+    expect([code, stdout]).toEqual([0, `${digest('c')}\n`]);
+    expect(stderr).toMatch(/^varve: warning: --squash has no effect: .*\n$/);
+  });
+
   test('writes --iidfile and --metadata-file', async () => {
     const [iid, metadata] = [join(folder, 'iid'), join(folder, 'metadata.json')];
     const argv = ['build', '-t', 'app', '--iidfile', iid, '--metadata-file', metadata, '.'];

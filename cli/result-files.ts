@@ -1,13 +1,17 @@
 import { randomBytes } from 'node:crypto';
 import { open, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { errnoOf, formatReference, MachineError, parseReference } from '../core/index.ts';
+import { type Diagnostic, errnoOf, formatReference, MachineError, parseReference } from '../core/index.ts';
 import type { BuildSuccess, FailedBuild } from './engine-contract.ts';
 
 /**
  * What `--metadata-file` holds: buildx's keys and `varve.steps`. Of a failed build only the steps, so that a script can
- * see which one failed. `image.name` is a comma-separated list of full references, as buildx writes it.
+ * see which one failed. `image.name` is a comma-separated list of full references, as buildx writes it, who also writes `warnings` where
+ * they are asked for.
  */
-export function metadataContent(result: BuildSuccess | FailedBuild): string {
+export function metadataContent(
+  result: BuildSuccess | FailedBuild,
+  warnings?: readonly Diagnostic[],
+): string {
   const metadata: Record<string, unknown> = {};
   if ('image' in result && result.image !== undefined) {
     const { configDigest, descriptor } = result.image;
@@ -16,8 +20,29 @@ export function metadataContent(result: BuildSuccess | FailedBuild): string {
     metadata['containerimage.digest'] = result.image.manifestDigest;
     if (result.image.names.length > 0) metadata['image.name'] = result.image.names.map(fullName).join(',');
   }
+  if (warnings !== undefined && warnings.length > 0)
+    metadata['buildx.build.warnings'] = warnings.map((warning) => vertexWarning(warning, result.dockerfile));
   metadata['varve.steps'] = result.steps;
   return `${JSON.stringify(metadata, null, 2)}\n`;
+}
+
+/** A warning in the shape of BuildKit's `VertexWarning`, as Go writes it: texts are bytes in base64. */
+function vertexWarning(
+  { code, message, range, hint, url }: Diagnostic,
+  dockerfile: BuildSuccess['dockerfile'],
+): Readonly<Record<string, unknown>> {
+  const base64 = (text: string): string => Buffer.from(text).toString('base64');
+  const at = ({ line }: { readonly line: number }) => ({ line });
+  return {
+    level: 1,
+    short: base64(`${code}: ${message} (line ${range.start.line})`),
+    ...(hint === undefined ? {} : { detail: [base64(hint)] }),
+    ...(url === undefined ? {} : { url }),
+    ...(dockerfile === undefined
+      ? {}
+      : { sourceInfo: { filename: dockerfile.file, data: base64(dockerfile.text), language: 'Dockerfile' } }),
+    range: [{ start: at(range.start), end: at(range.end) }],
+  };
 }
 
 function fullName(name: string): string {

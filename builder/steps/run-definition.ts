@@ -62,12 +62,13 @@ function mountDefinition(mount: RunMount): Canonical {
 
 /** What a command can see of the command line's words: all but the cgroup that its own lies in. Absent where nothing was said. */
 function limitsDefinition({ cgroupParent: _, ...limits }: RunFields['limits']): Canonical | undefined {
-  const { extraHosts, ulimits, resources, shmSizeBytes } = limits;
+  const { extraHosts, ulimits, resources, shmSizeBytes, noNewPrivileges } = limits;
   const said = {
     extraHosts: extraHosts?.map((host) => ({ ...host })),
     ulimits: ulimits?.map((limit) => ({ ...limit })),
     resources: resources === undefined ? undefined : { ...resources },
     shmSizeBytes,
+    noNewPrivileges,
   };
   return Object.values(said).some((value) => value !== undefined) ? said : undefined;
 }

@@ -156,7 +156,7 @@ async function run(
     ...(limits.cgroupParent === undefined ? {} : { cgroupParent: limits.cgroupParent }),
     hasSecretEnvironment: opened.secrets.size > 0,
     security: step.security === 'insecure' ? 'insecure' : 'default',
-    noNewPrivileges: false,
+    noNewPrivileges: limits.noNewPrivileges === true,
     id: `build-${parts.buildId}-${step.info.index}`,
   };
   const child = await parts.runner.start(spec, { mode: 'pipe', onOutput: parts.onOutput }, { signal });

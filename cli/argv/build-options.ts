@@ -12,9 +12,10 @@ import {
 import { readAnnotations } from './annotation.ts';
 import { contextOf, dockerfileOf, namedContextsOf } from './build-context.ts';
 import type { BUILD_SPEC } from './build-spec.ts';
+import { splitFields } from './csv.ts';
 import { parseOutput } from './output.ts';
 import { type Environment, readPairs } from './pairs.ts';
-import { cgroupParentOf, extraHost, limitsOf, ulimitsOf } from './sandbox-options.ts';
+import { cgroupParentOf, extraHost, limitsOf, noNewPrivilegesOf, ulimitsOf } from './sandbox-options.ts';
 import { checkEntitlement } from './session-options.ts';
 import type { FlagValues } from './spec.ts';
 
@@ -61,7 +62,9 @@ export function toBuildRequest(options: BuildOptions, around: RequestSurrounding
       'Give one with --tag [registry/]repository[:tag].',
     );
   }
-  const platforms = flags.platform.flatMap((text) => text.split(',')).map((text) => text.trim());
+  const { DOCKER_DEFAULT_PLATFORM: usual = '' } = around.env;
+  const asked = flags.platform.length > 0 || usual === '' ? flags.platform : [usual];
+  const platforms = asked.flatMap((text) => text.split(',')).map((text) => text.trim());
   for (const platform of platforms) checkPlatform(platform);
   return {
     id: around.id,
@@ -153,7 +156,8 @@ function cachingOf(flags: BuildOptions['flags']): StepCaching {
 function runLimitsOf(flags: BuildOptions['flags']): Pick<BuildRequest, 'runLimits'> {
   const resources = limitsOf(flags);
   const ulimits = ulimitsOf(flags.ulimit);
-  const extraHosts = flags['add-host'].map(extraHost);
+  const extraHosts = flags['add-host'].flatMap((text) => splitFields(text, '--add-host')).map(extraHost);
+  const noNewPrivileges = noNewPrivilegesOf(flags['security-opt']);
   const cgroupParent = cgroupParentOf(flags['cgroup-parent']);
   const shmSizeBytes = flags['shm-size'];
   const runLimits: RunLimits = {
@@ -162,6 +166,7 @@ function runLimitsOf(flags: BuildOptions['flags']): Pick<BuildRequest, 'runLimit
     ...(shmSizeBytes === undefined || shmSizeBytes <= 0 ? {} : { shmSizeBytes }),
     ...(Object.keys(resources).length === 0 ? {} : { resources }),
     ...(cgroupParent === undefined ? {} : { cgroupParent }),
+    ...(noNewPrivileges ? { noNewPrivileges } : {}),
   };
   return Object.keys(runLimits).length === 0 ? {} : { runLimits };
 }

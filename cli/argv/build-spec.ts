@@ -1,8 +1,20 @@
-import { LIMIT_FLAGS } from './sandbox-options.ts';
+import { LIMIT_FLAGS, NO_NEW_PRIVILEGES } from './sandbox-options.ts';
 import { defineSpec, type FlagSpec } from './spec.ts';
 
-const later = (help: string, type: FlagSpec['type'] = 'list', except: readonly string[] = []) =>
-  ({ type, help, unsupported: { except } }) as const;
+const NO = ['false', '0', 'f', 'F', 'FALSE', 'False'];
+const refused = (
+  help: string,
+  why: string,
+  flag: { type?: FlagSpec['type']; except?: readonly string[] } = {},
+) => ({ type: flag.type ?? 'list', help, unsupported: { except: flag.except ?? [], why } }) as const;
+const NO_ATTESTATIONS = 'varve makes no attestations; --provenance=false and --sbom=false ask for none';
+const NO_SERVER = 'varve builds in its own process, without a server';
+/** A flag that BuildKit takes with a warning too. */
+const ineffective = <Type extends FlagSpec['type']>(
+  type: Type,
+  why: string,
+  except: readonly string[] = [],
+) => ({ type, help: 'Has no effect', hidden: true, ineffective: { why, except } }) as const;
 /** Flags of the classic builder that change nothing here; scripts still give them. */
 const ignored = (type: FlagSpec['type']) => ({ type, help: 'Has no effect', hidden: true }) as const;
 
@@ -20,13 +32,18 @@ export const BUILD_SPEC = defineSpec({
       help: 'Allow extra privileged entitlement (e.g., "network.host", "security.insecure")',
     },
     annotation: { type: 'list', help: 'Add annotation to the image' },
-    attest: later('Attestation parameters', 'list', [
-      'type=provenance,disabled=true',
-      'type=sbom,disabled=true',
-    ]),
+    attest: refused('Attestation parameters', NO_ATTESTATIONS, {
+      except: ['provenance', 'sbom'].flatMap((type) => [
+        `type=${type},disabled=true`,
+        `disabled=true,type=${type}`,
+      ]),
+    }),
     'build-arg': { type: 'list', help: 'Set build-time variables' },
     'build-context': { type: 'list', help: 'Additional build contexts (e.g., name=path)' },
-    builder: later('Override the configured builder instance', 'string', ['', 'default']),
+    builder: refused('Override the configured builder instance', 'varve is the only builder that there is', {
+      type: 'string',
+      except: ['', 'default'],
+    }),
     cache: {
       type: 'string',
       help: 'Reuse steps by what they read, or only on the very same parent',
@@ -43,10 +60,21 @@ export const BUILD_SPEC = defineSpec({
       placeholder: 'AGE',
       help: 'Do not reuse results older than this (e.g., "12h", "7d")',
     },
-    'cache-from': later('External cache sources'),
-    'cache-to': later('Cache export destinations'),
+    'cache-from': ineffective(
+      'list',
+      'varve imports no cache; steps are reused out of its own state folder',
+      [''],
+    ),
+    'cache-to': refused(
+      'Cache export destinations',
+      'varve exports no cache; it keeps one in its state folder',
+      {
+        except: [''],
+      },
+    ),
     call: {
       type: 'string',
+      aliases: ['print'],
       help: 'Set method for evaluating build ("check", "outline", "targets")',
       shownDefault: '"build"',
     },
@@ -83,7 +111,11 @@ export const BUILD_SPEC = defineSpec({
       choices: ['auto', 'tty', 'plain', 'rawjson', 'quiet'],
       shownDefault: '"auto"',
     },
-    provenance: later('Shorthand for "--attest=type=provenance"', 'string', ['false']),
+    policy: refused('Policy configuration', 'varve reads no policies for sources', { except: [] }),
+    provenance: refused('Shorthand for "--attest=type=provenance"', NO_ATTESTATIONS, {
+      type: 'string',
+      except: ['', ...NO, 'disabled=true'],
+    }),
     pull: { type: 'boolean', help: 'Always attempt to pull all referenced images' },
     push: { type: 'boolean', help: 'Shorthand for "--output=type=registry"' },
     quiet: {
@@ -91,7 +123,10 @@ export const BUILD_SPEC = defineSpec({
       short: 'q',
       help: 'Suppress the build output and print image ID on success',
     },
-    sbom: later('Shorthand for "--attest=type=sbom"', 'string', ['false']),
+    sbom: refused('Shorthand for "--attest=type=sbom"', NO_ATTESTATIONS, {
+      type: 'string',
+      except: ['', ...NO, 'disabled=true'],
+    }),
     secret: {
       type: 'list',
       help: 'Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")',
@@ -104,9 +139,17 @@ export const BUILD_SPEC = defineSpec({
     tag: { type: 'list', short: 't', help: 'Image identifier (format: "[registry/]repository[:tag]")' },
     target: { type: 'string', help: 'Set the target build stage to build' },
     'verify-cache': { type: 'boolean', help: 'Run what was reused again after the build, and compare' },
-    'security-opt': later('Security options'),
-    squash: later('Squash newly built layers into a single new layer', 'boolean', ['false']),
-    isolation: later('Container isolation technology', 'string', ['', 'default']),
+    'security-opt': {
+      ...ineffective(
+        'list',
+        'only no-new-privileges can be said of all steps; RUN --security=insecure takes rights for one',
+        NO_NEW_PRIVILEGES,
+      ),
+    },
+    squash: ineffective('boolean', 'layers stay as they are; copy from a stage to have fewer', NO),
+    isolation: ineffective('string', 'every step has the same sandbox', ['', 'default']),
+    detach: refused('Detach buildx server', NO_SERVER, { type: 'boolean', except: NO }),
+    'server-config': refused('Specify buildx server config file', NO_SERVER, { type: 'string' }),
     compress: ignored('boolean'),
     'disable-content-trust': ignored('boolean'),
     'force-rm': ignored('boolean'),

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { HostPath } from '../../core/index.ts';
+import { type HostPath, UsageError } from '../../core/index.ts';
 import { type StdinContent, toBuildRequest } from './build-options.ts';
 import { BUILD_SPEC } from './build-spec.ts';
 import { parseOutput } from './output.ts';
@@ -13,11 +13,11 @@ const env = { HOME: '/root', SET: 'from env', EMPTY: '' };
 const FOLDERS = ['/src', '/src/sub', '/src/github.com/a/b'];
 const isFolder = (path: string): boolean => FOLDERS.includes(path);
 
-function build(argv: readonly string[], stdin?: StdinContent) {
+function build(argv: readonly string[], stdin?: StdinContent, more: Readonly<Record<string, string>> = {}) {
   const { flags, positionals } = parseCommand(BUILD_SPEC, argv);
   const around = {
     cwd: '/src',
-    env,
+    env: { ...env, ...more },
     id: 'b1',
     parallelism: 2,
     isFolder,
@@ -55,6 +55,19 @@ describe('toBuildRequest', () => {
     expect(build(['--platform=linux/arm64', '.']).platforms).toEqual(['linux/arm64']);
     const both = build(['--platform', 'linux/amd64, linux/arm64', '--platform', 'linux/arm/v7', '.']);
     expect(both.platforms).toEqual(['linux/amd64', 'linux/arm64', 'linux/arm/v7']);
+    const usual = { DOCKER_DEFAULT_PLATFORM: 'linux/arm64' };
+    expect(build(['.'], undefined, usual).platforms).toEqual(['linux/arm64']);
+    expect(build(['--platform=local', '.'], undefined, usual).platforms).toEqual(['local']);
+    expect(build(['.'], undefined, { DOCKER_DEFAULT_PLATFORM: '' }).platforms).toBeUndefined();
+  });
+
+  test('--add-host takes several in one flag; --security-opt only no-new-privileges', () => {
+    const hosts = build(['--add-host', 'a:10.0.0.1,b=10.0.0.2', '.']).runLimits?.extraHosts;
+    expect(hosts?.map(({ name }) => name)).toEqual(['a', 'b']);
+    const opt = (...words: string[]) =>
+      build([...words.flatMap((word) => ['--security-opt', word]), '.']).runLimits;
+    expect(opt('no-new-privileges')).toEqual({ noNewPrivileges: true });
+    expect(opt('no-new-privileges=true', 'no-new-privileges:false', 'seccomp=unconfined')).toBeUndefined();
   });
 
   test.each([
@@ -312,6 +325,20 @@ describe('parseOutput', () => {
     'type=image,annotation-index[linux/amd64].a=b',
   ])('refuses %j', (text) => {
     expect(() => parseOutput(text, '/w')).toThrow(/--output/);
+  });
+
+  test('attributes of buildx that have no meaning here say what to do instead', () => {
+    const hint = (attribute: string): unknown => {
+      try {
+        parseOutput(`type=image,${attribute}`, '/w');
+      } catch (error) {
+        return error instanceof UsageError ? error.hint : error;
+      }
+      return undefined;
+    };
+    expect(hint('registry.insecure=true')).toMatch(/config.toml/);
+    expect(hint('context=desktop')).toMatch(/DOCKER_HOST/);
+    expect(hint('name-canonical=true')).toBeUndefined();
   });
 });
 

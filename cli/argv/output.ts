@@ -28,7 +28,18 @@ const ATTRIBUTES = [
   'platform-split',
   'unpack',
   'store',
+  'name-canonical',
 ];
+/** Attributes of buildx's that cannot mean anything here, with what to do instead. */
+const ELSEWHERE: Readonly<Record<string, string>> = {
+  context: 'DOCKER_HOST names the Docker daemon that gets the image.',
+  'dangling-name-prefix': 'Images without a name are found by their ID: see --iidfile and --metadata-file.',
+  'registry.insecure':
+    'Say in config.toml which registries are insecure: [registry."HOST"] with http or insecure.',
+  'attestation-prefix': 'varve makes no attestations.',
+  'oci-artifact': 'varve makes no attestations.',
+  mode: 'Files that are in the folder already stay there.',
+};
 const COMPRESSIONS = ['uncompressed', 'gzip', 'zstd'] as const;
 const FLAG = '--output';
 
@@ -71,9 +82,10 @@ function readAttributes(fields: readonly string[], text: string): Map<string, st
     const name = key.toLowerCase();
     if (!ATTRIBUTES.includes(name)) {
       const guess = nearest(name, ATTRIBUTES);
+      const near = guess === undefined ? undefined : `Did you mean ${guess}?`;
       throw new UsageError(
         `${FLAG}: the attribute ${JSON.stringify(key)} is not supported`,
-        guess === undefined ? undefined : `Did you mean ${guess}?`,
+        Object.hasOwn(ELSEWHERE, name) ? ELSEWHERE[name] : near,
       );
     }
     attributes.set(name, value);
@@ -89,7 +101,8 @@ function outputOf(
   const type = attributes.get('type');
   const dest = attributes.get('dest');
   // Layers always keep to SOURCE_DATE_EPOCH; a word that is neither yes nor no is still wrong.
-  for (const name of ['rewrite-timestamp', 'unpack', 'store']) flagOf(attributes, name, false);
+  for (const name of ['rewrite-timestamp', 'unpack', 'store', 'name-canonical'])
+    flagOf(attributes, name, false);
   switch (type) {
     case undefined:
       throw new UsageError(`${FLAG}: "type=" is missing`);

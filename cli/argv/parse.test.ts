@@ -76,8 +76,17 @@ describe('parseCommand', () => {
     [['--pull=maybe', '.'], 'invalid value "maybe" for --pull: use true or false'],
     [['--progress=fancy', '.'], 'invalid value "fancy" for --progress: use auto, tty, plain, rawjson, quiet'],
     [['--parallelism=x', '.'], 'invalid value "x" for --parallelism: a number is needed'],
-    [['--cache-to', 'x', '.'], '--cache-to is known from Docker, but varve does not support it yet'],
-    [['--cache-from=x', '.'], '--cache-from is known from Docker, but varve does not support it yet'],
+    [
+      ['--cache-to', 'x', '.'],
+      '--cache-to is not supported: varve exports no cache; it keeps one in its state folder',
+    ],
+    [
+      ['--attest', 'type=sbom', '.'],
+      '--attest is not supported: varve makes no attestations; --provenance=false and --sbom=false ask for none',
+    ],
+    [['--builder=ci', '.'], '--builder is not supported: varve is the only builder that there is'],
+    [['--policy', 'x', '.'], '--policy is not supported: varve reads no policies for sources'],
+    [['--detach', '.'], '--detach is not supported: varve builds in its own process, without a server'],
     [['--__proto__', '.'], 'unknown flag: --__proto__'],
     [[], "'varve build' requires 1 argument"],
     [['a', 'b'], '\'varve build\' requires 1 argument; "b" is one too many'],
@@ -86,9 +95,36 @@ describe('parseCommand', () => {
   });
 
   test('accepts an unsupported flag that asks for nothing', () => {
-    expect(() =>
-      build('--provenance=false', '--sbom', 'false', '--builder=default', '--rm', '.'),
-    ).not.toThrow();
+    const asks = [
+      '--provenance=false',
+      '--sbom',
+      '0',
+      '--builder=default',
+      '--attest',
+      'disabled=true,type=sbom',
+    ];
+    expect(build(...asks, '--rm', '--squash=false', '--cache-from=', '.').warnings).toEqual([]);
+  });
+
+  test('warns of flags that Docker takes and that change nothing', () => {
+    const given = ['--squash', '--cache-from', 'a', '--cache-from', 'b', '--isolation=hyperv'];
+    const { warnings } = build(
+      ...given,
+      '--security-opt',
+      'no-new-privileges',
+      '--security-opt=label=x',
+      '.',
+    );
+    expect(warnings.map((one) => one.replace(/:.*/, ''))).toEqual([
+      '--squash has no effect',
+      '--cache-from has no effect',
+      '--isolation has no effect',
+      '--security-opt has no effect',
+    ]);
+  });
+
+  test('--print is the old name of --call', () => {
+    expect(build('--print=outline', '.').flags.call).toBe('outline');
   });
 
   test('checks nothing else where --help is given', () => {

@@ -30,16 +30,20 @@ export function parseCommand<Flags extends FlagSpecs>(
   const { given, positionals } = split(spec, argv);
   const help = given.some(({ name }) => name === 'help');
   const values = new Map<string, boolean | string | number | string[]>();
+  const warnings = new Set<string>();
   for (const flag of help ? [] : given) {
     const known = Object.hasOwn(spec.flags, flag.name) ? spec.flags[flag.name] : undefined;
     if (known === undefined) throw unknownFlag(spec, flag.written);
+    const { ineffective } = known;
+    if (ineffective !== undefined && !ineffective.except.includes(flag.value ?? ''))
+      warnings.add(`${flag.written} has no effect: ${ineffective.why}`);
     store(values, flag, known);
   }
   if (!help) checkPositionals(spec, positionals);
   const flags: Record<string, unknown> = {};
   for (const [name, flag] of Object.entries(spec.flags)) flags[name] = values.get(name) ?? absent(flag);
   // The one cast of this file: `absent` and `store` give each name the type that its spec declares.
-  return { flags: flags as FlagValues<Flags>, positionals, help };
+  return { flags: flags as FlagValues<Flags>, positionals, help, warnings: [...warnings] };
 }
 
 function split(spec: CommandSpec, argv: readonly string[]): { given: GivenFlag[]; positionals: string[] } {
@@ -93,7 +97,12 @@ function store(
   const { name, written, value } = given;
   if (flag.unsupported !== undefined) {
     if (flag.unsupported.except.includes(value ?? '')) return;
-    throw new UsageError(`${written} is known from Docker, but varve does not support it yet`);
+    const { why } = flag.unsupported;
+    throw new UsageError(
+      why === undefined
+        ? `${written} is known from Docker, but varve does not support it yet`
+        : `${written} is not supported: ${why}`,
+    );
   }
   if (flag.type === 'boolean') {
     values.set(name, parseBoolean(written, value));

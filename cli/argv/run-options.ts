@@ -10,7 +10,14 @@ import {
 import type { RunRequest } from '../engine-contract.ts';
 import { type Environment, readEnvFile, readVariables } from './pairs.ts';
 import type { RUN_SPEC } from './run-spec.ts';
-import { cgroupParentOf, extraHost, limitsOf, ulimitsOf } from './sandbox-options.ts';
+import {
+  cgroupParentOf,
+  extraHost,
+  limitsOf,
+  NO_NEW_PRIVILEGES,
+  noNewPrivilegesOf,
+  ulimitsOf,
+} from './sandbox-options.ts';
 import { parseSize } from './size.ts';
 import type { FlagValues } from './spec.ts';
 
@@ -139,12 +146,8 @@ function tmpfsMount(text: string): Mount {
 }
 
 function noNewPrivileges(options: readonly string[]): boolean {
-  let on = false;
-  for (const option of options) {
-    const match = /^no-new-privileges(?:[:=](true|false))?$/.exec(option);
-    if (match === null)
-      throw new UsageError(`--security-opt: ${JSON.stringify(option)} is not supported yet`);
-    on = match[1] !== 'false';
-  }
-  return on;
+  const other = options.find((option) => !NO_NEW_PRIVILEGES.includes(option));
+  if (other !== undefined)
+    throw new UsageError(`--security-opt: ${JSON.stringify(other)} is not supported yet`);
+  return noNewPrivilegesOf(options);
 }

@@ -116,6 +116,18 @@ function ulimitOf(text: string): Ulimit {
   return limit;
 }
 
+/** Every way to say `no-new-privileges` to `--security-opt`. */
+export const NO_NEW_PRIVILEGES = [
+  'no-new-privileges',
+  ...['true', 'false'].flatMap((word) => [`no-new-privileges:${word}`, `no-new-privileges=${word}`]),
+];
+
+/** What the last of the `--security-opt` says of `no-new-privileges`. */
+export function noNewPrivilegesOf(options: readonly string[]): boolean {
+  const last = options.findLast((option) => NO_NEW_PRIVILEGES.includes(option));
+  return last !== undefined && !last.endsWith('false');
+}
+
 const NAMES = Object.keys(ULIMITS) as readonly Ulimit['name'][];
 
 /** `name:address` or `name=address`; the address may be IPv6, plain or in brackets. `host-gateway` is the machine, whose network the sandbox has. */

@@ -18,7 +18,13 @@ export interface FlagSpec {
   /** Parsed, but left out of `--help`. */
   readonly hidden?: boolean;
   /** Known from Docker and refused by name, unless it is given one of `except` (a value that asks for nothing). */
-  readonly unsupported?: { readonly except: readonly string[] };
+  readonly unsupported?: {
+    readonly except: readonly string[];
+    /** Why, after the flag's name and a colon; absent: that it is not there yet. */
+    readonly why?: string;
+  };
+  /** Taken with a warning, unless it is given one of `except`: what it asks for changes nothing that the build leaves. */
+  readonly ineffective?: { readonly except: readonly string[]; readonly why: string };
 }
 
 /** Flags by long name. */
@@ -61,6 +67,8 @@ export interface ParsedArgs<Flags extends FlagSpecs> {
   readonly positionals: readonly string[];
   /** `--help` was given: nothing else is checked. */
   readonly help: boolean;
+  /** What is to be said of flags that were taken. */
+  readonly warnings: readonly string[];
 }
 
 /** Keeps the literal types of `flags`, so that {@link FlagValues} knows each one. */

@@ -46,7 +46,7 @@ export const build = defineCommand(BUILD_SPEC, async ({ flags, positionals }, co
     temporaryFolder: context.temporaryFolder,
   });
   // A file of the build before must not be taken for this one's, should it fail.
-  if (flags.iidfile !== undefined) await rm(flags.iidfile, { force: true });
+  if (flags.iidfile) await rm(flags.iidfile, { force: true });
   return await performBuild(request, { ...options, session }, context);
 });
 
@@ -76,8 +76,9 @@ async function performBuild(
     streams.stderr.write('varve: interrupted\n');
     return INTERRUPTED;
   }
-  if (flags['metadata-file'] !== undefined) {
-    const content = metadataContent(result.ok ? result.value : result.error);
+  if (flags['metadata-file']) {
+    const wanted = isTrue(env['BUILDX_METADATA_WARNINGS']) ? warnings : undefined;
+    const content = metadataContent(result.ok ? result.value : result.error, wanted);
     await writeAtomically(flags['metadata-file'], content, 'the metadata file');
   }
   if ((mode === 'plain' || mode === 'tty') && warnings.length > 0) {
@@ -85,7 +86,7 @@ async function performBuild(
     streams.stderr.write(await warningText(warnings, dockerfile, style));
   }
   if (!result.ok) return await reportFailure(result.error, context, style);
-  await reportSuccess(result.value, flags, context);
+  await reportSuccess(result.value, { iidfile: flags.iidfile, isQuiet: mode === 'quiet' }, context);
   const { verified } = result.value;
   if (verified === undefined) return 0;
   streams.stderr.write(renderVerified(verified, style));
@@ -94,13 +95,13 @@ async function performBuild(
 
 async function reportSuccess(
   success: BuildSuccess,
-  flags: BuildOptions['flags'],
+  { iidfile, isQuiet }: { readonly iidfile: string | undefined; readonly isQuiet: boolean },
   { streams }: CommandContext,
 ): Promise<void> {
   if (success.image === undefined) return;
   const id = idOf(success.image);
-  if (flags.iidfile !== undefined) await writeAtomically(flags.iidfile, id, 'the image ID file');
-  if (flags.quiet || flags.progress === 'quiet') await write(streams.stdout, `${id}\n`);
+  if (iidfile) await writeAtomically(iidfile, id, 'the image ID file');
+  if (isQuiet) await write(streams.stdout, `${id}\n`);
 }
 
 async function reportFailure(
@@ -167,6 +168,11 @@ async function warningText(
 function progressOf(flag: string | undefined, env: CommandContext['env']): ProgressMode {
   const word = flag ?? env['BUILDKIT_PROGRESS'];
   return word === 'tty' || word === 'plain' || word === 'rawjson' || word === 'quiet' ? word : 'auto';
+}
+
+/** As Go's strconv.ParseBool, where nothing and nonsense are false. */
+function isTrue(text: string | undefined): boolean {
+  return text !== undefined && /^(?:1|t|true)$/i.test(text);
 }
 
 function refuseTerminal(request: BuildRequest, { streams }: CommandContext): void {
