@@ -251,6 +251,12 @@ describe('placeSources: archives', () => {
     expect(ops[2]).toMatchObject({ op: 'file', attributes: { uid: 5, gid: 6, mode: 0o600 } });
   });
 
+  test('a folder takes the place of a symlink to a folder, as with tar -x', async () => {
+    const parent = { 'x/sub': link('other'), 'x/other': { type: 'dir' } } as const;
+    const ops = await place({ sources: [], destination: '/x', parent, archives: [ARCHIVE] });
+    expect(ops.map((op) => `${op.op} ${op.path}`)).toEqual(['dir x/sub', 'file x/sub/f', 'hardlink x/g']);
+  });
+
   test('symlinks of the archive, of the parent and of other sources lead nowhere beside the destination', async () => {
     const linkTo = (path: string, target: string): TreeOp => ({
       op: 'symlink',
@@ -371,6 +377,30 @@ describe('placeSources: attributes', () => {
     expect(attributes['new/x/sub']).toEqual({ mode: 0o750, uid: 0, gid: 0, mtime: TIME });
     expect(attributes['new/x/file.txt']).toEqual({ mode: 0o640, uid: 7, gid: 8, mtime: TIME });
     expect(attributes['new/x/link']).toEqual({ mode: 0o777, uid: 0, gid: 0, mtime: TIME });
+  });
+
+  test('folders made in one with a set-group-id bit take its group and pass it on, as mkdir(2) does', async () => {
+    const made = async (copy: Partial<Copy>) => {
+      const parent = { x: { type: 'dir', mode: 0o2775, gid: 50 } } as const;
+      const ops = await place({ sources: ['file.txt'], destination: '/x/y/z/', parent, ...copy });
+      return ops.map((op) => {
+        const { mode, uid, gid } = 'attributes' in op ? op.attributes : { mode: 0, uid: 0, gid: 0 };
+        return `${op.path} ${mode.toString(8)} ${uid}:${gid}`;
+      });
+    };
+    expect(await made({})).toEqual(['x/y 2755 0:50', 'x/y/z 2755 0:50', 'x/y/z/file.txt 640 7:8']);
+    const owner = { uid: 5, gid: 6 };
+    expect((await made({ options: { owner } })).slice(0, 2)).toEqual(['x/y 2755 5:6', 'x/y/z 2755 5:6']);
+    // Of what the same COPY has made.
+    const from = memoryTree({ 'dir/sub': { type: 'dir', mode: 0o2700, gid: 9 }, 'tree/sub/new/f': 'f' });
+    const selection = { parents: true };
+    const sources = ['dir/./sub', 'tree/./sub/new/f'];
+    expect(await made({ sources, from, selection, destination: '/q/' })).toEqual([
+      'q 755 0:0',
+      'q/sub 2700 0:9',
+      'q/sub/new 755 0:0',
+      'q/sub/new/f 644 0:0',
+    ]);
   });
 
   test('an owner goes to everything copied and to every folder made', async () => {

@@ -51,6 +51,7 @@ export interface PlacedArchive {
 }
 
 const NEW_FOLDER_MODE = 0o755;
+const SET_GROUP_ID = 0o2000;
 
 /**
  * Turns selected sources into operations on the parent's tree, by Docker's destination rules: a folder's content is copied, a file
@@ -73,7 +74,7 @@ export async function* placeSources(
     });
   }
   const { path: destination } = resolved;
-  const progress: Progress = { parent, placed: new Map(), placement };
+  const progress: Progress = { parent, placed: new Map(), groups: new Map(), placement };
   if (wantsFolder) yield* makeFolders(destination, progress);
   for (const source of sources) {
     if (source.kind === 'archive' || source.root.entry.type === 'dir') {
@@ -97,6 +98,8 @@ interface Progress {
   readonly parent: Tree;
   /** What earlier operations of this COPY make. */
   readonly placed: Map<ImagePath, NameAt>;
+  /** Of folders that they make: the group that names in them inherit. */
+  readonly groups: Map<ImagePath, number | undefined>;
   readonly placement: Placement;
 }
 
@@ -111,19 +114,38 @@ async function typeAt(path: ImagePath, progress: Progress): Promise<FileType | u
 
 const FOLDER: NameAt = { type: 'dir' };
 
+/** The group that a new folder gets from the one around it, and passes on, where that has its set-group-id bit set (inode(7)). */
+export function inheritedGroup(folder: Pick<Entry, 'mode' | 'gid'> | undefined): number | undefined {
+  return folder !== undefined && (folder.mode & SET_GROUP_ID) !== 0 ? folder.gid : undefined;
+}
+
+/** The attributes of a folder that no source gives any; `group` is the inherited one. */
+export function newFolder(
+  group: number | undefined,
+  owner: Placement['owner'] = { uid: 0, gid: group ?? 0 },
+): Attributes {
+  const mode = group === undefined ? NEW_FOLDER_MODE : NEW_FOLDER_MODE | SET_GROUP_ID;
+  return { mode, ...owner, mtime: FOLDER_TIME };
+}
+
 /** Makes the missing folders of a resolved path. */
 async function* makeFolders(path: ImagePath, progress: Progress): AsyncGenerator<TreeOp> {
+  const { parent, placed, groups, placement } = progress;
   const missing: ImagePath[] = [];
-  for (let at = path; at !== ''; at = parentPath(at)) {
+  let at = path;
+  for (; at !== ''; at = parentPath(at)) {
     const type = await typeAt(at, progress);
     if (type === 'dir') break;
-    if (type !== undefined) refuseNonFolder(at, progress.placement);
+    if (type !== undefined) refuseNonFolder(at, placement);
     missing.push(at);
   }
-  const owner = progress.placement.owner ?? { uid: 0, gid: 0 };
+  if (missing.length === 0) return;
+  let group = groups.has(at) ? groups.get(at) : inheritedGroup(await parent.lstat(at));
   for (const folder of missing.reverse()) {
-    progress.placed.set(folder, FOLDER);
-    const attributes = { mode: NEW_FOLDER_MODE, ...owner, mtime: FOLDER_TIME };
+    const attributes = newFolder(group, placement.owner);
+    group = inheritedGroup(attributes);
+    placed.set(folder, FOLDER);
+    groups.set(folder, group);
     yield { op: 'ensureDir', path: folder, attributes };
   }
 }
@@ -142,9 +164,14 @@ async function* placeFolder(
     if (implied === true && isMade) continue;
     const existing = implied === true ? await progress.parent.lstat(target) : undefined;
     const first = entry.hardlinkTo === undefined ? undefined : copied.get(entry.hardlinkTo);
-    if (existing !== undefined) yield passThrough(existing, entry);
-    else if (first !== undefined) yield { op: 'hardlink', path: target, target: first };
-    else yield await placeEntry(source, { entry, from: entry.path }, { path: target, placement });
+    const op: TreeOp =
+      existing !== undefined
+        ? passThrough(existing, entry)
+        : first !== undefined
+          ? { op: 'hardlink', path: target, target: first }
+          : await placeEntry(source, { entry, from: entry.path }, { path: target, placement });
+    if (op.op === 'dir') progress.groups.set(target, inheritedGroup(op.attributes));
+    yield op;
     if (entry.type === 'file') copied.set(entry.hardlinkTo ?? entry.path, first ?? target);
   }
 }

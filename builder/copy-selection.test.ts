@@ -97,7 +97,7 @@ describe('selectSources', () => {
     expect(root?.inside.some(({ path }) => path.startsWith('toFolder/'))).toBe(false);
   });
 
-  test.each(['missing', 'a.txt/below', 'dangling', '../outside', 'src/missing.ts'])(
+  test.each(['missing', 'a.txt/below', '../outside', 'src/missing.ts'])(
     'a plain name that is not there ends the build: %j',
     async (pattern) => {
       const failure = await stopped(() => select(pattern));
@@ -107,7 +107,17 @@ describe('selectSources', () => {
   );
 
   test.each([
+    ['dangling', 'dangling', 'nowhere'],
+    ['d*g', 'dangling', 'nowhere'],
+    ['toFolder/a.tx', 'toFolder/a.tx', 'src/a.tx'],
+  ])('a symlink that leads nowhere ends the build: %j', async (pattern, named, path) => {
+    const { message } = await stopped(() => select(pattern));
+    expect(message).toBe(`"${named}" leads to /${path}, which is not found in the build context`);
+  });
+
+  test.each([
     ['a.tx', 'a.txt'],
+    ['toFolder/a.t', 'src/a.ts'],
     ['scr/a.ts', 'src/a.ts'],
     ['src/deep/bb.ts', 'src/deep/b.ts'],
   ])('the hint for %j names %j', async (pattern, near) => {

@@ -80,7 +80,7 @@ async function follow(
   if (found === undefined)
     stop('too-many-symlinks', `${pattern}: too many levels of symbolic links`, { range: place.range });
   const { entry } = found;
-  if (entry === undefined) return missingSource(tree, { path: found.path, pattern }, place);
+  if (entry === undefined) return missingSource(tree, { path: found.path, named: path, pattern }, place);
   return { path: found.path, entry };
 }
 
@@ -117,17 +117,25 @@ function includeRules(wanted: string, place: SourcePlace): IgnoreRules {
   return rules.ok ? rules.value : stop('bad-pattern', rules.error, { range: place.range });
 }
 
-/** Ends the build because a source is not there. */
+/** Ends the build because a source is not there: `path`, where symlinks led from `named`, which fits `pattern`. */
 export async function missingSource(
   tree: Tree,
-  { path, pattern }: { readonly path: ImagePath; readonly pattern: string },
+  {
+    path,
+    named = path,
+    pattern,
+  }: { readonly path: ImagePath; readonly named?: ImagePath; readonly pattern: string },
   { range, where, leavesOut }: SourcePlace,
 ): Promise<never> {
   const hint =
     (await leavesOut?.(path)) === true
       ? 'It is there, but .dockerignore leaves it out.'
       : await hintFor(tree, path, pattern);
-  return stop('copy-source-missing', `${JSON.stringify(pattern)} not found in ${where}`, { range, hint });
+  const what =
+    named === path
+      ? `${JSON.stringify(pattern)} not found in ${where}`
+      : `${JSON.stringify(named)} leads to /${path}, which is not found in ${where}`;
+  return stop('copy-source-missing', what, { range, hint });
 }
 
 async function hintFor(tree: Tree, path: ImagePath, pattern: string): Promise<string> {

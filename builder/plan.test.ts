@@ -475,6 +475,16 @@ describe('planBuild: what instructions do to configuration and history', () => {
     expect(await dirs('FROM i\nWORKDIR $NONE')).toEqual(['b', '/b/']);
   });
 
+  test('COPY and ADD stand in the history with words expanded, without flags that say where files come from', async () => {
+    const copy = 'copy --link --chmod=0${D}5 --from=a --parents --chown=1:$D  "$D/x" <<E   ./$D/\n$D\nE\n';
+    const add = 'ADD --unpack=false ["http://u:p@h/x", "a b", "/y"]\n';
+    const { history } = await target(`FROM scratch AS a\nFROM scratch\nENV D=5\n${copy}${add}`);
+    expect(history.slice(1).map((item) => item.createdBy)).toEqual([
+      'COPY --parents --chown=1:5 --chmod=055 5/x <<E ./5/',
+      'ADD http://h/x a b /y',
+    ]);
+  });
+
   test('ONBUILD keeps its triggers in order, in the configuration alone', async () => {
     const stage = await target('FROM scratch\nONBUILD RUN a\nONBUILD COPY . /app\n');
     expect(stage.config.OnBuild).toEqual(['RUN a', 'COPY . /app']);

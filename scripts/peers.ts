@@ -1,4 +1,4 @@
-import { cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { cp, link, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { startDocker } from '../bench/dockerd.ts';
@@ -63,6 +63,9 @@ async function makeContext(folder: string): Promise<string> {
   await cp(join(FIXTURES, 'context'), context, { recursive: true, verbatimSymlinks: true });
   await exec(['tar', '-cf', join(context, 'archive.tar'), '-C', join(context, 'dir'), '.']);
   await exec(['tar', '-czf', join(context, 'archive.tar.gz'), '-C', join(context, 'dir'), '.']);
+  await mkdir(join(context, 'linked/deep'), { recursive: true });
+  await writeFile(join(context, 'linked/one'), 'one file with two names\n');
+  await link(join(context, 'linked/one'), join(context, 'linked/deep/two'));
   return context;
 }
 

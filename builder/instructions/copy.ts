@@ -1,4 +1,4 @@
-import { ROOT_PATH } from '../../core/index.ts';
+import { ROOT_PATH, withoutCredentials } from '../../core/index.ts';
 import type { CopyInstruction, Heredoc, Word } from '../../parser/index.ts';
 import { parseMode } from '../file-mode.ts';
 import type { CopySourcePlan, CopyStep, TreeRef } from '../graph.ts';
@@ -30,7 +30,29 @@ export function planCopy(instruction: CopyInstruction, stage: StageDraft): void 
     destination: destinationOf(stage.expand(instruction.destination), stage),
     ...planOptions(instruction, stage),
   };
-  stage.addStep(instruction, details, instruction.source);
+  stage.addStep(instruction, details, historyOf(instruction, stage));
+}
+
+/** The line of the image's history, as BuildKit writes it: with variables expanded, and without flags that say where files come from. */
+function historyOf({ kind, options, sources, destination }: CopyInstruction, stage: StageDraft): string {
+  const flag = (name: 'chown' | 'chmod'): readonly string[] => {
+    const value = expandOptional(options[name], stage);
+    return value === undefined ? [] : [`--${name}=${value}`];
+  };
+  const words = sources.flatMap((one) =>
+    one.kind === 'path' ? [withoutCredentials(stage.expand(one.word))] : [],
+  );
+  const texts = sources.flatMap((one) => (one.kind === 'heredoc' ? [`<<${one.heredoc.name}`] : []));
+  const parents = options.parents === true ? ['--parents'] : [];
+  return [
+    kind,
+    ...parents,
+    ...flag('chown'),
+    ...flag('chmod'),
+    ...words,
+    ...texts,
+    stage.expand(destination),
+  ].join(' ');
 }
 
 type PlannedOptions = Pick<CopyStep, 'chown' | 'chmod' | 'link' | 'parents' | 'exclude' | 'unpack'>;

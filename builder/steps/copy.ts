@@ -46,8 +46,8 @@ import {
 } from './remote-sources.ts';
 import { StickyTimes } from './sticky-times.ts';
 
-/** 3: sources are placed one after the other, archives among them, which take a given owner; a socket becomes an empty file. */
-const ACTION_VERSION = 3;
+/** 4: new folders inherit a group where the folder around them passes it on. */
+const ACTION_VERSION = 4;
 const INLINE_MODE = 0o644;
 /** Heredoc files carry no time of their own: the epoch, so that the layer is the same wherever it is made. */
 const INLINE_TIME = { sec: 0, nsec: 0 };

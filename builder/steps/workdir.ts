@@ -1,13 +1,13 @@
 import type { Action } from '../../cache/index.ts';
 import {
-  FOLDER_TIME,
-  imagePath,
+  type ImagePath,
   parentPath,
   resolvePath,
   type Snapshotter,
   type TreeOp,
   type TreeOps,
 } from '../../core/index.ts';
+import { inheritedGroup, newFolder } from '../copy-placement.ts';
 import type { WorkdirStep } from '../graph.ts';
 import { RecordingTree } from '../recording-tree.ts';
 import { treeOf } from '../standing.ts';
@@ -15,9 +15,8 @@ import { stop } from '../stop.ts';
 import { lookUpOwner } from '../users.ts';
 import { observingWholeTree, type PreparedStep, seenOfWholeTree } from './prepared-step.ts';
 
-/** 2: folders have a fixed time. */
-const ACTION_VERSION = 2;
-const FOLDER_MODE = 0o755;
+/** 3: folders inherit a group where the folder around them passes it on. */
+const ACTION_VERSION = 3;
 
 /** Makes the work folder and what is missing above it, owned by the stage's user. */
 export function prepareWorkdir(
@@ -45,22 +44,16 @@ export function prepareWorkdir(
       if (found.entry !== undefined)
         stop('workdir-not-folder', `/${step.path} is no folder`, { range: step.info.range });
       const owner =
-        step.user === ''
-          ? { ok: true as const, value: { uid: 0, gid: 0 } }
-          : await lookUpOwner(tree, step.user);
+        step.user === '' ? { ok: true as const, value: undefined } : await lookUpOwner(tree, step.user);
       if (!owner.ok) stop('unknown-user', owner.error, { range: step.info.range });
-      const ops: TreeOp[] = [];
+      const missing: ImagePath[] = [];
       let at = found.path;
-      for (; at !== '' && (await tree.lstat(at)) === undefined; at = parentPath(at)) {
-        ops.unshift({
-          op: 'ensureDir',
-          path: imagePath(at),
-          attributes: { mode: FOLDER_MODE, ...owner.value, mtime: FOLDER_TIME },
-        });
-      }
+      for (; at !== '' && (await tree.lstat(at)) === undefined; at = parentPath(at)) missing.unshift(at);
       const above = await tree.lstat(at);
       if (above?.type !== 'dir')
         stop('workdir-not-folder', `/${at} is no folder`, { range: step.info.range });
+      const attributes = newFolder(inheritedGroup(above), owner.value);
+      const ops = missing.map((path): TreeOp => ({ op: 'ensureDir', path, attributes }));
       await tree.touch(found.path);
       await using active = await parts.snapshotter.prepare(on.snapshot);
       await parts.treeOps.apply(active.root, ops, signal);
