@@ -34,7 +34,10 @@ export type Mount =
       readonly type: 'tmpfs';
       readonly target: ImagePath;
       readonly sizeBytes?: number;
+      /** Absent: that of the folder that it covers, 1777 where there is none. */
       readonly mode?: number;
+      /** Device nodes in it open as they do elsewhere in the sandbox; absent: none does. */
+      readonly devices?: boolean;
       readonly readonly?: boolean;
     }
   /** A read-only file that lies in memory only, on no disk of the machine: secrets. */

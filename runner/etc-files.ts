@@ -54,7 +54,13 @@ export function writeEtcFiles(spec: SandboxSpec, options: EtcFilesOptions): EtcF
     hostname: `${spec.hostname}\n`,
   };
   const taken = new Set<ImagePath>(spec.mounts.map((mount) => mount.target));
-  const wanted = Object.entries(contents).filter(([name]) => !taken.has(imagePath(`etc/${name}`)));
+  // What covers the whole folder and cannot be written to has no places for them.
+  const isCovered = spec.mounts.some(
+    (mount) => mount.target === 'etc' && mount.type !== 'file' && mount.readonly === true,
+  );
+  const wanted = Object.entries(contents).filter(
+    ([name]) => !isCovered && !taken.has(imagePath(`etc/${name}`)),
+  );
   const folder = makeFolder(options.tempFolder);
   const remove = () => rmSync(folder, { recursive: true, force: true });
   const files: string[] = [];

@@ -1,4 +1,5 @@
 import {
+  chmodSync,
   existsSync,
   mkdirSync,
   readFileSync,
@@ -238,6 +239,24 @@ describe.skipIf(!CAN_SANDBOX)('mounts of RUN', () => {
       ulimits,
     });
     expect(stdout).toBe('touch: /t/x: Read-only file system\n100\n200\nunlimited\n');
+  });
+
+  it('a tmpfs has the mode of the folder that it covers, and devices in it only where that is said', async () => {
+    mkdirSync(join(box.lower, 'private'));
+    chmodSync(join(box.lower, 'private'), 0o700);
+    const tmpfs = (target: string) => ({ type: 'tmpfs', target: imagePath(target) }) as const;
+    const mounts = [
+      tmpfs('private'),
+      tmpfs('new'),
+      tmpfs('new'),
+      tmpfs('new/inner'),
+      { ...tmpfs('own'), mode: 0o750 },
+      { ...tmpfs('nodes'), devices: true },
+    ];
+    const node = (folder: string) => `mknod ${folder}/null c 1 3; echo x 2>&1 > ${folder}/null && echo open;`;
+    const script = `stat -c '%a' /private /new /new/inner /own; ${node('/nodes')} ${node('/new')}`;
+    const { stdout } = await box.sh(`( ${script} ) 2>&1`, { mounts });
+    expect(stdout).toMatch(/^700\n1777\n1777\n750\nopen\n.*\/new\/null: Permission denied\n$/);
   });
 
   it('a parent cgroup is joined where one is named, and loses the sandbox afterwards', async () => {

@@ -89,11 +89,12 @@ describe('toOciConfig', () => {
       mounts: [
         { type: 'bind', source: '/s' as HostPath, target: imagePath('b'), readonly: true },
         { type: 'tmpfs', target: imagePath('m'), sizeBytes: 4096, mode: 0o700 },
+        { type: 'tmpfs', target: imagePath('n'), devices: true },
         { type: 'tree', root, target: imagePath('t'), readonly: false },
       ],
     });
     const mounts = at(config, 'mounts');
-    expect(Array.isArray(mounts) ? mounts.slice(-3) : mounts).toEqual([
+    expect(Array.isArray(mounts) ? mounts.slice(-4) : mounts).toEqual([
       { destination: '/b', type: 'bind', source: '/s', options: ['rbind', 'rprivate', 'ro'] },
       {
         destination: '/m',
@@ -101,6 +102,7 @@ describe('toOciConfig', () => {
         source: 'tmpfs',
         options: ['nosuid', 'nodev', 'mode=700', 'size=4096'],
       },
+      { destination: '/n', type: 'tmpfs', source: 'tmpfs', options: ['nosuid'] },
       { destination: '/t', type: 'bind', source: '/mounted-tree', options: ['rbind', 'rprivate', 'rw'] },
     ]);
   });

@@ -129,13 +129,15 @@ function mountOf(mount: Mount, treePaths: ReadonlyMap<string, string>): Json {
       };
     case 'tmpfs': {
       const size = mount.sizeBytes === undefined ? [] : [`size=${mount.sizeBytes}`];
-      const mode = `mode=${(mount.mode ?? 0o1777).toString(8)}`;
+      // Without one the runtime takes that of the folder.
+      const mode = mount.mode === undefined ? [] : [`mode=${mount.mode.toString(8)}`];
       const ro = mount.readonly === true ? ['ro'] : [];
+      const nodev = mount.devices === true ? [] : ['nodev'];
       return {
         destination,
         type: 'tmpfs',
         source: 'tmpfs',
-        options: ['nosuid', 'nodev', mode, ...size, ...ro],
+        options: ['nosuid', ...nodev, ...mode, ...size, ...ro],
       };
     }
     case 'file':

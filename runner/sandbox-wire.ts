@@ -24,7 +24,8 @@ export interface HostSide {
 }
 
 const IO_TAGS = { pipe: 'P', terminal: 'T', inherit: 'I' } as const;
-const DEFAULT_TMPFS_MODE = 0o1777;
+/** `MODE_OF_PLACE` of `sandbox_spec.h`. */
+const MODE_OF_PLACE = 0xffffffff;
 
 /** The spec in the form that `runner/native/sandbox_spec.h` states. */
 export function encodeSandbox(spec: SandboxSpec, io: SandboxIo, host: HostSide): Buffer {
@@ -99,8 +100,9 @@ function writeMount(out: WireWriter, mount: Mount): void {
       out.tag('T');
       out.text(mount.target);
       out.i64(mount.sizeBytes ?? 0);
-      out.u32(mount.mode ?? DEFAULT_TMPFS_MODE);
+      out.u32(mount.mode ?? MODE_OF_PLACE);
       out.flag(mount.readonly ?? false);
+      out.flag(mount.devices ?? false);
       return;
     case 'tree':
       out.tag('R');

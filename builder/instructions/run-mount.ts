@@ -1,4 +1,4 @@
-import { baseName, imagePath, ROOT_PATH, type SourceRange } from '../../core/index.ts';
+import { baseName, type ImagePath, imagePath, ROOT_PATH, type SourceRange } from '../../core/index.ts';
 import { type Flag, type Mount, type MountFlag, readMount } from '../../parser/index.ts';
 import type { AgentMount, BindMount, CacheMount, RunMount, SecretMount } from '../graph.ts';
 import type { StageDraft } from '../stage-draft.ts';
@@ -93,7 +93,7 @@ function secretMount(mount: Of<'secret'>, stage: StageDraft, range: SourceRange)
   const { id, env } = mount;
   const place = mount.target ?? (env === undefined ? `/run/secrets/${baseName(imagePath(id))}` : undefined);
   const path = place === undefined ? undefined : imagePath(place, stage.workdir);
-  if (path === ROOT_PATH) refuseRoot(range);
+  if (path !== undefined) checkTarget(path, range);
   return {
     type: 'secret',
     id,
@@ -117,7 +117,7 @@ function agentMount(
   }: { readonly stage: StageDraft; readonly range: SourceRange; readonly agents: number },
 ): AgentMount {
   const path = imagePath(mount.target ?? `/run/buildkit/ssh_agent.${agents}`, stage.workdir);
-  if (path === ROOT_PATH) refuseRoot(range);
+  checkTarget(path, range);
   return {
     type: 'ssh',
     id: mount.id ?? 'default',
@@ -133,7 +133,33 @@ function agentMount(
 /** A relative target lies in the work folder, and none at all means that folder itself. */
 function targetOf({ target = '' }: { readonly target?: string }, stage: StageDraft, range: SourceRange) {
   const path = imagePath(target, stage.workdir);
-  return path === ROOT_PATH ? refuseRoot(range) : path;
+  checkTarget(path, range);
+  return path;
+}
+
+/** Files of /proc that may be covered, as with runc; the others tell the sandbox's own set-up what it is. */
+const COVERED_PROC: readonly string[] = [
+  'cpuinfo',
+  'diskstats',
+  'loadavg',
+  'meminfo',
+  'net/dev',
+  'slabinfo',
+  'stat',
+  'swaps',
+  'sys/crypto/fips_enabled',
+  'sys/kernel/ns_last_pid',
+  'uptime',
+];
+
+function checkTarget(path: ImagePath, range: SourceRange): void {
+  if (path === ROOT_PATH) refuseRoot(range);
+  const [top, ...below] = path.split('/');
+  if (top !== 'proc' || COVERED_PROC.includes(below.join('/'))) return;
+  stop('invalid-mount', `invalid mount target "/${path}": it is the kernel's`, {
+    range,
+    hint: 'Mount elsewhere: nothing may lie on /proc.',
+  });
 }
 
 function refuseRoot(range: SourceRange): never {

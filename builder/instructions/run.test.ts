@@ -78,6 +78,7 @@ describe('RUN --mount: options and their defaults', () => {
       { type: 'bind', target: 't', from: { kind: 'scratch' }, source: '', readonly: true },
     ],
     ['type=tmpfs,target=t', { type: 'tmpfs', target: 'w/t' }],
+    ['type=tmpfs,target=/proc/cpuinfo', { type: 'tmpfs', target: 'proc/cpuinfo' }],
     [
       'type=tmpfs,target=/t,size=1.5KiB,readonly',
       { type: 'tmpfs', target: 't', sizeBytes: 1536, readonly: true },
@@ -164,6 +165,11 @@ describe('RUN --mount: wrong uses', () => {
   test.each<[string, string | RegExp]>([
     ['type=bnd,target=/t', 'unsupported mount type "bnd"'],
     ['target=/', 'invalid mount target "/"'],
+    ['target=/proc', 'invalid mount target "/proc": it is the kernel\'s'],
+    [
+      'type=secret,id=s,target=/proc/self/attr/x',
+      'invalid mount target "/proc/self/attr/x": it is the kernel\'s',
+    ],
     ['target=/t,sharing=locked', 'invalid cache sharing set for bind mount'],
     ['type=cache,target=/c,sharing=lock', 'unsupported sharing value "lock"'],
     ['type=tmpfs,target=/t,uid=1', 'uid not allowed for "tmpfs" type mounts'],

@@ -41,7 +41,8 @@ export function runDefinition(step: RunFields): Action['definition'] {
 function mountDefinition(mount: RunMount): Canonical {
   switch (mount.type) {
     case 'tmpfs':
-      return { ...mount };
+      // The version of how one is made.
+      return { ...mount, like: 'place' };
     case 'bind': {
       const { type, target, source, readonly } = mount;
       return { type, target, source, readonly };

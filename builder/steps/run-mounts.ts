@@ -3,11 +3,9 @@ import {
   type BuildSession,
   decodePath,
   type HostPath,
-  imagePath,
   type Mount,
   ROOT_PATH,
   type RootMount,
-  resolvePath,
   unreachable,
 } from '../../core/index.ts';
 import type { BuilderParts } from '../contract.ts';
@@ -48,29 +46,7 @@ export async function findMounts(
     const reads = mount.type === 'bind' || (mount.type === 'cache' && hasFirstContent(mount));
     if (reads) sources.set(mount, await findMountSource(mount, sourceFor, signal));
   }
-  for (const mount of step.mounts) await refuseLostPlace(mount, sources);
   return { inputs: [...sources.values()].map(({ input }) => input), sources };
-}
-
-/** A mount inside of another one that is read-only needs a place there: none can be made. */
-async function refuseLostPlace(mount: RunMount, sources: FoundMounts['sources']): Promise<void> {
-  const { target } = mount;
-  if (target === undefined) return;
-  for (const [around, source] of sources) {
-    const isInside = around.type === 'bind' && around.readonly && target.startsWith(`${around.target}/`);
-    if (!isInside) continue;
-    const below = target.slice(around.target.length + 1);
-    const place = await resolvePath(source.tree, imagePath(below, source.path), { followLast: true });
-    if (place?.entry !== undefined) continue;
-    stop(
-      'mount-place-missing',
-      `no place for the mount at /${target}: /${around.target} is mounted read-only and has no ${JSON.stringify(below)}`,
-      {
-        range: around.range,
-        hint: `Add rw to the mount at /${around.target}, or mount elsewhere.`,
-      },
-    );
-  }
 }
 
 function hasFirstContent({ from, source }: CacheMount): boolean {
@@ -111,7 +87,7 @@ interface Work {
 async function openMount(mount: Exclude<RunMount, CacheMount>, work: Work): Promise<Mount | undefined> {
   switch (mount.type) {
     case 'tmpfs':
-      return mount;
+      return { ...mount, devices: true };
     case 'bind':
       return openBind(mount, work);
     case 'secret':

@@ -28,6 +28,7 @@ import { type ImageUser, lookUpUser } from '../users.ts';
 import { formatEnvironment } from '../variables.ts';
 import { BoundTrees } from './bound-trees.ts';
 import { editsDigest, type FoundDevice, findDevices } from './devices.ts';
+import { checkPlaces } from './mount-places.ts';
 import type { Executed, PreparedStep } from './prepared-step.ts';
 import { runDefinition } from './run-definition.ts';
 import { type FoundMounts, findMounts, type MountParts, openMounts } from './run-mounts.ts';
@@ -122,6 +123,7 @@ async function run(
 ): Promise<Executed> {
   const { home, ...user } = await userOf(step, on);
   await parts.emulation.need(step.platform, step.info.range, signal);
+  await checkPlaces(step, found.sources, treeOf(on));
   await using script = await scriptMount(step, parts.temporary);
   await using opened = await openMounts({ step, found, bound, parts }, signal);
   const tracing = isTraced(step) ? { traceAbove: on.base.depth } : {};

@@ -118,6 +118,7 @@ static void open_sources(struct supervisor *self) {
     int fd = -1;
     self->mount_traces[i].report = -1;
     if (mount->type == MOUNT_BIND) fd = open_bind(mount);
+    if (self->spec.nodev) self->spec.mounts[i].devices = false;
     if (mount->type == MOUNT_TREE) fd = trace_open_tree(&self->mount_traces[i], &mount->tree);
     uint64_t attributes = (mount->readonly ? MOUNT_ATTR_RDONLY : 0) | (self->spec.nodev ? MOUNT_ATTR_NODEV : 0);
     if (fd >= 0) adjust_mount(fd, attributes, mount->target);
@@ -164,6 +165,14 @@ static enum target_type place_type(const struct mount_spec *mount, int opened) {
   return file ? TARGET_FILE : TARGET_FOLDER;
 }
 
+/* A tmpfs has the mode of the folder that was there, as with runc: what is private stays so. */
+static void settle_mode(const struct supervisor *self, struct mount_spec *mount, int place) {
+  struct stat status;
+  if (mount->type != MOUNT_TMPFS || mount->mode != MODE_OF_PLACE) return;
+  if (stubs_have(&self->stubs, place) || fstat(place, &status) < 0) return;
+  mount->mode = status.st_mode & 07777;
+}
+
 /* Makes the places for mounts which the root lacks, and remembers them, so that they do not stay in its diff. */
 static void make_stubs(struct supervisor *self) {
   self->stubs.upper = self->spec.root.type == ROOT_OVERLAY ? self->spec.root.upper : NULL;
@@ -183,6 +192,7 @@ static void make_stubs(struct supervisor *self) {
     enum target_type type = place_type(&self->spec.mounts[i], self->opened.mounts[i]);
     int fd = target_open(self->root_copy, target, type, &self->stubs);
     if (fd < 0) fail(errno, CODE, target, "cannot open or make this place for a mount");
+    settle_mode(self, &self->spec.mounts[i], fd);
     close(fd);
   }
   stubs_settle(&self->stubs);
@@ -441,6 +451,10 @@ int sandbox_main(int argc, char **argv) {
   enter_cgroup(self);
   open_sources(self);
   make_stubs(self);
+  for (uint32_t i = 0; i < self->spec.mount_count; i++) {
+    struct mount_spec *mount = &self->spec.mounts[i];
+    if (mount->type == MOUNT_TMPFS && mount->mode == MODE_OF_PLACE) mount->mode = 01777;
+  }
   start_init(self);
   watch(self);
   drain(self);

@@ -100,6 +100,7 @@ static void plan_mount(struct plan *plan, const struct mount_spec *mount, int fd
       struct operation operation = {.type = OP_MOUNT, .source = "tmpfs", .target = mount->target, .attributes = QUIET,
                                     .options = {{"mode", octal(mount->mode)}}};
       operation.attributes &= ~(uint64_t)MOUNT_ATTR_NOEXEC;
+      if (mount->devices) operation.attributes &= ~(uint64_t)MOUNT_ATTR_NODEV;
       if (mount->readonly) operation.attributes |= MOUNT_ATTR_RDONLY;
       if (mount->size != 0) operation.options[1] = (struct mount_option){"size", number(mount->size)};
       add(plan, operation);

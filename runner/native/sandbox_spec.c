@@ -16,6 +16,7 @@ static struct mount_spec read_mount(struct wire_in *in) {
       mount.size = wire_u64(in);
       mount.mode = wire_u32(in);
       mount.readonly = wire_u8(in) != 0;
+      mount.devices = wire_u8(in) != 0;
       return mount;
     case 'R':
       mount.type = MOUNT_TREE;

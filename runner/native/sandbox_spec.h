@@ -3,7 +3,7 @@
  * files for /etc written, mounts ordered).
  *
  * On the wire, in this order: root mount (rootmount.h); u8 readonly root; u32 number of mounts, each u8 type, text target and
- *   'B': text source, u8 readonly          'T': u64 size (0: the kernel's default), u32 mode, u8 readonly
+ *   'B': text source, u8 readonly          'T': u64 size (0: the kernel's default), u32 mode, u8 readonly, u8 devices
  *   'R': root mount, text path in it that is mounted (empty: all), u8 readonly
  *   'F': bytes, u32 mode, u32 uid, u32 gid
  * texts args; texts env; text cwd; u32 uid; u32 gid; u32 number of further groups, u32 each; text uid map and
@@ -22,6 +22,9 @@
 #include "rootmount.h"
 #include "wire.h"
 
+/* Of a tmpfs: the mode of the folder that it covers, or 1777 where it covers none. */
+#define MODE_OF_PLACE UINT32_MAX
+
 struct mount_spec {
   enum { MOUNT_BIND = 'B', MOUNT_TMPFS = 'T', MOUNT_TREE = 'R', MOUNT_FILE = 'F' } type;
   char *target; /* without a leading slash */
@@ -29,6 +32,7 @@ struct mount_spec {
   char *source; /* of a bind: on the host; of a tree: the path in it, or empty */
   uint64_t size;
   uint32_t mode;
+  bool devices; /* of a tmpfs: nodes in it may be opened */
   struct root_mount tree;
   unsigned char *content; /* of a file that lies in memory only */
   uint32_t content_size;

@@ -187,6 +187,15 @@ int target_open_plain(int root, const char *path, struct stub_list *stubs) {
   return open_target(root, path, TARGET_FOLDER, stubs, MOST_SYMLINKS);
 }
 
+bool stubs_have(const struct stub_list *stubs, int fd) {
+  struct stat status;
+  if (fstat(fd, &status) < 0) return false;
+  for (const struct stub *stub = stubs->newest; stub != NULL; stub = stub->next) {
+    if (stub->inode == status.st_ino) return true;
+  }
+  return false;
+}
+
 static bool same_time(struct timespec a, struct timespec b) { return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec; }
 
 void stubs_settle(struct stub_list *stubs) {

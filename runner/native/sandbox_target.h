@@ -39,6 +39,9 @@ int target_open(int root, const char *path, enum target_type type, struct stub_l
 /* As target_open, but a symlink anywhere in `path` is an error (ELOOP): for places that the kernel's own file systems take. */
 int target_open_plain(int root, const char *path, struct stub_list *stubs);
 
+/* Whether one of them is what `fd` leads to. */
+bool stubs_have(const struct stub_list *stubs, int fd);
+
 /* Takes note, after the last stub was made, of how the folders around them look: later changes are the sandbox's. */
 void stubs_settle(struct stub_list *stubs);
 
