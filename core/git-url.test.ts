@@ -61,7 +61,7 @@ describe('parseGitUrl', () => {
     ['https://h/a.git?subdir=a#b:c', 'subdir conflicts: "c" vs "a"'],
     ['https://h/a.git?tag=a&branch=b', 'branch conflicts with tag'],
     ['https://h/a.git?tag=a#b', 'ref conflicts: "b" vs "refs/tags/a"'],
-    ['https://h/a.git?checksum=xyz', '"xyz" is no commit'],
+    ['https://h/a.git?checksum=xyz', 'invalid checksum "xyz", expected hex commit hash'],
     ['https://h/a.git?submodules=maybe', 'invalid submodules value: "maybe"'],
     ['https://h/a.git?mtime=now', 'invalid mtime value: "now"'],
     ['https://h/a.git#--upload-pack=x', '"--upload-pack=x" is no valid name of a branch, tag or commit'],

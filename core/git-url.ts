@@ -131,7 +131,8 @@ function readKey(key: string, value: string, wanted: Wanted): string | undefined
     case 'checksum':
     case 'commit':
       if (value === '') return noValue(key);
-      if (!/^[0-9a-f]{1,64}$/.test(value)) return `${JSON.stringify(value)} is no commit`;
+      if (!/^[0-9a-f]{1,64}$/.test(value))
+        return `invalid checksum ${JSON.stringify(value)}, expected hex commit hash`;
       if (wanted.checksum !== undefined && wanted.checksum !== value)
         return conflict('checksum', wanted.checksum, value);
       wanted.checksum = value;

@@ -48,10 +48,14 @@ function withFlags(source: GitSource, { instruction, checksum, range }: RemotePl
     stop('bad-git-address', 'inconsistent keep-git-dir configuration: flag and address differ', { range });
   }
   if (checksum !== undefined && !/^[0-9a-f]{1,64}$/.test(checksum)) {
-    stop('bad-checksum', `invalid checksum ${JSON.stringify(checksum)} for a Git source`, {
-      range: instruction.options.checksum?.range ?? range,
-      hint: 'Give a commit, or the first digits of one.',
-    });
+    stop(
+      'bad-checksum',
+      `invalid checksum ${JSON.stringify(checksum)} for a Git source, expected hex commit hash`,
+      {
+        range: instruction.options.checksum?.range ?? range,
+        hint: 'Give a commit, or the first digits of one.',
+      },
+    );
   }
   if (checksum !== undefined && source.checksum !== undefined && checksum !== source.checksum) {
     stop('bad-checksum', `checksum mismatch: the flag says ${checksum}, the address ${source.checksum}`, {

@@ -24,6 +24,8 @@ export interface GitRepositoriesOptions {
 
 /** Where a fetch leaves what it brought, until the commit has a name of its own. */
 const FETCHED = 'refs/varve/fetched';
+/** What a fetch is asked for to have all that the remote's branches and tags lead to. */
+const EVERYTHING = ['--prune', '+refs/heads/*:refs/varve/heads/*', '+refs/tags/*:refs/varve/tags/*'];
 /** A commit's name in full, SHA-1 or SHA-256. */
 const COMMIT = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
 
@@ -40,10 +42,12 @@ export class GitRepositories {
 
   /** See `Sources.findCommit`. */
   async find(source: GitSource, options: FetchOptions): Promise<GitCommit> {
-    const commit = COMMIT.test(source.ref ?? '')
-      ? { id: source.ref ?? '' }
-      : await this.#ask(source, options);
-    const { checksum } = source;
+    const { ref = '', checksum } = source;
+    const commit = COMMIT.test(ref)
+      ? { id: ref }
+      : ref !== '' && ref === checksum
+        ? await this.#findByPrefix(source, checksum, options)
+        : await this.#ask(source, options);
     if (checksum === undefined || commit.id.startsWith(checksum)) return commit;
     if (commit.tag?.startsWith(checksum) === true) return commit;
     throw new MachineError(
@@ -73,6 +77,38 @@ export class GitRepositories {
       ...(branch === undefined ? {} : { ref: branch }),
       ...(peeled === undefined ? {} : { tag: id }),
     };
+  }
+
+  /** The one commit whose id begins with `prefix`: a branch or a tag leads to it, or the history has it. */
+  async #findByPrefix(source: GitSource, prefix: string, options: FetchOptions): Promise<GitCommit> {
+    const { folder, git, exclusively } = this.#options;
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    const { ids } = readRefs(await this.#run(source, ['ls-remote', '--', source.remote], options));
+    const tips = new Map<string, GitCommit>();
+    for (const [name, id] of ids) {
+      const peeled = ids.get(`${name}^{}`);
+      if (id.startsWith(prefix))
+        tips.set(peeled ?? id, peeled === undefined ? { id } : { id: peeled, tag: id });
+    }
+    const [[, tip] = [], another] = tips;
+    if (tip !== undefined && another === undefined) return tip;
+    const [sample] = ids.values();
+    if (sample === undefined || another !== undefined) throw refMissing(source);
+    const name = nameOf(source, { id: sample });
+    const bare = joinHost(folder, name);
+    const look = async (): Promise<GitCommit> => {
+      await this.#open(bare, { id: sample }, options);
+      await this.#fetchBy(EVERYTHING, { source, bare, options }).catch((error: unknown) => {
+        throw error instanceof GitFailure ? failed(source, error) : error;
+      });
+      const args = ['--git-dir', bare, 'rev-parse', '--verify', '--quiet', `${prefix}^{commit}`];
+      return { id: (await git(args, options)).trim() };
+    };
+    try {
+      return await exclusively(lockOf(name), look, options.signal);
+    } catch (error) {
+      throw error instanceof GitFailure ? refMissing(source) : error;
+    }
   }
 
   /**
@@ -141,19 +177,12 @@ export class GitRepositories {
         ? []
         : [['--depth=1', `+${commit.ref}:${FETCHED}`], [`+${commit.ref}:${FETCHED}`]]),
       ['--depth=1', commit.id],
-      ['--prune', '+refs/heads/*:refs/varve/heads/*', '+refs/tags/*:refs/varve/tags/*'],
+      EVERYTHING,
     ];
     let failure: unknown;
     for (const way of ways) {
-      const flags = way.filter((word) => word.startsWith('--'));
-      const refs = way.filter((word) => !word.startsWith('--'));
-      const everything = refs.length > 1 && (await isShallow(bare)) ? ['--unshallow'] : [];
-      const args = ['fetch', '--quiet', '--force', '--no-tags', ...flags, ...everything];
       try {
-        await git(['--git-dir', bare, ...args, '--', source.remote, ...refs], {
-          ...options,
-          remote: source.remote,
-        });
+        await this.#fetchBy(way, wanted);
       } catch (error) {
         if (!(error instanceof GitFailure)) throw error;
         failure ??= error;
@@ -171,6 +200,19 @@ export class GitRepositories {
           hint: 'Build again.',
           cause: failure,
         });
+  }
+
+  /** `git fetch` with the flags and refs of `way`. @throws GitFailure */
+  async #fetchBy(way: readonly string[], wanted: Omit<Fetch, 'commit'>): Promise<void> {
+    const { source, bare, options } = wanted;
+    const flags = way.filter((word) => word.startsWith('--'));
+    const refs = way.filter((word) => !word.startsWith('--'));
+    const everything = way === EVERYTHING && (await isShallow(bare)) ? ['--unshallow'] : [];
+    const args = ['fetch', '--quiet', '--force', '--no-tags', ...flags, ...everything];
+    await this.#options.git(['--git-dir', bare, ...args, '--', source.remote, ...refs], {
+      ...options,
+      remote: source.remote,
+    });
   }
 
   async #run(source: GitSource, args: readonly string[], options: FetchOptions): Promise<string> {
@@ -219,7 +261,7 @@ interface Fetch {
   readonly options: FetchOptions;
 }
 
-function nameOf(source: GitSource, commit: GitCommit): string {
+function nameOf(source: GitSource, commit: Pick<GitCommit, 'id'>): string {
   return digestOf(`${commit.id.length} ${source.remote}`).slice('sha256:'.length);
 }
 
@@ -254,17 +296,20 @@ function isRefusal({ stderr }: GitFailure): boolean {
 }
 
 function refMissing(source: GitSource): MachineError {
+  const repository = withoutCredentials(source.remote);
+  const { ref } = source;
+  if (ref === undefined)
+    return new MachineError('git-ref-missing', `repository ${repository} has no commits`);
   const what =
-    source.ref === undefined
-      ? 'has no commits'
-      : `does not contain ref ${source.ref}: there is no such branch or tag`;
-  const hint = /^[0-9a-f]{4,39}$/.test(source.ref ?? '')
-    ? 'Name a commit in full, with all its 40 digits.'
-    : 'Check the name behind # or in the query.';
+    ref === source.checksum ? 'none or several commits whose id begins so' : 'no such branch or tag';
   return new MachineError(
     'git-ref-missing',
-    `repository ${withoutCredentials(source.remote)} ${what}`,
-    source.ref === undefined ? {} : { hint },
+    `repository does not contain ref ${ref}: ${repository} has ${what}`,
+    {
+      hint: /^[0-9a-f]{4,39}$/.test(ref)
+        ? 'Name a commit in full, with all its 40 digits.'
+        : 'Check the name behind # or in the query.',
+    },
   );
 }
 

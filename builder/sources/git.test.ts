@@ -102,6 +102,19 @@ describe('findCommit', () => {
     expect(error.message).toContain(`expected checksum to match ${first}, got ${second}`);
   });
 
+  test('finds a commit alone by its first digits, whether a name leads to it or not', async () => {
+    const long = new GitFixture(join(root.path, 'repos/long.git'));
+    const [one = '', two = '', three = ''] = ['1', '2', '3'].map((text) => long.commit({ f: text }));
+    long.git('tag', 'first', one);
+    for (const id of [one, two, three]) {
+      const { commit, folder } = await checkedOut(source(`?commit=${id.slice(0, 9)}`, 'long'));
+      expect(commit.id).toBe(id);
+      expect(readFileSync(join(folder, 'f'), 'utf8')).toBe(String([one, two, three].indexOf(id) + 1));
+    }
+    const none = await machineErrorOf(sources.findCommit(source('?commit=0123456789', 'long'), OPTIONS));
+    expect(none.message).toMatch(/does not contain ref 0123456789: .* none or several commits/);
+  });
+
   test('says what is missing: a ref, a short commit, a repository, commits, a server', async () => {
     const missing = await machineErrorOf(sources.findCommit(source('#nothing'), OPTIONS));
     expect(missing).toMatchObject({ code: 'git-ref-missing' });
