@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -92,9 +93,21 @@ describe('--ssh', () => {
   };
 
   test('default is the agent of the environment, and must be there', async () => {
-    await using session = await open({ agents: ['default'] }, { SSH_AUTH_SOCK: '/some/socket' });
-    expect(await session.agent('default')).toBe('/some/socket');
-    expect(await session.agent('other')).toBeUndefined();
+    const socket = join(folder, 'agent');
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(socket, resolve));
+    try {
+      await using session = await open({ agents: ['default', 'default'] }, { SSH_AUTH_SOCK: socket });
+      expect(await session.agent('default')).toBe(socket);
+      expect(await session.agent('other')).toBeUndefined();
+      const twice = open({ agents: ['default', `default=${socket}`] }, { SSH_AUTH_SOCK: socket });
+      await expect(twice).rejects.toThrow('--ssh default is given twice');
+    } finally {
+      server.close();
+    }
+    await expect(open({ agents: ['default'] }, { SSH_AUTH_SOCK: socket })).rejects.toThrow(
+      /--ssh default: SSH_AUTH_SOCK: cannot read .*agent: ENOENT/,
+    );
     await expect(open({ agents: ['default'] })).rejects.toThrow('SSH_AUTH_SOCK is not set');
     await expect(open({ agents: ['x=nope'] })).rejects.toThrow(/--ssh x: cannot read .*nope: ENOENT/);
   });

@@ -34,7 +34,10 @@ export async function openSession(options: SessionOptions): Promise<BuildSession
   for (const secret of secrets) await checkSecret(secret);
   const sockets = new Map<string, () => Promise<HostPath>>();
   const cleanup = new AsyncDisposableStack();
-  for (const agent of agents) {
+  for (const agent of new Map(agents.map((one) => [JSON.stringify(one), one])).values()) {
+    if (sockets.has(agent.id)) {
+      throw new UsageError(`--ssh ${agent.id} is given twice`, 'Give each agent an id of its own.');
+    }
     const found = await findAgent(agent, env);
     let started: Promise<HostPath> | undefined;
     sockets.set(agent.id, async () => {
@@ -114,6 +117,8 @@ async function findAgent({ id, paths }: AgentSource, env: Environment): Promise<
         `Start one with ssh-agent, or name a key: --ssh ${id}=KEY.`,
       );
     }
+    const found = await look(path as HostPath, `${flag}: SSH_AUTH_SOCK`);
+    if (!found.isSocket()) throw new UsageError(`${flag}: SSH_AUTH_SOCK: ${path} is no socket`);
     return { kind: 'socket', path: path as HostPath };
   }
   const kinds = new Set<FoundAgent['kind']>();

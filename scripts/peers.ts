@@ -76,7 +76,9 @@ async function main(wanted: readonly string[]): Promise<number> {
   const registry = cleanup.use(await startRegistry());
   await pushBase(registry, 'busybox');
   const context = await makeContext(folder);
-  const flags = ['--build-arg', `REGISTRY=${registry.address}`];
+  await writeFile(join(folder, 'secret'), 'not for the image\n');
+  const secret = ['--secret', `id=peer,src=${join(folder, 'secret')}`];
+  const flags = ['--build-arg', `REGISTRY=${registry.address}`, ...secret];
   const docker = await startDocker(join(folder, 'docker'));
   if ('reason' in docker) process.stdout.write(`docker: ${docker.reason}\n`);
   else cleanup.use(docker);
