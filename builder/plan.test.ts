@@ -21,20 +21,27 @@ const AMD64: Platform = { os: 'linux', architecture: 'amd64' };
 interface Options extends Partial<PlanInput['request']> {
   readonly images?: Readonly<Record<string, ContainerConfig>>;
   readonly targetPlatform?: Platform;
+  readonly isPlatformGiven?: boolean;
+  /** What all images say that they are for; absent: what they are asked for. */
+  readonly foundPlatform?: Platform;
   readonly onFind?: (name: string, platform: Platform) => void;
 }
 
 async function plan(text: string, options: Options = {}): Promise<Planned> {
   const { dockerfile, diagnostics } = parse(text);
   if (dockerfile === undefined) throw new Error(JSON.stringify(diagnostics));
-  const { images = {}, targetPlatform = AMD64, onFind, ...request } = options;
+  const { images = {}, targetPlatform = AMD64, onFind, isPlatformGiven, foundPlatform, ...request } = options;
   const find: FindImage = async ({ name }, platform, range) => {
     onFind?.(name, platform);
     const reference = parseReference(name);
     if (!reference.ok || !Object.hasOwn(images, name)) throw new MachineError('image-unknown', name);
     return {
       use: { reference: reference.value, manifestDigest: digestOf(name), range },
-      config: { ...platform, rootfs: { type: 'layers', diff_ids: [] }, config: images[name] ?? {} },
+      config: {
+        ...(foundPlatform ?? platform),
+        rootfs: { type: 'layers', diff_ids: [] },
+        config: images[name] ?? {},
+      },
     };
   };
   const defaults = {
@@ -50,6 +57,7 @@ async function plan(text: string, options: Options = {}): Promise<Planned> {
       request: { ...defaults, ...request },
       buildPlatform: AMD64,
       targetPlatform,
+      ...(isPlatformGiven === undefined ? {} : { isPlatformGiven }),
       slotPrefix: 'p',
       lint: { linter: new Linter(DEFAULT_CHECKS) },
     },
@@ -582,6 +590,18 @@ describe('planBuild: steps', () => {
     expect(script).toMatchObject({ args: ['/bin/sh', '-c', '#!/bin/py\nb\n'] });
     expect(script).not.toHaveProperty('script');
     expect(command?.args).toEqual(['/bin/sh', '-c', 'cat <<-A\n\tb\nA']);
+  });
+
+  test('an image is for what its base says, below however many stages, where nobody asked for a platform', async () => {
+    const foundPlatform = { os: 'linux', architecture: 'arm64', variant: 'v8' };
+    const platformOf = async (text: string, isPlatformGiven?: boolean) => {
+      const given = isPlatformGiven === undefined ? {} : { isPlatformGiven };
+      const { graph } = await plan(text, { images: { i: {} }, foundPlatform, ...given });
+      return graph.targets[0]?.platform;
+    };
+    expect(await platformOf('FROM i AS a\nFROM a')).toEqual(foundPlatform);
+    expect(await platformOf('FROM i AS a\nFROM a', true)).toEqual(AMD64);
+    expect(await platformOf('FROM --platform=linux/s390x scratch')).toEqual(AMD64);
   });
 
   test('the name of an ARG is taken as it stands', async () => {

@@ -105,7 +105,7 @@ export async function planBuild(input: PlanInput, findImage: FindImage): Promise
   ];
   const platform = input.isPlatformGiven
     ? input.targetPlatform
-    : (stages.find((stage) => stage.index === target)?.platform ?? input.targetPlatform);
+    : (drafts.get(target)?.basePlatform ?? input.targetPlatform);
   const sourceDateEpoch = request.buildArgs[SOURCE_DATE_EPOCH] ?? globals.get(SOURCE_DATE_EPOCH);
   return {
     graph: { stages, targets: [{ stage: target, platform }] },
@@ -249,6 +249,7 @@ class StagePlanner {
           from: { kind: 'image', image: { ...found.use, range: stage.from.image.range } },
           config: withPath(found.config.config ?? {}),
           ...(author === undefined ? {} : { author }),
+          platform: platformOf(found.config),
           ...(found.unknown === true ? { unknown: true } : {}),
         };
       }
@@ -292,6 +293,11 @@ class StagePlanner {
     this.#images.set(key, found);
     return found;
   }
+}
+
+/** As the configuration says it: an image that nobody asked for by platform keeps the words of its base. */
+function platformOf({ os, architecture, variant }: ImageConfig): Platform {
+  return { os, architecture, ...(variant === undefined ? {} : { variant }) };
 }
 
 /** A base image without PATH gets the usual one, in its configuration too. */

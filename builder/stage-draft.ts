@@ -55,6 +55,8 @@ export interface DraftBase {
   readonly from: StageBase;
   readonly config: ContainerConfig;
   readonly author?: string;
+  /** What the base image says that it is for; absent: there is none. */
+  readonly platform?: Platform;
   readonly parent?: StageDraft;
   /** The image could not be looked up, and nothing is known of its configuration: for checks alone. */
   readonly unknown?: boolean;
@@ -95,6 +97,8 @@ export class StageDraft {
   /** ARGs with a value, in order, for RUN's history line. */
   readonly args: Map<string, string>;
   readonly checks: StageChecks;
+  /** What the base image, below however many stages, says that it is for. */
+  readonly basePlatform: Platform | undefined;
   author: string | undefined;
   /** Was CMD given in this stage? ENTRYPOINT drops a CMD that comes from the base. */
   hasCmd = false;
@@ -126,6 +130,7 @@ export class StageDraft {
     this.#base = base.from;
     this.config = { ...base.config };
     this.author = base.parent?.author ?? base.author;
+    this.basePlatform = base.parent?.basePlatform ?? base.platform;
     this.variables = new Map(base.parent?.variables ?? readEnvironment(base.config.Env ?? []));
     this.args = new Map(base.parent?.args);
     this.checks = new StageChecks(context.lint, {
