@@ -21,8 +21,8 @@ import {
   formatPlatform,
   ociLayoutFiles,
   platformRank,
-  writeArchiveFolder,
   writeDockerArchive,
+  writeLayoutFolder,
   writeOciArchive,
   writeStreamTo,
 } from '../image/index.ts';
@@ -246,7 +246,7 @@ async function writeArchive(
     await writeTo(dest, bytes, input);
   } else if (dest.kind === 'file') {
     const files = plain && !('index' in image) ? dockerArchiveFiles([image]) : ociLayoutFiles([image]);
-    await writeArchiveFolder(files, dest.path);
+    await writeLayoutFolder(files, dest.path);
   } else stop('folder-to-stdout', `--output type=${output.type},tar=false needs a folder: dest=FOLDER`);
   return descriptorOf(image);
 }

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { Ajv } from 'ajv';
@@ -13,11 +13,12 @@ import {
   type ImageToWrite,
   ociLayoutFiles,
   writeDockerArchive,
+  writeLayoutFolder,
   writeOciArchive,
 } from './image-archive.ts';
 import { compressLayer } from './layers.ts';
 import { loadArchive } from './load-archive.ts';
-import { encodeManifest } from './manifest.ts';
+import { encodeManifest, parseIndex } from './manifest.ts';
 import { encodeTarHeader, paddingOf } from './tar-header.ts';
 import { readTar } from './tar-reader.ts';
 import { collect, createTestStore, removeFolder, type TestStore, temporaryFolder } from './testing.ts';
@@ -113,6 +114,25 @@ describe('writeOciArchive and ociLayoutFiles', () => {
     await writeArchiveFolder(ociLayoutFiles([await toWrite()]), folder);
     const { stdout } = await exec(['skopeo', 'inspect', '--raw', `oci:${folder}:v1`]);
     expect(JSON.parse(stdout)).toEqual(image.manifest);
+  });
+
+  it('a folder that is a layout already keeps its other images', async () => {
+    const folder = join(root, 'layout') as HostPath;
+    const named = async (...names: string[]) => ociLayoutFiles([{ ...(await toWrite()), names }]);
+    const listed = () => {
+      const { manifests } = parseIndex(readFileSync(join(folder, 'index.json')));
+      return manifests.map(({ annotations }) => annotations?.['io.containerd.image.name']);
+    };
+    await writeLayoutFolder(await named(APP), folder);
+    await writeLayoutFolder(await named(MINE), folder);
+    await writeLayoutFolder(await named(), folder);
+    await writeLayoutFolder(await named(APP), folder);
+    await writeLayoutFolder(await named(), folder);
+    expect(listed()).toEqual([MINE, APP, undefined]);
+    writeFileSync(join(folder, 'index.json'), '{');
+    await expect(writeLayoutFolder(await named(APP), folder)).rejects.toMatchObject({
+      code: 'image-invalid',
+    });
   });
 });
 

@@ -1,17 +1,21 @@
+import { readFile } from 'node:fs/promises';
 import {
   type Descriptor,
   type Digest,
   digestHex,
   digestOf,
+  errnoOf,
   familiarName,
+  type HostPath,
   type ImageConfig,
   type ImageIndex,
+  joinHost,
   MEDIA_TYPE,
   parseReference,
 } from '../core/index.ts';
-import { type ArchiveFile, bytesFile, tarOf } from './archive.ts';
+import { type ArchiveFile, bytesFile, tarOf, writeArchiveFolder } from './archive.ts';
 import type { Layer } from './contract.ts';
-import { mediaTypeOf, parseConfig, parseManifest } from './manifest.ts';
+import { mediaTypeOf, parseConfig, parseIndex, parseManifest } from './manifest.ts';
 
 /** An image to write out. `manifest` names `config` and, in order, the descriptors of `layers`. */
 export interface ImageToWrite {
@@ -73,6 +77,44 @@ export function dockerArchiveFiles(images: readonly (ImageToWrite | IndexToWrite
     jsonFile('manifest.json', manifests),
     jsonFile('repositories', repositories(singles)),
   ];
+}
+
+/**
+ * Writes such files below `folder`. A layout that is there already keeps its other images, as in BuildKit: an entry goes where one of
+ * these files has its name, or names the same document without a name.
+ *
+ * @throws MachineError `image-invalid` where the folder's own index cannot be read; `disk-full`, `store-io`.
+ */
+export async function writeLayoutFolder(files: readonly ArchiveFile[], folder: HostPath): Promise<void> {
+  const before = await readIndexOf(folder);
+  const merged = await Promise.all(
+    files.map(async (file) => {
+      if (before === undefined || file.path !== 'index.json') return file;
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of file.open()) chunks.push(chunk);
+      const { manifests } = parseIndex(Buffer.concat(chunks));
+      const keys = new Set(manifests.map(entryKey));
+      const kept = before.manifests.filter((entry) => !keys.has(entryKey(entry)));
+      return jsonFile('index.json', { ...before, manifests: [...kept, ...manifests] });
+    }),
+  );
+  await writeArchiveFolder(merged, folder);
+}
+
+async function readIndexOf(folder: HostPath): Promise<ImageIndex | undefined> {
+  try {
+    return parseIndex(await readFile(joinHost(folder, 'index.json')));
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/** What tells two entries of a layout apart: their names, else their documents. */
+function entryKey({ digest, annotations }: Descriptor): string {
+  return (
+    annotations?.['io.containerd.image.name'] ?? annotations?.['org.opencontainers.image.ref.name'] ?? digest
+  );
 }
 
 /** `type=oci` as a tar. */

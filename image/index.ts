@@ -1,4 +1,4 @@
-export { type ArchiveFile, tarOf, writeArchiveFolder, writeStreamTo } from './archive.ts';
+export { type ArchiveFile, tarOf, writeStreamTo } from './archive.ts';
 export { isArchiveHead } from './archive-head.ts';
 export { createBlobStore } from './blob-store.ts';
 export * from './contract.ts';
@@ -20,6 +20,7 @@ export {
   type IndexToWrite,
   ociLayoutFiles,
   writeDockerArchive,
+  writeLayoutFolder,
   writeOciArchive,
 } from './image-archive.ts';
 export { createImageStore } from './image-store.ts';

@@ -4,9 +4,6 @@ import { nearest } from './nearest.ts';
 
 const PLACES = ['manifest', 'manifest-descriptor', 'index', 'index-descriptor'] as const;
 
-/** `manifest`, or `manifest[linux/arm64]`, several with commas, before the colon. */
-const WITH_PLACES = /^((?:[a-z-]+(?:\[[A-Za-z0-9_./-]*\])?)(?:,[a-z-]+(?:\[[A-Za-z0-9_./-]*\])?)*):(.*)$/s;
-
 /**
  * Values of `--annotation`: `NAME=VALUE` for the manifest, `index:NAME=VALUE`, `manifest[linux/amd64],index-descriptor:NAME=VALUE`
  * (https://docs.docker.com/reference/cli/docker/buildx/build/#annotation).
@@ -15,9 +12,10 @@ const WITH_PLACES = /^((?:[a-z-]+(?:\[[A-Za-z0-9_./-]*\])?)(?:,[a-z-]+(?:\[[A-Za
  */
 export function readAnnotations(values: readonly string[]): readonly ImageAnnotation[] {
   return values.flatMap((text) => {
-    const match = WITH_PLACES.exec(text);
-    const [, places = 'manifest', pair = text] = match ?? [];
-    const [name, value] = splitPair(pair);
+    const [key, value] = splitPair(text);
+    const colon = key.indexOf(':');
+    const places = colon === -1 ? 'manifest' : key.slice(0, colon);
+    const name = key.slice(colon + 1);
     if (value === undefined || name === '') {
       throw new UsageError(
         `invalid annotation ${JSON.stringify(text)}`,
@@ -25,7 +23,7 @@ export function readAnnotations(values: readonly string[]): readonly ImageAnnota
       );
     }
     return places.split(',').map((place) => {
-      const [, word = place, platform] = /^([^[]+)\[(.*)\]$/.exec(place) ?? [];
+      const [, word = place, platform] = /^([^[]+)\[([A-Za-z0-9_./-]+)\]$/.exec(place) ?? [];
       return annotationAt(
         word,
         { name, value, ...(platform === undefined ? {} : { platform }) },

@@ -202,6 +202,10 @@ describe('toBuildRequest', () => {
     ]);
     expect(() => build(['--annotation', 'a', '.'])).toThrow(/invalid annotation "a"/);
     expect(() => build(['--annotation', 'indx:a=b', '.'])).toThrow(/unknown place "indx"/);
+    // As in buildx, what stands before a colon is a place, and platforms have no wildcards.
+    expect(() => build(['--annotation', 'Org.x:y=1', '.'])).toThrow(/unknown place "Org.x"/);
+    expect(() => build(['--annotation', 'manifest[linux/*]:a=b', '.'])).toThrow(/unknown place "manifest\[/);
+    expect(build(['--annotation', 'url=http://x:1', '.']).annotations?.[0]?.value).toBe('http://x:1');
   });
 
   test('--cache, --cache-ttl and --cache-noise say what the cache may answer', () => {

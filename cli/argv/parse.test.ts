@@ -123,6 +123,13 @@ describe('parseCommand', () => {
     ]);
   });
 
+  test('an empty word where there is a choice chooses nothing', () => {
+    expect(build('--network=', '--progress', '', '.').flags).toMatchObject({
+      network: undefined,
+      progress: undefined,
+    });
+  });
+
   test('--print is the old name of --call', () => {
     expect(build('--print=outline', '.').flags.call).toBe('outline');
   });

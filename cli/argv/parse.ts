@@ -109,6 +109,8 @@ function store(
     return;
   }
   if (value === undefined) throw new UsageError(`flag needs an argument: ${written}`);
+  // A script may give a variable that is not set: nothing was chosen.
+  if (flag.choices !== undefined && value === '') return;
   if (flag.choices !== undefined && !flag.choices.includes(value)) {
     const guess = nearest(value, flag.choices);
     const hint = guess === undefined ? undefined : `Did you mean ${guess}?`;
