@@ -44,6 +44,9 @@ const PACKAGES: Readonly<Record<SetupPurpose, readonly string[]>> = {
     'git', // repositories as contexts and for ADD, with its servers (http-backend, daemon)
     'gcc-aarch64-linux-gnu', // the published package brings the native program for both architectures
     'libc6-dev-arm64-cross',
+    'clang-14', // with libFuzzer, for made-up input to the native program
+    'libclang-rt-14-dev',
+    'binutils', // readelf
     'runc', // stand in for the native program where there is no compiler
     'crun',
   ],

@@ -13,6 +13,7 @@
 #define MAGIC "varvdiff"
 #define VERSION 1
 #define CHECKSUM_BYTES 4
+#define MOST_SECONDS 9007199254740992.0
 
 #define KIND_MASK 0x0f
 #define HAS_HARDLINK 0x10
@@ -106,6 +107,8 @@ static bool seconds(struct manifest *manifest, int64_t *value) {
   if (manifest->end - manifest->at < (ptrdiff_t)sizeof sec) return false;
   memcpy(&sec, manifest->at, sizeof sec); /* both kinds of machine that varve runs on are little endian */
   manifest->at += sizeof sec;
+  /* Beyond that a double is no exact number of seconds; NaN is no number at all. */
+  if (!(sec >= -MOST_SECONDS && sec <= MOST_SECONDS)) return false;
   *value = (int64_t)sec;
   return true;
 }
@@ -141,8 +144,9 @@ bool manifest_next(struct manifest *manifest, struct manifest_record *record) {
 }
 
 bool manifest_xattr(struct manifest_text *xattrs, struct manifest_text *name, struct manifest_text *value) {
+  if (xattrs->length == 0) return false;
   const unsigned char *at = xattrs->bytes, *end = xattrs->bytes + xattrs->length;
-  if (at == end || !take_text(&at, end, name) || !take_text(&at, end, value)) return false;
+  if (!take_text(&at, end, name) || !take_text(&at, end, value)) return false;
   *xattrs = (struct manifest_text){at, (size_t)(end - at)};
   return true;
 }

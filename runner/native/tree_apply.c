@@ -313,18 +313,18 @@ static void apply_one(struct apply *apply, uint8_t kind, const char *path) {
 int tree_apply_main(int argc, char **argv) {
   (void)argc;
   (void)argv;
-  static struct apply apply;
+  struct apply *apply = wire_allocate(sizeof *apply);
   umask(0);
-  wire_in_init(&apply.in, STDIN_FILENO);
-  struct root_mount root = root_mount_read(&apply.in);
-  tree_init(&apply.tree, root_mount_open_tree(&root));
+  wire_in_init(&apply->in, STDIN_FILENO);
+  struct root_mount root = root_mount_read(&apply->in);
+  tree_init(&apply->tree, root_mount_open_tree(&root));
   uint8_t kind;
-  while ((kind = wire_u8(&apply.in)) != 'z') {
-    char *path = wire_text(&apply.in);
-    apply_one(&apply, kind, path);
+  while ((kind = wire_u8(&apply->in)) != 'z') {
+    char *path = wire_text(&apply->in);
+    apply_one(apply, kind, path);
     free(path);
   }
-  set_times(&apply);
+  set_times(apply);
   struct wire_out out;
   wire_out_init(&out, STDOUT_FILENO);
   wire_put_u8(&out, 'Z');

@@ -63,7 +63,7 @@ static struct record *add_record(struct scan *scan) {
   memset(record, 0, sizeof *record);
   record->kind = 's';
   record->path = wire_grow(NULL, scan->path_length + 1);
-  memcpy(record->path, scan->path, scan->path_length);
+  if (scan->path_length > 0) memcpy(record->path, scan->path, scan->path_length);
   record->path[scan->path_length] = 0;
   record->path_length = (uint32_t)scan->path_length;
   return record;

@@ -28,6 +28,12 @@ import { createRunner, type RunnerOptions } from '../runner.ts';
 /** Whether this machine can make sandboxes for tests. */
 export const CAN_SANDBOX = process.getuid?.() === 0;
 
+const tested = process.env['VARVE_NATIVE'];
+
+/** The native program that tests try: the one of `VARVE_NATIVE`, else the built one. */
+export const TESTED_NATIVE: Pick<RunnerOptions, 'nativeProgram'> =
+  tested === undefined ? {} : { nativeProgram: tested };
+
 /** What a sandboxed command did. */
 export interface Ran {
   readonly outcome: SandboxOutcome;
@@ -55,7 +61,7 @@ export class Box {
   }
 
   static make({ attack, ...options }: BoxOptions = {}): Box {
-    const box = new Box(mkdtempSync(join(tmpdir(), 'varve-box-')), options);
+    const box = new Box(mkdtempSync(join(tmpdir(), 'varve-box-')), { ...TESTED_NATIVE, ...options });
     for (const name of ['lower/bin', 'lower/tmp', 'upper', 'work'])
       mkdirSync(join(box.folder, name), { recursive: true });
     cpSync('/bin/busybox', join(box.lower, 'bin/busybox'), { dereference: true });

@@ -26,6 +26,7 @@ import {
 import { createSnapshotter } from '../../snapshotter/index.ts';
 import { createRunner } from '../runner.ts';
 import { createTreeOps } from '../tree-ops.ts';
+import { TESTED_NATIVE } from './box.ts';
 
 export interface TracedRun {
   readonly outcome: SandboxOutcome;
@@ -42,7 +43,7 @@ export class TracedBox {
   readonly folder: string;
   readonly runner: Runner;
   readonly snapshotter: Snapshotter;
-  readonly #tree = createTreeOps({});
+  readonly #tree = createTreeOps(TESTED_NATIVE);
   #top: CommittedSnapshot | undefined;
   #base = 0;
   #time = 0;
@@ -50,7 +51,7 @@ export class TracedBox {
   private constructor() {
     this.folder = mkdtempSync(join(tmpdir(), 'varve-traced-'));
     mkdirSync(join(this.folder, 'store'));
-    this.runner = createRunner({ tempFolder: this.folder });
+    this.runner = createRunner({ tempFolder: this.folder, ...TESTED_NATIVE });
     this.snapshotter = createSnapshotter({
       root: join(this.folder, 'store') as HostPath,
       session: 'one',
