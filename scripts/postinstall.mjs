@@ -12,7 +12,7 @@ bundleSources();
 
 /** Without a compiler varve copies trees of files and needs runc or crun: the install goes on, and says what is missing. */
 async function buildNativeProgram() {
-  const { buildNative, nativeProgram } = await import('./build-native.mjs.mts');
+  const { buildNative, nativeProgram } = await import('./build-native.mjs');
   // The published package brings the program for this architecture; a checkout compiles its own.
   if (!existsSync(join(root, 'cli/entry.ts')) && existsSync(nativeProgram())) return;
   const problem = buildNative();
