@@ -1,5 +1,5 @@
-import type { BigIntStats } from 'node:fs';
-import { lstat, readdir, readlink } from 'node:fs/promises';
+import { type BigIntStats, lstatSync, readdirSync, readlinkSync } from 'node:fs';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import {
   comparePaths,
   type Digest,
@@ -24,6 +24,9 @@ import type { IgnoreRules } from './ignore.ts';
 /** The part of a stat that a file index compares; see `FileIndex` in the cache room. */
 export type DigestFile = (path: ImagePath, file: HostPath, stat: BigIntStats) => Promise<Digest>;
 
+/** How many files are looked at in one go before the event loop gets its turn. */
+const TURN_FILES = 512;
+
 export interface ContextOptions {
   readonly folder: HostPath;
   readonly ignore: IgnoreRules;
@@ -35,11 +38,14 @@ export interface ContextOptions {
 /**
  * A build context in a folder, less what its `.dockerignore` leaves out. Owners read as 0:0 and extended attributes as none,
  * as Docker sends a context. Each folder is read once.
+ *
+ * Files are looked at in this thread: to hand each look to another thread and back takes several times as long as the look.
  */
 export class ContextTree implements Tree {
   readonly #options: ContextOptions;
   readonly #folders = new Map<ImagePath, Promise<ReadonlyMap<ImagePath, Entry>>>();
   readonly #stats = new Map<ImagePath, BigIntStats>();
+  #looks = 0;
 
   constructor(options: ContextOptions) {
     this.#options = options;
@@ -63,7 +69,7 @@ export class ContextTree implements Tree {
   }
 
   async digest(path: ImagePath): Promise<Digest> {
-    const stat = this.#stats.get(path) ?? (await this.#stat(path));
+    const stat = this.#stats.get(path) ?? this.#stat(path);
     if (!stat.isFile()) throw new Error(`digest of ${JSON.stringify(path)}, which is no regular file`);
     try {
       return await this.#options.digestFile(path, this.#host(path), stat);
@@ -79,7 +85,12 @@ export class ContextTree implements Tree {
   /** Does something lie in the folder at `path` that the ignore rules leave out? */
   async leavesOut(path: ImagePath): Promise<boolean> {
     if ((await this.lstat(path)) !== undefined) return false;
-    return (await lstat(fsPath(this.#host(path))).catch(() => undefined)) !== undefined;
+    try {
+      this.#stat(path);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   /**
@@ -90,7 +101,7 @@ export class ContextTree implements Tree {
     if (before === undefined) return true;
     let now: BigIntStats;
     try {
-      now = await this.#stat(path);
+      now = this.#stat(path);
     } catch (error) {
       if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return false;
       throw readFailure(path, error);
@@ -115,50 +126,53 @@ export class ContextTree implements Tree {
       const self = await this.lstat(path);
       if (self?.type !== 'dir') return new Map();
     }
-    const names = await this.#names(path);
-    const { ignore } = this.#options;
-    const entries = await Promise.all(
-      names.map(async (name) => {
-        const child = joinPath(path, name);
-        if (!ignore.ignores(child)) return this.#read(child);
-        if (!ignore.mayReinclude(child)) return undefined;
-        const entry = await this.#read(child);
-        return entry?.type === 'dir' && (await this.#holdsAnything(child)) ? entry : undefined;
-      }),
-    );
-    const found = entries.filter((entry) => entry !== undefined);
+    const found: Entry[] = [];
+    for (const name of this.#names(path)) {
+      const entry = this.#readUnignored(joinPath(path, name));
+      if (entry !== undefined) found.push(entry);
+    }
     found.sort((a, b) => comparePaths(a.path, b.path));
+    if (this.#looks > TURN_FILES) {
+      this.#looks = 0;
+      await nextTurn();
+    }
     return new Map(found.map((entry) => [entry.path, entry]));
   }
 
-  async #names(path: ImagePath): Promise<readonly string[]> {
+  #readUnignored(path: ImagePath): Entry | undefined {
+    const { ignore } = this.#options;
+    if (!ignore.ignores(path)) return this.#read(path);
+    if (!ignore.mayReinclude(path)) return undefined;
+    const entry = this.#read(path);
+    return entry?.type === 'dir' && this.#holdsAnything(path) ? entry : undefined;
+  }
+
+  #names(path: ImagePath): readonly string[] {
     try {
-      return (await readdir(fsPath(this.#host(path)), { encoding: 'buffer' })).map(decodePath);
+      return readdirSync(fsPath(this.#host(path)), { encoding: 'buffer' }).map(decodePath);
     } catch (error) {
       throw readFailure(path, error);
     }
   }
 
   /** An ignored folder is part of the context when something in it is let in again. */
-  async #holdsAnything(path: ImagePath): Promise<boolean> {
-    for (const name of await this.#names(path)) {
+  #holdsAnything(path: ImagePath): boolean {
+    for (const name of this.#names(path)) {
       const child = joinPath(path, name);
       const { ignore } = this.#options;
       if (!ignore.ignores(child)) return true;
       if (!ignore.mayReinclude(child)) continue;
-      const entry = await this.#read(child);
-      if (entry?.type === 'dir' && (await this.#holdsAnything(child))) return true;
+      if (this.#read(child)?.type === 'dir' && this.#holdsAnything(child)) return true;
     }
     return false;
   }
 
-  async #read(path: ImagePath): Promise<Entry | undefined> {
-    const host = fsPath(this.#host(path));
+  #read(path: ImagePath): Entry | undefined {
     let stat: BigIntStats;
     let linkTarget: string | undefined;
     try {
-      stat = await this.#stat(path);
-      if (stat.isSymbolicLink()) linkTarget = decodePath(await readlink(host, 'buffer'));
+      stat = this.#stat(path);
+      if (stat.isSymbolicLink()) linkTarget = decodePath(readlinkSync(fsPath(this.#host(path)), 'buffer'));
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') return undefined;
       throw readFailure(path, error);
@@ -179,8 +193,9 @@ export class ContextTree implements Tree {
     return this.#options.present?.(entry) ?? entry;
   }
 
-  #stat(path: ImagePath): Promise<BigIntStats> {
-    return lstat(fsPath(this.#host(path)), { bigint: true });
+  #stat(path: ImagePath): BigIntStats {
+    this.#looks += 1;
+    return lstatSync(fsPath(this.#host(path)), { bigint: true });
   }
 
   #host(path: ImagePath): HostPath {

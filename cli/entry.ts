@@ -38,8 +38,8 @@ const surroundings: Surroundings = {
   signals: process,
   exitNow: (code) => process.exit(code),
   now: Date.now,
-  // The global: `node:crypto` would be loaded at every start.
-  newId: () => Buffer.from(crypto.getRandomValues(new Uint8Array(6))).toString('hex'),
+  // When it is asked for: to load `node:crypto` at every start would be felt.
+  newId: () => process.getBuiltinModule('node:crypto').randomBytes(6).toString('hex'),
   openEngine: async (options) => (await import('./engine.ts')).openEngine(options),
 };
 

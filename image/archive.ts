@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { pack as createPack, type Pack } from 'tar-stream';
+import type { Pack } from 'tar-stream';
 import { errnoOf, type HostPath } from '../core/index.ts';
 import { diskError, syncFolder, temporaryName } from './durable.ts';
 
@@ -24,6 +24,8 @@ export function bytesFile(path: string, bytes: Uint8Array): ArchiveFile {
 
 /** The files as a tar, the same bytes for the same files: their order as given, time 0, owner 0, mode 0644; folders first. */
 export async function* tarOf(files: readonly ArchiveFile[]): AsyncGenerator<Uint8Array> {
+  // Loaded when an archive is written: most builds write none.
+  const { pack: createPack } = await import('tar-stream');
   const pack = createPack();
   const filling = fill(pack, files).catch((error: unknown) => {
     pack.destroy(error instanceof Error ? error : new Error(String(error)));

@@ -1,4 +1,4 @@
-import { request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http';
+import type { IncomingMessage, RequestOptions } from 'node:http';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { MachineError } from '../core/index.ts';
@@ -75,7 +75,9 @@ async function send(
   { method, path, signal, body }: Call,
 ): Promise<{ readonly status: number; readonly text: string }> {
   const headers = { host: 'docker', ...(body === undefined ? {} : { 'content-type': 'application/x-tar' }) };
-  const call = httpRequest({ ...place, method, path, headers, signal });
+  // Most builds talk to no daemon, and the module takes as long to load as a small build.
+  const { request } = await import('node:http');
+  const call = request({ ...place, method, path, headers, signal });
   const answered = new Promise<IncomingMessage>((resolve, reject) => {
     call.on('response', resolve);
     call.on('error', reject);

@@ -1,5 +1,5 @@
 // Bundles the command line for start-up time: dist/varve.mjs, with one chunk for each part that is loaded on demand.
-import { existsSync, readdirSync, rmSync, utimesSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
@@ -35,6 +35,7 @@ export async function bundle(outdir = join(root, 'dist')): Promise<void> {
     legalComments: 'none',
     sourcemap: false,
     metafile: true,
+    write: false,
     define: { 'process.env.NODE_ENV': '"production"', 'process.env.DEV': '"false"' },
     banner: { js: BANNER },
     logLevel: 'warning',
@@ -63,14 +64,34 @@ export async function bundle(outdir = join(root, 'dist')): Promise<void> {
       },
     ],
   });
-  // esbuild leaves a file alone whose content stays; bin/varve compares its time with the sources'.
-  const now = new Date();
-  utimesSync(join(outdir, 'varve.mjs'), now, now);
-  const written = new Set(Object.keys(result.metafile.outputs).map((path) => join(root, path)));
+  mkdirSync(outdir, { recursive: true });
+  for (const { path, text } of result.outputFiles) writeFileSync(path, withPlainBuiltins(text));
+  const written = new Set(result.outputFiles.map(({ path }) => path));
   for (const name of readdirSync(outdir)) {
     const file = join(outdir, name);
     if (/^chunk-.*\.mjs$/.test(name) && !written.has(file)) rmSync(file);
   }
+}
+
+/**
+ * To import a module of Node makes a facade of it, for which each of its properties is read: that of `node:http` loads a whole
+ * HTTP client and WebSocket. Taken by `process.getBuiltinModule` it is what it is, and only the names in use are read.
+ */
+function withPlainBuiltins(text: string): string {
+  return text.replaceAll(
+    /(?<![\w$.])import\s*([\w$]*\s*,?\s*(?:\{[^}]*\}|\*\s*as\s+[\w$]+)?)\s*from\s*["'](node:[a-z_/]+)["'];?/g,
+    importOfBuiltin,
+  );
+}
+
+function importOfBuiltin(_all: string, clause: string, name: string): string {
+  const taken = `process.getBuiltinModule(${JSON.stringify(name)})`;
+  const parts = /^(?:([\w$]+)\s*,?\s*)?(?:\*\s*as\s+([\w$]+)|\{([^}]*)\})?$/.exec(clause.trim());
+  if (parts === null) throw new Error(`an import that was not foreseen: ${clause} from ${name}`);
+  const [, whole, space, names] = parts;
+  const declared = [whole, space].flatMap((one) => (one === undefined ? [] : [`${one}=${taken}`]));
+  if (names !== undefined) declared.push(`{${names.replaceAll(/\s+as\s+/g, ':')}}=${taken}`);
+  return `const ${declared.join(',')};`;
 }
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) await bundle();

@@ -1,5 +1,16 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readFile, readlink, rename, rm, symlink, unlink, writeFile } from 'node:fs/promises';
+import {
+  mkdir,
+  open,
+  readFile,
+  readlink,
+  rename,
+  rm,
+  rmdir,
+  symlink,
+  unlink,
+  writeFile,
+} from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
 import {
   asDigest,
@@ -285,7 +296,13 @@ export class DiffStore {
   }
 
   async close(): Promise<void> {
-    await this.options.tree.removeAll([joinHost(this.#active, this.options.session)]);
+    const own = joinHost(this.#active, this.options.session);
+    // Mostly nothing is left in it, and no process need be started.
+    const isGone = await rmdir(own).then(
+      () => true,
+      (error) => errnoOf(error) === 'ENOENT',
+    );
+    if (!isGone) await this.options.tree.removeAll([own]);
   }
 
   async header(uid: string): Promise<ManifestHeader | undefined> {

@@ -36,7 +36,7 @@ export interface RequestSurroundings {
   readonly cwd: string;
   readonly env: Environment;
   readonly id: string;
-  /** CPUs of this machine: how many steps run at once unless `--parallelism` or the configuration says otherwise. */
+  /** How many steps run at once unless `--parallelism` says otherwise. */
   readonly parallelism: number;
   /** Is there a folder of this name? */
   readonly isFolder: (path: string) => boolean;

@@ -102,7 +102,7 @@ export const BUILD_SPEC = defineSpec({
       type: 'number',
       placeholder: 'int',
       help: 'Most steps that run at once',
-      shownDefault: 'CPUs',
+      shownDefault: 'CPUs, at least 8',
     },
     platform: { type: 'list', help: 'Set target platform for build' },
     progress: {

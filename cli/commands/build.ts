@@ -19,6 +19,9 @@ import { metadataContent, writeAtomically } from '../result-files.ts';
 import { type Style, styleFor } from '../style.ts';
 import { isAnyWrong, renderVerified } from '../views/verify.ts';
 
+/** Steps wait, for downloads and disks, more than they compute: so many run at once also where there are fewer CPUs. */
+const FEWEST_AT_ONCE = 8;
+
 export const build = defineCommand(BUILD_SPEC, async ({ flags, positionals }, context) => {
   const options: BuildOptions = { flags, context: positionals[0] ?? '' };
   await using spool = await openSpool(options, context);
@@ -27,7 +30,7 @@ export const build = defineCommand(BUILD_SPEC, async ({ flags, positionals }, co
     cwd: context.cwd,
     env: context.env,
     id: context.newId(),
-    parallelism: config.build.parallelism ?? context.cpus,
+    parallelism: config.build.parallelism ?? Math.max(context.cpus, FEWEST_AT_ONCE),
     isFolder: (path) => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true,
     ...(spool.content === undefined ? {} : { stdin: spool.content }),
   });
