@@ -259,6 +259,11 @@ describe.skipIf(!CAN_SANDBOX)('mounts of RUN', () => {
     expect(stdout).toMatch(/^700\n1777\n1777\n750\nopen\n.*\/new\/null: Permission denied\n$/);
   });
 
+  it('a target with a name that is too long is refused, and mounted nowhere else', async () => {
+    const mounts = [{ type: 'tmpfs', target: imagePath('x'.repeat(300)) }] as const;
+    await expect(box.sh('true', { mounts })).rejects.toThrow('ENAMETOOLONG');
+  });
+
   it('a parent cgroup is joined where one is named, and loses the sandbox afterwards', async () => {
     const parent = `varve-test-${process.pid}`;
     const { stdout, outcome } = await box.sh('cat /proc/self/cgroup', { cgroupParent: parent });

@@ -5,6 +5,7 @@ import { Linter } from '../checks/linter.ts';
 import { DEFAULT_CHECKS } from '../checks/options.ts';
 import type { RunMount, RunStep } from '../graph.ts';
 import { type PlanInput, planBuild } from '../plan.ts';
+import { runDefinition } from '../steps/run-definition.ts';
 import { stopped } from '../testing/stopped.ts';
 
 const AMD64: Platform = { os: 'linux', architecture: 'amd64' };
@@ -159,6 +160,86 @@ test('BUILDKIT_CACHE_MOUNT_NS parts the cache mounts of builds', async () => {
     return (await lastRun(text, { buildArgs })).mounts.map((mount) => ('id' in mount ? mount.id : ''));
   };
   expect([await id('mine'), await id('')]).toEqual([['mine//c'], ['/c']]);
+});
+
+test('each word that can change what a RUN leaves is in its definition', async () => {
+  const all: Asked = { entitlements: ['network.host', 'security.insecure', 'device'] };
+  const definition = async (line: string, asked: Asked = {}) => {
+    const text = `FROM scratch AS tools\nFROM scratch\nARG V\nWORKDIR /w\n${line}`;
+    return JSON.stringify(runDefinition(await lastRun(text, { ...all, ...asked })));
+  };
+  const cache = 'RUN --mount=type=cache,target=/c';
+  const secret = 'RUN --mount=type=secret,id=s';
+  const lines = [
+    'RUN x',
+    'RUN y',
+    'RUN ["x"]',
+    'RUN <<EOF\n#!x\nEOF',
+    'RUN <<EOF\n#!y\nEOF',
+    'USER u\nRUN x',
+    'WORKDIR /v\nRUN x',
+    'ENV E=e\nRUN x',
+    'SHELL ["sh"]\nRUN x',
+    ...['none', 'host'].map((word) => `RUN --network=${word} x`),
+    'RUN --security=insecure x',
+    ...['v.com/c=a', 'v.com/c=b', 'v.com/c=a,required'].map((word) => `RUN --device=${word} x`),
+    ...['', ',rw', ',source=s', ',target=/u'].map((more) => `RUN --mount=target=/t${more} x`),
+    ...['', ',size=1m', ',size=2m', ',ro', ',target=/u'].map(
+      (more) => `RUN --mount=type=tmpfs,target=/t${more} x`,
+    ),
+    ...[
+      '',
+      ',id=i',
+      ',ro',
+      ',sharing=locked',
+      ',sharing=private',
+      ',mode=700',
+      ',uid=1',
+      ',gid=1',
+      ',source=s',
+    ].map((more) => `${cache}${more} x`),
+    ...[
+      '',
+      ',env=E',
+      ',env=F',
+      ',target=/t',
+      ',env=E,target=/t',
+      ',required',
+      ',mode=444',
+      ',uid=1',
+      ',gid=1',
+    ].map((more) => `${secret}${more} x`),
+    ...['', ',id=i', ',target=/t', ',required', ',mode=666', ',uid=1', ',gid=1'].map(
+      (more) => `RUN --mount=type=ssh${more} x`,
+    ),
+  ];
+  const found = new Map<string, string>();
+  // A device that a step cannot do without is another question to the machine, and not another step.
+  const same = 'RUN --device=v.com/c=a,required x';
+  for (const line of lines.filter((one) => one !== same)) {
+    const text = await definition(line);
+    expect([line, found.get(text)]).toEqual([line, undefined]);
+    found.set(text, line);
+  }
+  expect(found.get(await definition(same))).toBe('RUN --device=v.com/c=a x');
+  const limited = async (runLimits: Asked['runLimits'], more: Asked = {}) =>
+    definition('RUN x', { ...more, ...(runLimits === undefined ? {} : { runLimits }) });
+  const others = [
+    await limited({ shmSizeBytes: 1 }),
+    await limited({ ulimits: [{ name: 'nofile', soft: 1, hard: 2 }] }),
+    await limited({ extraHosts: [{ name: 'a', address: '::1' }] }),
+    await limited({ extraHosts: [{ name: 'a', address: '::2' }] }),
+    await limited({ resources: { memoryBytes: 1 } }),
+    await limited(undefined, { network: 'none' }),
+    await limited(undefined, { buildArgs: { V: 'v' } }),
+    await limited(undefined, { buildArgs: { BUILDKIT_SANDBOX_HOSTNAME: 'h' } }),
+  ].filter((text) => found.get(text) !== 'RUN --network=none x');
+  expect(new Set([...others, ...found.keys()]).size).toBe(others.length + found.size);
+  const unseen = [
+    await limited({ cgroupParent: 'p' }),
+    await limited(undefined, { buildArgs: { http_proxy: 'p' } }),
+  ];
+  expect(unseen.map((text) => found.get(text))).toEqual(['RUN x', 'RUN x']);
 });
 
 describe('RUN --mount: wrong uses', () => {

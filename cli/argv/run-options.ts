@@ -74,7 +74,8 @@ export function toRunRequest(options: RunOptions, around: RunSurroundings): RunR
     ...(cgroupParent === undefined ? {} : { cgroupParent }),
     readonlyRoot: flags['read-only'],
     noNewPrivileges: noNewPrivileges(flags['security-opt']),
-    shmSizeBytes: flags['shm-size'] ?? DEFAULT_SHM_BYTES,
+    // 0 means the default, as with Docker.
+    shmSizeBytes: flags['shm-size'] || DEFAULT_SHM_BYTES,
     tty: flags.tty,
     interactive: flags.interactive,
   };

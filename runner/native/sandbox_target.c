@@ -103,14 +103,15 @@ struct walk {
   char done[PATH_MAX]; /* resolved so far */
   char todo[PATH_MAX];
   int symlinks;
+  bool too_long; /* a part is longer than a name can be */
 };
 
-/* Cuts the next part off `todo`; NULL at the end. */
+/* Cuts the next part off `todo`; NULL at the end, and at one that is too long. */
 static const char *next_part(struct walk *walk, char *part) {
   const char *start = walk->todo + strspn(walk->todo, "/");
   size_t length = strcspn(start, "/");
-  if (length == 0) return NULL;
-  if (length > NAME_MAX) length = NAME_MAX;
+  walk->too_long = length > NAME_MAX;
+  if (length == 0 || walk->too_long) return NULL;
   memcpy(part, start, length);
   part[length] = '\0';
   memmove(walk->todo, start + length, strlen(start + length) + 1);
@@ -175,6 +176,10 @@ static int open_target(int root, const char *path, enum target_type type, struct
     if (strcmp(part, ".") == 0) continue;
     if (strcmp(part, "..") == 0) go_above(walk.done);
     else if (step(root, &walk, part, type, stubs) < 0) return -1;
+  }
+  if (walk.too_long) {
+    errno = ENAMETOOLONG;
+    return -1;
   }
   return open_inside(root, walk.done, O_PATH);
 }
