@@ -4,6 +4,7 @@ import {
   type BuildFailure,
   type Diagnostic,
   type DockerfileSource,
+  decodePath,
   errnoOf,
   type HostPath,
   imagePath,
@@ -27,6 +28,7 @@ export interface ContextFolder {
 /** A Dockerfile's text and the name to call it by in messages. */
 export interface LoadedDockerfile {
   readonly file: string;
+  /** Bytes that are not UTF-8 are kept as in paths. */
   readonly text: string;
 }
 
@@ -128,7 +130,7 @@ function tooLarge(file: string, bytes: number): never {
 
 function textOf(file: string, bytes: Uint8Array): LoadedDockerfile {
   if (bytes.length > MAX_BYTES) tooLarge(file, bytes.length);
-  return { file, text: Buffer.from(bytes).toString('utf8') };
+  return { file, text: decodePath(bytes) };
 }
 
 /** In a context that came from elsewhere, symlinks and `..` are kept inside of it: they could name this machine's files. */

@@ -583,6 +583,14 @@ describe('planBuild: steps', () => {
     expect(command?.args).toEqual(['/bin/sh', '-c', 'cat <<A && cat <<B\n1\nA\n2\nB']);
   });
 
+  test('a heredoc with bytes that are not UTF-8 may be a program, but nothing for a shell', async () => {
+    const [program] = runs(await target('FROM scratch\nRUN <<X\n#!/bin/py\n\udce9\nX\n'));
+    expect(program?.script?.text).toBe('#!/bin/py\n\udce9\n');
+    for (const run of ['RUN <<X\n\udce9\nX\n', 'RUN cat <<X\n#!/bin/py\n\udce9\nX\n']) {
+      await expect(target(`FROM scratch\n${run}`)).rejects.toThrow('RUN has bytes that are not UTF-8');
+    }
+  });
+
   test('with <<- a script is no program, and a shell gets the tabs, as in BuildKit', async () => {
     const [script, command] = runs(
       await target('FROM scratch\nRUN <<-A\n\t#!/bin/py\n\tb\n\tA\nRUN cat <<-A\n\tb\nA\n'),
@@ -662,6 +670,14 @@ describe('planBuild: steps', () => {
     expect(copies(await target(text))[0]?.sources).toEqual([
       { kind: 'inline', name: 'x', text: '1\n' },
       { kind: 'inline', name: 'y', text: '$A\n' },
+    ]);
+  });
+
+  test('a heredoc of COPY keeps bytes that are not UTF-8, unless it is expanded', async () => {
+    const text = 'FROM scratch\nCOPY <<x <<"y" /d/\n\udce9\nx\n\udce9\ny\n';
+    expect(copies(await target(text))[0]?.sources).toMatchObject([
+      { text: '\ufffd\n' },
+      { text: '\udce9\n' },
     ]);
   });
 

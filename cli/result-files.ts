@@ -1,6 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { open, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { type Diagnostic, errnoOf, formatReference, MachineError, parseReference } from '../core/index.ts';
+import {
+  type Diagnostic,
+  encodePath,
+  errnoOf,
+  formatReference,
+  MachineError,
+  parseReference,
+} from '../core/index.ts';
 import type { BuildSuccess, FailedBuild } from './engine-contract.ts';
 
 /**
@@ -40,7 +47,13 @@ function vertexWarning(
     ...(url === undefined ? {} : { url }),
     ...(dockerfile === undefined
       ? {}
-      : { sourceInfo: { filename: dockerfile.file, data: base64(dockerfile.text), language: 'Dockerfile' } }),
+      : {
+          sourceInfo: {
+            filename: dockerfile.file,
+            data: encodePath(dockerfile.text).toString('base64'),
+            language: 'Dockerfile',
+          },
+        }),
     range: [{ start: at(range.start), end: at(range.end) }],
   };
 }

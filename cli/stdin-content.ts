@@ -2,7 +2,7 @@ import { createWriteStream } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { type HostPath, UsageError } from '../core/index.ts';
+import { decodePath, type HostPath, UsageError } from '../core/index.ts';
 import { isArchiveHead } from '../image/index.ts';
 import type { StdinContent } from './argv/build-options.ts';
 
@@ -57,5 +57,5 @@ export async function readStdin(
     if (size > MAX_TEXT_BYTES)
       throw new UsageError('standard input is neither a tar nor a Dockerfile: it is over 16 MiB');
   }
-  return { kind: 'text', text: Buffer.concat(parts).toString('utf8') };
+  return { kind: 'text', text: decodePath(Buffer.concat(parts)) };
 }

@@ -14,7 +14,10 @@ export const ROOT_PATH = '' as ImagePath;
 
 const REPLACEMENT = '�';
 
-/** Bytes of a file name or path to a string that {@link encodePath} turns back into the same bytes. */
+/**
+ * Bytes of a file name or path, or of a text that may hold such bytes too, to a string that {@link encodePath} turns back
+ * into the same bytes.
+ */
 export function decodePath(bytes: Uint8Array): string {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const text = buffer.toString('utf8');
@@ -28,8 +31,13 @@ function decodeEscaping(bytes: Buffer): string {
   let at = 0;
   while (at < bytes.length) {
     const first = bytes[at] ?? 0;
-    const length =
-      first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+    if (first < 0x80) {
+      const start = at;
+      while (at < bytes.length && (bytes[at] ?? 0) < 0x80) at += 1;
+      out += bytes.toString('latin1', start, at);
+      continue;
+    }
+    const length = first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
     const sequence = bytes.subarray(at, at + length);
     const text = sequence.toString('utf8');
     const valid = length > 0 && sequence.length === length && Buffer.from(text, 'utf8').equals(sequence);
@@ -39,7 +47,7 @@ function decodeEscaping(bytes: Buffer): string {
   return out;
 }
 
-/** The bytes of a path made by {@link decodePath}. */
+/** The bytes of a string made by {@link decodePath}. */
 export function encodePath(path: string): Buffer {
   if (path.isWellFormed()) return Buffer.from(path, 'utf8');
   const parts: Buffer[] = [];

@@ -134,7 +134,7 @@ export interface Heredoc {
   /** The body before leading tabs were stripped; absent where there were none. */
   readonly unchomped?: string;
   readonly fileDescriptor: number;
-  /** With the last newline; line ends as written, CRLF too. */
+  /** With the last newline; line ends as written, CRLF too. Bytes that are not UTF-8 are lone surrogates, as in paths. */
   readonly body: string;
   /** The word that announces it, `<<EOF`. */
   readonly range: SourceRange;

@@ -76,7 +76,7 @@ export function buildFaultyTrigger(
 
 function triggerText(joined: JoinedText, keyword: Token, heredocs: readonly Heredoc[]): string {
   const bodies = heredocs.map((heredoc) => `\n${heredoc.unchomped ?? heredoc.body}${heredoc.name}`);
-  return joined.text.slice(keyword.offset) + bodies.join('');
+  return joined.text.slice(keyword.offset) + bodies.join('').toWellFormed();
 }
 
 /** What BuildKit finds when it reads a trigger, not only when it carries it out. */

@@ -79,7 +79,7 @@ interface Expanded {
 
 /** BuildKit's shell lexer with all of its options; the others stand on this one. It passes over a byte order mark at the start. */
 export function expandText(text: string, options: LexOptions): Result<Expanded, ExpandError> {
-  const lexer = new ShellLexer(text, options);
+  const lexer = new ShellLexer(text.toWellFormed(), options);
   try {
     const { text: result, words } = lexer.readUntil(undefined, options.rawEscapes);
     return ok({ text: result, words, used: lexer.used });

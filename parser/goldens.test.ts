@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import type { SourceRange } from '../core/index.ts';
+import { decodePath, type SourceRange } from '../core/index.ts';
 import { formatDiagnostic, type ParseOutput, parse, print } from './index.ts';
 
 const FOLDER = new URL('../fixtures/dockerfiles/', import.meta.url);
@@ -13,7 +13,7 @@ function names(folder: URL): readonly string[] {
 }
 
 function read(folder: URL, name: string): string {
-  return readFileSync(new URL(`${name}.Dockerfile`, folder), 'utf8');
+  return decodePath(readFileSync(new URL(`${name}.Dockerfile`, folder)));
 }
 
 function isRange(value: unknown): value is SourceRange {

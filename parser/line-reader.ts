@@ -16,7 +16,7 @@ export interface LogicalLine {
 export interface HeredocBody {
   /** Before tabs were stripped; absent where there were none. */
   readonly unchomped?: string;
-  /** With the last newline; line ends as written; tabs stripped where asked for. */
+  /** With the last newline; line ends as written; tabs stripped where asked for; bytes that are not UTF-8 kept. */
   readonly text: string;
   /** The lines of the body, without the terminator. */
   readonly range: SourceRange;
@@ -78,7 +78,7 @@ export class LineReader {
       this.#line = index + 1;
       const start = this.#source.lineStart(first);
       const end = this.#source.lineStart(index);
-      const written = this.#source.text.slice(start, end);
+      const written = this.#source.raw.slice(start, end);
       const text = options.chomp ? written.replace(/(^|\n)\t+/g, '$1') : written;
       const range = this.#source.range(start, end);
       return text === written ? { text, range } : { text, unchomped: written, range };

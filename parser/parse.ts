@@ -16,7 +16,8 @@ import { heredocsOf } from './heredoc.ts';
 import { InstructionLexer, type Token } from './lexer.ts';
 import { beyond, LIMITS } from './limits.ts';
 import { LineReader, type LogicalLine } from './line-reader.ts';
-import { SourceText } from './source-text.ts';
+import { heredocsIn } from './print.ts';
+import { type JoinedText, SourceText } from './source-text.ts';
 
 /** An instruction that stands by itself: the trigger of an image. */
 export interface InstructionOutput {
@@ -37,7 +38,6 @@ export function parse(text: string): ParseOutput {
   const refused = tooLong(text);
   if (refused !== undefined) return { diagnostics: [refused] };
   const reader = new InstructionReader(text);
-  warnOfLostBytes(reader);
   const assembly = new StageAssembly(reader);
   let count = 0;
   for (let read = reader.next(); read !== undefined; read = reader.next()) {
@@ -81,20 +81,6 @@ export function parseInstruction(text: string): InstructionOutput {
   return { instruction, diagnostics };
 }
 
-/** Who decodes a text as UTF-8 puts U+FFFD for bytes that are none; BuildKit would keep them where it expands nothing. */
-function warnOfLostBytes(reader: InstructionReader): void {
-  const { source } = reader;
-  const at = source.text.indexOf('\ufffd');
-  if (at === -1) return;
-  reader.report({
-    severity: 'warning',
-    code: 'not-utf-8',
-    message: 'the Dockerfile has bytes that are not UTF-8: each is read as U+FFFD',
-    range: source.range(at, at + 1),
-    hint: 'save it as UTF-8',
-  });
-}
-
 function tooLong(text: string): Diagnostic | undefined {
   if (text.length <= LIMITS.text) return undefined;
   const start = { line: 1, column: 1, offset: 0 };
@@ -125,6 +111,7 @@ class InstructionReader {
   readonly diagnostics: Diagnostic[];
   readonly #lines: LineReader;
   readonly #lexer: InstructionLexer;
+  #toldOfDamage = false;
 
   constructor(text: string) {
     this.source = new SourceText(text);
@@ -163,9 +150,35 @@ class InstructionReader {
       range,
       report: (diagnostic) => this.report(diagnostic),
     };
-    if (syntax !== undefined) return { instruction: buildInstruction(syntax, context), keyword, range };
+    if (syntax !== undefined) {
+      const instruction = buildInstruction(syntax, context);
+      this.#tellOfDamage(instruction, joined);
+      return { instruction, keyword, range };
+    }
     this.report(explain(tokens, joined, this.directives.escape));
     return { instruction: buildFaultyTrigger(tokens, context), keyword, range };
+  }
+
+  /**
+   * Bytes that are not UTF-8 are read as U+FFFD, but for those of heredocs that stay as they are. What a shell would get
+   * instead of a RUN is another command, which nobody meant: BuildKit refuses it too.
+   */
+  #tellOfDamage(instruction: FromInstruction | Instruction, joined: JoinedText): void {
+    const isCommand =
+      instruction.kind === 'RUN' && (instruction.command.form === 'shell' || instruction.flags.length > 0);
+    const expanded = isCommand ? undefined : heredocsIn(instruction).find(isDamaged);
+    const range = joined.damage ?? expanded?.bodyRange;
+    if (range === undefined || (this.#toldOfDamage && !isCommand)) return;
+    this.#toldOfDamage = true;
+    this.report({
+      severity: isCommand ? 'error' : 'warning',
+      code: 'not-utf-8',
+      message: `${instruction.kind} has bytes that are not UTF-8${isCommand ? '' : ': each is read as U+FFFD'}`,
+      range,
+      hint: isCommand
+        ? 'save the Dockerfile as UTF-8, or write such bytes with printf'
+        : 'save the Dockerfile as UTF-8',
+    });
   }
 
   /** The heredocs of a line, and where the instruction ends with them. */
@@ -230,6 +243,10 @@ function heredocKeyword(tokens: readonly Token[]): string | undefined {
     keyword === 'RUN' || keyword === 'COPY' || keyword === 'ADD' || tokens[0]?.type === 'unknown';
   const json = tokens.some((token) => token.type === 'open' || token.type === 'mixedArray');
   return allowed && !json ? keyword : undefined;
+}
+
+function isDamaged({ expand, body }: Heredoc): boolean {
+  return expand && !body.isWellFormed();
 }
 
 /** Puts instructions into stages. */

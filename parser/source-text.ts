@@ -5,13 +5,17 @@ import type { SourcePosition, SourceRange } from '../core/index.ts';
  * mark at the start belongs to no line.
  */
 export class SourceText {
+  /** With lone surrogates, which stand for bytes that are not UTF-8 (as in paths). */
+  readonly raw: string;
+  /** With U+FFFD in their places, as BuildKit reads them wherever it does not keep them. */
   readonly text: string;
   readonly #lineStarts: readonly number[];
   /** The line that was asked for last: the next one asked for is mostly the same or near. */
   #lastLine = 0;
 
   constructor(text: string) {
-    this.text = text;
+    this.raw = text;
+    this.text = text.toWellFormed();
     const starts = [text.startsWith('\ufeff') ? 1 : 0];
     for (let at = text.indexOf('\n'); at !== -1; at = text.indexOf('\n', at + 1)) starts.push(at + 1);
     this.#lineStarts = starts;
@@ -42,6 +46,11 @@ export class SourceText {
     return this.text.slice(this.lineStart(index), this.lineEnd(index));
   }
 
+  /** Are there bytes in `[start, end)` that are not UTF-8? */
+  isDamaged(start: number, end: number): boolean {
+    return this.raw !== this.text && !this.raw.slice(start, end).isWellFormed();
+  }
+
   position(offset: number): SourcePosition {
     let low = 0;
     let high = this.#lineStarts.length - 1;
@@ -68,15 +77,15 @@ export class JoinedText {
   readonly text: string;
   readonly source: SourceText;
   /** Where each piece starts here and in the source, in order. */
-  readonly #pieces: readonly { readonly at: number; readonly from: number }[];
+  readonly #pieces: readonly { readonly at: number; readonly from: number; readonly length: number }[];
 
   constructor(source: SourceText, stretches: readonly { readonly start: number; readonly end: number }[]) {
     const parts: string[] = [];
-    const pieces: { at: number; from: number }[] = [];
+    const pieces: { at: number; from: number; length: number }[] = [];
     let length = 0;
     for (const { start, end } of stretches) {
       if (end <= start) continue;
-      pieces.push({ at: length, from: start });
+      pieces.push({ at: length, from: start, length: end - start });
       parts.push(source.text.slice(start, end));
       length += end - start;
     }
@@ -89,6 +98,19 @@ export class JoinedText {
   range(start: number, end: number): SourceRange {
     const from = this.#offset(start);
     return this.source.range(from, end > start ? this.#offset(end - 1) + 1 : from);
+  }
+
+  /** Where the first byte stands that is not UTF-8; undefined where all are. */
+  get damage(): SourceRange | undefined {
+    for (const { at, from, length } of this.#pieces) {
+      if (!this.source.isDamaged(from, from + length)) continue;
+      const raw = this.source.raw.slice(from, from + length);
+      const text = this.text.slice(at, at + length);
+      let index = 0;
+      while (raw[index] === text[index]) index += 1;
+      return this.source.range(from + index, from + index + 1);
+    }
+    return undefined;
   }
 
   #offset(at: number): number {

@@ -133,6 +133,13 @@ describe('check of fixtures/checks', () => {
 describe('check', () => {
   const MIXED = 'FROM scratch as base\ncopy a /\nCMD run\n';
 
+  test('takes what follows a blank in the directive for a remark', async () => {
+    const text = '# check=skip=StageNameCasing, JSONArgsRecommended;error=what\nFROM scratch AS Q\nCMD x\n';
+    expect(await found(text)).toEqual([
+      '3: JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to OS signals',
+    ]);
+  });
+
   test('takes the options of the build argument instead of those of the directive', async () => {
     const text = `# check=skip=all\n${MIXED}`;
     const buildArgs = { BUILDKIT_DOCKERFILE_CHECK: 'skip=FromAsCasing,JSONArgsRecommended;error=true' };

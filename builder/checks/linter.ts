@@ -74,7 +74,8 @@ export function createLinter(
   buildArgs: Readonly<Record<string, string>>,
 ): Linter {
   const argument = Object.hasOwn(buildArgs, CHECK_ARG) ? buildArgs[CHECK_ARG] : undefined;
-  const options = parseCheckOptions(argument ?? directive?.value ?? '');
+  // Behind a blank of the directive stands a remark.
+  const options = parseCheckOptions(argument ?? directive?.value.split(' ', 1)[0] ?? '');
   if (options.ok) return new Linter(options.value);
   return stop('invalid-check-option', `failed to parse check options: ${options.error}`, {
     ...(argument === undefined && directive !== undefined ? { range: directive.range } : {}),

@@ -2,6 +2,7 @@ import type { NetworkMode } from '../../core/index.ts';
 import {
   type DeviceFlag,
   type Flag,
+  type Heredoc,
   isLoneHeredoc,
   type MountFlag,
   type RunInstruction,
@@ -57,13 +58,26 @@ function commandOf(instruction: RunInstruction, stage: StageDraft): Pick<RunStep
   const alone = others.length === 0 && isLoneHeredoc(command.text);
   if (!alone) {
     const bodies = command.heredocs.map((heredoc) => `\n${heredoc.unchomped ?? heredoc.body}${heredoc.name}`);
+    for (const heredoc of command.heredocs) refuseDamage(heredoc);
     return { args: stage.withShell(command.text + bodies.join('')) };
   }
-  if (!(first.unchomped ?? first.body).startsWith('#!')) return { args: stage.withShell(first.body) };
+  if (!(first.unchomped ?? first.body).startsWith('#!')) {
+    refuseDamage(first);
+    return { args: stage.withShell(first.body) };
+  }
   return {
     args: stage.withShell(`/dev/pipes/${first.name}`),
     script: { name: first.name, text: first.body },
   };
+}
+
+/** What a shell gets is text; a program may hold anything. */
+function refuseDamage({ body, bodyRange }: Heredoc): void {
+  if (body.isWellFormed()) return;
+  stop('not-utf-8', 'RUN has bytes that are not UTF-8', {
+    range: bodyRange,
+    hint: 'Save the Dockerfile as UTF-8, or write such bytes with printf.',
+  });
 }
 
 /** `default` is what the command line says of all steps. */

@@ -8,6 +8,7 @@ import {
 import {
   digestOf,
   type Entry,
+  encodePath,
   type HostPath,
   type ImagePath,
   imagePath,
@@ -82,7 +83,7 @@ export async function prepareCopy(
   const found = await findSources(step, parts);
   const inputs = await fingerprintSources(found, signal);
   const inline = found.flatMap((source) =>
-    source.kind === 'inline' ? [{ name: source.name, digest: digestOf(source.text) }] : [],
+    source.kind === 'inline' ? [{ name: source.name, digest: digestOf(encodePath(source.text)) }] : [],
   );
   const repositories = found.flatMap((source) => (source.kind === 'git' ? [source.key] : []));
   const definition: Record<string, Canonical | undefined> = {
@@ -316,7 +317,7 @@ function placedSource(
           : (entry, target) => times.timeOf({ entry, tree, target }),
     };
   }
-  const bytes = Buffer.from(source.text);
+  const bytes = encodePath(source.text);
   const path = imagePath(source.name);
   const entry: Entry = {
     path,

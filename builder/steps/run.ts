@@ -3,6 +3,7 @@ import type { Action, ObservedQuery } from '../../cache/index.ts';
 import {
   type BuildFailure,
   DEFAULT_SHM_BYTES,
+  encodePath,
   type HostPath,
   imagePath,
   joinHost,
@@ -257,7 +258,7 @@ async function scriptMount(
   if (script === undefined) return { mounts: [], [Symbol.asyncDispose]: async () => {} };
   const folder = (await mkdtemp(joinHost(temporary, 'script-'))) as HostPath;
   const source = joinHost(folder, 'script');
-  await writeFile(source, script.text);
+  await writeFile(source, encodePath(script.text));
   await chmod(source, 0o755);
   const target = imagePath(`${SCRIPT_FOLDER}/${script.name}`);
   return {

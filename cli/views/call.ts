@@ -1,5 +1,5 @@
 import { type Outline, type OutlineMount, ruleNamed, type Target } from '../../builder/index.ts';
-import type { Diagnostic, SourceRange } from '../../core/index.ts';
+import { type Diagnostic, encodePath, type SourceRange } from '../../core/index.ts';
 import type { CallAnswer } from '../engine-contract.ts';
 import { safeLine, safeText } from '../progress/text.ts';
 
@@ -125,7 +125,7 @@ function failureMessage(failure: {
 
 function shapeOf(answer: CallAnswer): unknown {
   const { text, file } = answer.dockerfile;
-  const data = Buffer.from(text).toString('base64');
+  const data = encodePath(text).toString('base64');
   switch (answer.kind) {
     case 'check': {
       const { warnings, failure } = answer;
