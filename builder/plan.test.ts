@@ -483,6 +483,11 @@ describe('planBuild: what instructions do to configuration and history', () => {
     expect(await dirs('FROM i\nWORKDIR $NONE')).toEqual(['b', '/b/']);
   });
 
+  test('an empty --from is none', async () => {
+    const { steps } = await target('FROM scratch\nCOPY --from= a /\n');
+    expect(steps).toMatchObject([{ sources: [{ from: { kind: 'context' } }] }]);
+  });
+
   test('COPY and ADD stand in the history with words expanded, without flags that say where files come from', async () => {
     const copy = 'copy --link --chmod=0${D}5 --from=a --parents --chown=1:$D  "$D/x" <<E   ./$D/\n$D\nE\n';
     const add = 'ADD --unpack=false ["http://u:p@h/x", "a b", "/y"]\n';

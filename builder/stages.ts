@@ -207,11 +207,11 @@ export function stageNamed(flag: Flag, sketches: readonly StageSketch[]): StageS
   return byNumber;
 }
 
-/** The `--from` flags of COPY instructions, and the like of `RUN --mount`. */
+/** The `--from` flags of COPY instructions, and the like of `RUN --mount`. An empty one is none. */
 export function fromFlags(instructions: readonly Instruction[]): readonly Flag[] {
   return instructions.flatMap((instruction) =>
     instruction.kind === 'COPY'
-      ? instruction.flags.filter((flag) => flag.name === 'from')
+      ? instruction.flags.filter((flag) => flag.name === 'from' && flag.value !== '')
       : instruction.kind === 'RUN'
         ? instruction.options.mounts.flatMap((mount) => mountSource(mount) ?? [])
         : [],

@@ -95,6 +95,7 @@ describe('lookUpOwner', () => {
   test.each([
     ['nobody', "can't find uid for user nobody"],
     ['node:nogroup', "can't find gid for group nogroup"],
+    ['1:2:3', "can't find gid for group 2:3"],
   ])('refuses %j', async (text, message) => {
     const result = await lookUpOwner(tree, text);
     expect(result.ok ? '' : result.error).toContain(message);

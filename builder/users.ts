@@ -73,7 +73,9 @@ export async function lookUpOwner(
   tree: Tree,
   text: string,
 ): Promise<Result<{ uid: number; gid: number }, string>> {
-  const [userPart = '', groupPart] = text.split(':').map((part) => (part === 'root' ? '0' : part));
+  const colon = text.indexOf(':');
+  const parts = colon === -1 ? [text] : [text.slice(0, colon), text.slice(colon + 1)];
+  const [userPart = '', groupPart] = parts.map((part) => (part === 'root' ? '0' : part));
   const id = numericId(userPart);
   const named = groupPart === undefined || groupPart === '' ? (userPart === '' ? '0' : userPart) : groupPart;
   const accounts = id === undefined && userPart !== '' ? await readAccounts(tree) : [];

@@ -81,7 +81,7 @@ function excludeOf({ text, range }: Word): readonly string[] {
 }
 
 function treeOf(from: Word | undefined, stage: StageDraft): TreeRef {
-  return from === undefined ? { kind: 'context' } : stage.context.treeNamed(from.text);
+  return from === undefined || from.text === '' ? { kind: 'context' } : stage.context.treeNamed(from.text);
 }
 
 function planHeredoc(heredoc: Heredoc, stage: StageDraft): CopySourcePlan {
