@@ -35,6 +35,8 @@ describe('IgnoreRules.ignores', () => {
     [['*', '!src'], 'src/a/b', false],
     [['*', '!src'], 'other', true],
     [['*', '!**/*.py'], 'a/b/c.py', false],
+    [['**/*.log', '!kept'], 'kept/deep/x.log', false],
+    [['**/*.log', '!kept', 'kept/deep'], 'kept/deep/x.log', true],
   ])('%j on %j: %j', (lines, path, expected) => {
     expect(ignored(lines, path)).toBe(expected);
   });

@@ -256,6 +256,8 @@ describe('toBuildRequest', () => {
     [['--build-context', 'x=oci-layout://', '.'], /names no folder/],
     [['--build-context', 'x=oci-layout://l@sha256:1', '.'], /is no digest/],
     [['--build-context', 'x=target:other', '.'], /targets of other builds/],
+    [['--build-context', 'x=input:other', '.'], /input:other is no folder/],
+    [['--build-context', 'x::linux/arm64=docker-image://y', '.'], /is no name/],
     [['-f', '-', '-'], /only one of them/],
     [['-o', '-', '-o', 'type=oci', '.'], /only one output/],
     [['--parallelism', '0', '.'], /above 0/],
