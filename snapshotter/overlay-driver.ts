@@ -1,4 +1,5 @@
-import { lstat, mkdir, rm } from 'node:fs/promises';
+import { mkdirSync, rmSync } from 'node:fs';
+import { lstat } from 'node:fs/promises';
 import {
   type Change,
   errnoOf,
@@ -33,8 +34,8 @@ export function createOverlayDriver(options: OverlayDriverOptions): Driver {
       const upper = joinHost(home, 'fs');
       const work = joinHost(home, 'work');
       const below = traced === undefined ? { lowers: lowersOf(stack.lowers, 1, empty) } : tracedBelow(traced);
-      await mkdir(work, { mode: 0o700 });
-      await mkdir(upper, { mode: 0o755 });
+      mkdirSync(work, { mode: 0o700 });
+      mkdirSync(upper, { mode: 0o755 });
       const root = traced === undefined ? stack.root : { ...stack.root, mtime: FOLDER_TIME };
       await giveAttributes(tree, upper, root);
       return {
@@ -81,7 +82,7 @@ function checkCount(layers: number): void {
 /** Only the kernel has written to the work folder: a few entries, for which no process need be started. */
 async function removeWork(tree: TreeOps, home: HostPath): Promise<void> {
   try {
-    await rm(home, { recursive: true });
+    rmSync(home, { recursive: true });
   } catch (error) {
     // The kernel's own folder has mode 000, which only root may read.
     if (errnoOf(error) !== 'EACCES' && errnoOf(error) !== 'EPERM') throw error;

@@ -1,4 +1,4 @@
-import { chmod, chown, utimes } from 'node:fs/promises';
+import { chmodSync, chownSync, utimesSync } from 'node:fs';
 import { type Entry, type HostPath, ROOT_PATH, type TreeOps } from '../core/index.ts';
 
 /**
@@ -22,9 +22,9 @@ export async function giveAttributes(tree: TreeOps, folder: HostPath, entry: Ent
   const { mode, uid, gid, mtime, xattrs } = entry;
   if (xattrs === undefined && mtime.nsec === 0) {
     // The usual case needs nothing that Node cannot do, and saves a process.
-    await chown(folder, uid, gid);
-    await chmod(folder, mode);
-    await utimes(folder, mtime.sec, mtime.sec);
+    chownSync(folder, uid, gid);
+    chmodSync(folder, mode);
+    utimesSync(folder, mtime.sec, mtime.sec);
     return;
   }
   const attributes = { mode, uid, gid, mtime, ...(xattrs === undefined ? {} : { xattrs }) };

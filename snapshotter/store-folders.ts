@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir } from 'node:fs/promises';
+import { mkdirSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import { errnoOf, type HostPath, joinHost, MachineError } from '../core/index.ts';
 
 /** What does not exist is undefined; anything else that goes wrong goes on. */
@@ -14,11 +15,11 @@ export async function namesIn(folder: HostPath): Promise<readonly string[]> {
 }
 
 /** Makes a folder with a short name that nobody else has. */
-export async function makeUnique(parent: HostPath): Promise<HostPath> {
+export function makeUnique(parent: HostPath): HostPath {
   for (;;) {
     const folder = joinHost(parent, randomBytes(4).toString('hex'));
     try {
-      await mkdir(folder, { mode: 0o700 });
+      mkdirSync(folder, { mode: 0o700 });
       return folder;
     } catch (error) {
       if (errnoOf(error) !== 'EEXIST') throw error;
