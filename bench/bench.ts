@@ -1,5 +1,7 @@
 import { mkdir, mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type RunningRegistry, startRegistry } from '../fixtures/index.ts';
+import { type Builders, openBuilders } from './builders.ts';
 import { Store } from './store.ts';
 
 /** What workloads share during one run: a folder, a store, and what is dear to make. */
@@ -10,21 +12,31 @@ export interface Bench {
   /** Sizes that show that everything works, and no figures. */
   readonly quick: boolean;
   readonly seed: number;
+  /** Instead of the rounds that a workload asks for. */
+  readonly rounds: number | undefined;
+  /** The largest sizes of what grows. */
+  readonly mostFiles: number;
+  readonly mostMebibytes: number;
   /** Says what is going on. */
   readonly say: (text: string) => void;
   /** A folder that `make` fills the first time that `name` is asked for. */
   readonly context: (name: string, make: (folder: string) => Promise<void>) => Promise<string>;
   /** A store beside the shared one, without any record. */
   readonly freshStore: () => Promise<Store>;
+  /** varve and what it is measured beside, each with a store of its own; started when they are first asked for. */
+  readonly builders: () => Promise<Builders>;
+  /** A registry that is there until the end; started when it is first asked for. */
+  readonly registry: () => Promise<RunningRegistry>;
+  /** Takes what must be ended. */
+  readonly ending: AsyncDisposableStack;
+  /** Ends what is being measured. */
+  readonly signal: AbortSignal;
 }
 
-export async function openBench(options: {
-  readonly folder: string;
-  readonly quick: boolean;
-  readonly seed: number;
-  readonly say: (text: string) => void;
-}): Promise<Bench> {
-  const { folder } = options;
+export type BenchOptions = Omit<Bench, 'store' | 'context' | 'freshStore' | 'builders' | 'registry'>;
+
+export async function openBench(options: BenchOptions): Promise<Bench> {
+  const { folder, ending } = options;
   const contexts = new Map<string, Promise<string>>();
   const makeContext = async (name: string, make: (folder: string) => Promise<void>): Promise<string> => {
     const path = join(folder, 'contexts', name);
@@ -33,8 +45,14 @@ export async function openBench(options: {
     return path;
   };
   const freshStore = async (): Promise<Store> => new Store(await mkdtemp(join(folder, 'store-')));
+  const builders = lazily(async () =>
+    openBuilders({ folder: join(folder, 'builders'), store: await freshStore(), ending }),
+  );
+  const registry = lazily(async () => ending.use(await startRegistry()));
   return {
     ...options,
+    builders,
+    registry,
     store: await freshStore(),
     freshStore,
     context: (name, make) => {
@@ -42,5 +60,14 @@ export async function openBench(options: {
       contexts.set(name, made);
       return made;
     },
+  };
+}
+
+/** Calls `make` the first time, and gives what it gave. */
+function lazily<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () => {
+    made ??= make();
+    return made;
   };
 }

@@ -4,9 +4,25 @@ import type { Store } from './store.ts';
 
 const APPS = join(import.meta.dirname, '../fixtures/apps');
 
-/** The Node application of 340 packages. */
-export async function copyNodeService(folder: string): Promise<void> {
-  await cp(join(APPS, 'node-service'), folder, { recursive: true });
+/** A Node application that is copied whole, then installed, then bundled. */
+export interface NodeApplication {
+  readonly copyTo: (folder: string) => Promise<void>;
+  /** What a container of its image is given, to answer with the greeting of `src/greeting.js`. */
+  readonly question: readonly string[];
+}
+
+/** Of 340 packages, or of 30 for a quick run. */
+export function nodeApplication({ quick }: { readonly quick: boolean }): NodeApplication {
+  const large = join(APPS, 'node-service');
+  const path = '/greet/you';
+  if (!quick) return { copyTo: (folder) => cp(large, folder, { recursive: true }), question: [path] };
+  return {
+    copyTo: async (folder) => {
+      await cp(join(APPS, 'node-app'), folder, { recursive: true });
+      await cp(join(large, 'Dockerfile'), join(folder, 'Dockerfile'));
+    },
+    question: ['GET', path],
+  };
 }
 
 /** A C program of many sources and headers, with a Makefile. */

@@ -1,4 +1,4 @@
-// `npm run bench [-- [--quick] [--seed N] [WORKLOAD…]]`: measures, and writes results/*.json and the tables of README.md.
+// `npm run bench [-- [--quick] [--seed N] [--rounds N] [--files N] [--mebibytes N] [WORKLOAD…]]`: measures, and writes results/*.json and the tables of README.md.
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +8,10 @@ import { type Bench, openBench } from './bench.ts';
 import { describeMachine } from './machine.ts';
 import { isWithinLimit, type Result, type StoredResult } from './result.ts';
 import { renderResults, withResults } from './table.ts';
+import { measureBeside } from './workloads/beside.ts';
+import { GROWTH, measureGrowth } from './workloads/growth.ts';
 import { measureObservations } from './workloads/observations.ts';
+import { BESIDE } from './workloads/peers.ts';
 import { measureRebuild } from './workloads/rebuild.ts';
 import { measureTracing, TRACED } from './workloads/tracing.ts';
 
@@ -22,12 +25,22 @@ const WORKLOADS: ReadonlyMap<string, (bench: Bench) => Promise<Result>> = new Ma
       [workload.name, (bench: Bench): Promise<Result> => measureTracing(bench, workload)] as const,
   ),
   ['rebuild', measureRebuild] as const,
+  ...BESIDE.map(
+    (workload) => [workload.name, (bench: Bench): Promise<Result> => measureBeside(bench, workload)] as const,
+  ),
+  ...GROWTH.map(
+    (workload) => [workload.name, (bench: Bench): Promise<Result> => measureGrowth(bench, workload)] as const,
+  ),
   ['observations', measureObservations] as const,
 ]);
 
 interface Arguments {
   readonly quick: boolean;
   readonly seed: number;
+  /** Fewer or more rounds of whole commands than the workloads ask for. */
+  readonly rounds: number | undefined;
+  readonly mostFiles: number;
+  readonly mostMebibytes: number;
   readonly names: readonly string[];
 }
 
@@ -41,32 +54,56 @@ function readArguments(args: readonly string[]): Arguments {
   const { values, positionals } = parseArgs({
     args: [...args],
     allowPositionals: true,
-    options: { quick: { type: 'boolean', default: false }, seed: { type: 'string', default: '1' } },
+    options: {
+      quick: { type: 'boolean', default: false },
+      seed: { type: 'string', default: '1' },
+      rounds: { type: 'string' },
+      files: { type: 'string', default: '500000' },
+      mebibytes: { type: 'string', default: '10240' },
+    },
   });
   const unknown = positionals.filter((name) => !WORKLOADS.has(name));
   if (unknown.length > 0) {
     throw new UsageError(`no workload: ${unknown.join(' ')}; there are ${[...WORKLOADS.keys()].join(', ')}`);
   }
   const names = positionals.length === 0 ? [...WORKLOADS.keys()] : positionals;
-  return { quick: values.quick, seed: Number(values.seed), names };
+  return {
+    quick: values.quick,
+    seed: Number(values.seed),
+    rounds: values.rounds === undefined ? undefined : Number(values.rounds),
+    mostFiles: Number(values.files),
+    mostMebibytes: Number(values.mebibytes),
+    names,
+  };
 }
 
 async function measure(args: Arguments): Promise<readonly StoredResult[]> {
   const folder = await mkdtemp(join(tmpdir(), 'varve-bench-'));
   const machine = await describeMachine();
   const stored: StoredResult[] = [];
-  try {
-    const bench = await openBench({ folder, quick: args.quick, seed: args.seed, say: console.log });
-    for (const name of args.names) {
-      console.log(`${name}`);
-      const result = await WORKLOADS.get(name)?.(bench);
-      if (result === undefined) continue;
-      stored.push({ measuredAt: new Date().toISOString(), machine, result });
-    }
-  } finally {
-    await rm(folder, { recursive: true, force: true, maxRetries: 3 });
+  await using ending = new AsyncDisposableStack();
+  ending.defer(() => rm(folder, { recursive: true, force: true, maxRetries: 3 }));
+  const bench = await openBench({
+    folder,
+    ...args,
+    say: console.log,
+    ending,
+    signal: brokenOff(),
+  });
+  for (const name of args.names) {
+    console.log(`${name}`);
+    const result = await WORKLOADS.get(name)?.(bench);
+    if (result === undefined) continue;
+    stored.push({ measuredAt: new Date().toISOString(), machine, result });
   }
   return stored;
+}
+
+/** Is aborted when somebody breaks the run off: what it started and made must not outlive it. */
+function brokenOff(): AbortSignal {
+  const controller = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => controller.abort());
+  return controller.signal;
 }
 
 /** Puts results into `results/`, and all that lie there into the page. */

@@ -1,8 +1,11 @@
+import type { BuilderName } from './builders.ts';
+import { isMet, type Judgement, type Times } from './judge.ts';
 import type { Machine } from './machine.ts';
+import type { UsedMemory } from './memory.ts';
 import type { Summary } from './statistics.ts';
 
 /** What one run of a workload gave; `results/WORKLOAD.json` holds it with the machine and the day. */
-export type Result = TracingResult | RebuildResult | ObservationsResult;
+export type Result = TracingResult | RebuildResult | BesideResult | GrowthResult | ObservationsResult;
 
 export interface StoredResult {
   /** ISO 8601. */
@@ -59,6 +62,42 @@ export type BuilderTimes =
     }
   | { readonly kind: 'unavailable'; readonly builder: string; readonly reason: string };
 
+/** A whole command of several builders, and floors, in rounds. */
+export interface BesideResult {
+  readonly kind: 'beside';
+  readonly workload: string;
+  readonly title: string;
+  /** Draws the order within each round. */
+  readonly seed: number;
+  readonly builders: readonly { readonly name: BuilderName; readonly version: string; readonly ms: Times }[];
+  readonly floors: readonly { readonly name: string; readonly ms: Times }[];
+  readonly missing: readonly { readonly name: BuilderName; readonly reason: string }[];
+  /** varve by each of the others, round by round. */
+  readonly ratios: readonly { readonly builder: string; readonly ratio: Summary }[];
+  readonly judgements: readonly Judgement[];
+}
+
+export type GrowthUnit = 'files' | 'MiB';
+
+export interface GrowthPoint {
+  readonly size: number;
+  readonly builds: readonly ({ readonly name: 'cold' | 'unchanged' } & UsedMemory)[];
+}
+
+/** Time and memory of varve for layers that grow. */
+export interface GrowthResult {
+  readonly kind: 'growth';
+  readonly workload: string;
+  readonly title: string;
+  readonly unit: GrowthUnit;
+  readonly points: readonly GrowthPoint[];
+  /** Sizes that the disk had no room for. */
+  readonly skipped: readonly number[];
+  /** The highest power of the size that time may grow by from the last but one size to the last. */
+  readonly limit: number;
+  readonly mostMiB: number;
+}
+
 /** How much the database holds of what steps looked at. */
 export interface ObservationsResult {
   readonly kind: 'observations';
@@ -81,7 +120,29 @@ export function isWithinLimit(result: Result): boolean {
       return result.wall.median <= result.limit;
     case 'rebuild':
       return result.ratios.every(({ ratio }) => ratio.median <= result.limit);
+    case 'beside':
+      return result.judgements.every(isMet);
+    case 'growth':
+      return isSmall(result) && exponentsOf(result).every(({ exponent }) => exponent <= result.limit);
     case 'observations':
       return result.sets.every(({ bytes, paths }) => bytes / paths < result.limit);
   }
+}
+
+/** True where no build of any size held more memory than is accepted. */
+export function isSmall({ points, mostMiB }: GrowthResult): boolean {
+  return points.every(({ builds }) => builds.every(({ peakMiB }) => peakMiB <= mostMiB));
+}
+
+/** The power of the size by which the time of each build grew from the last but one size to the last: 1 is linear. */
+export function exponentsOf({
+  points,
+}: GrowthResult): readonly { readonly name: string; readonly exponent: number }[] {
+  const [before, last] = points.slice(-2);
+  if (before === undefined || last === undefined) return [];
+  return last.builds.flatMap(({ name, ms }) => {
+    const earlier = before.builds.find((build) => build.name === name);
+    if (earlier === undefined) return [];
+    return [{ name, exponent: Math.log(ms / earlier.ms) / Math.log(last.size / before.size) }];
+  });
 }

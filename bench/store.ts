@@ -2,6 +2,7 @@ import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { StepSummary } from '../core/index.ts';
 import { type BaseName, baseImage, exec } from '../fixtures/index.ts';
+import type { Command } from './command.ts';
 
 const VARVE = join(import.meta.dirname, '../bin/varve');
 
@@ -43,9 +44,20 @@ export class Store {
     return this.#exec([VARVE, ...args]);
   }
 
-  async #exec(command: readonly string[], stdin?: string): Promise<string> {
+  /** What {@link Store.varve} runs, for who starts it. */
+  command(args: readonly string[]): Command {
     const env = { VARVE_ROOT: this.root, VARVE_CONFIG: undefined, XDG_CONFIG_HOME: this.#folder };
-    return (await exec(command, { env, ...(stdin === undefined ? {} : { stdin }) })).stdout;
+    return { argv: [VARVE, ...args], env };
+  }
+
+  async #exec(argv: readonly string[], stdin?: string): Promise<string> {
+    const { env = {} } = this.command([]);
+    return (await exec(argv, { env, ...(stdin === undefined ? {} : { stdin }) })).stdout;
+  }
+
+  /** Takes all of it away. */
+  async remove(): Promise<void> {
+    await rm(this.#folder, { recursive: true, force: true, maxRetries: 3 });
   }
 
   /** One build, timed from outside; `flags` end with the context. `dockerfile` is text, or absent for the context's own. */

@@ -1,6 +1,14 @@
 import { unreachable } from '../core/index.ts';
+import { isMet, type Judgement, type Limit, type Times } from './judge.ts';
 import type { Machine } from './machine.ts';
-import { isWithinLimit, type Result, type StoredResult } from './result.ts';
+import {
+  type BesideResult,
+  exponentsOf,
+  type GrowthResult,
+  isWithinLimit,
+  type Result,
+  type StoredResult,
+} from './result.ts';
 import { type Summary, summarise } from './statistics.ts';
 
 const BEGIN = '<!-- results: written by npm run bench -->';
@@ -20,7 +28,13 @@ export function withResults(page: string, results: readonly StoredResult[]): str
 
 /** Markdown: a table for each kind of result, and the machines that they were measured on. */
 export function renderResults(results: readonly StoredResult[]): string {
-  const rows = { tracing: [] as string[], rebuild: [] as string[], observations: [] as string[] };
+  const rows = {
+    tracing: [] as string[],
+    rebuild: [] as string[],
+    beside: [] as string[],
+    growth: [] as string[],
+    observations: [] as string[],
+  };
   for (const { result } of results) rows[result.kind].push(...rowsOf(result));
   const tables = [
     table(
@@ -28,6 +42,8 @@ export function renderResults(results: readonly StoredResult[]): string {
       rows.tracing,
     ),
     table(['builder', 'first build', 'after an edit', 'varve takes', 'limit', ''], rows.rebuild),
+    table(['workload', ...BUILDERS, 'floors', 'found', 'limit', ''], rows.beside),
+    table(['layer', 'size', 'build', 'time', 'a unit', 'memory', 'limit', ''], rows.growth),
     table(['step', 'paths', 'bytes', 'bytes a path', 'limit', ''], rows.observations),
   ];
   return [...tables.filter((text) => text !== ''), machines(results)].join('\n');
@@ -63,6 +79,10 @@ function rowsOf(result: Result): readonly string[] {
         const isMet = ratio.median <= result.limit ? 'met' : '**missed**';
         return row([...cells, rebuilt, `${ratio.median.toFixed(3)} of it`, `≤ ${result.limit}`, isMet]);
       });
+    case 'beside':
+      return besideRows(result);
+    case 'growth':
+      return growthRows(result);
     case 'observations':
       return result.sets.map(({ name, paths, bytes }) => {
         const each = bytes / paths;
@@ -72,6 +92,88 @@ function rowsOf(result: Result): readonly string[] {
     default:
       return unreachable(result);
   }
+}
+
+const BUILDERS = ['varve', 'docker.io', 'buildah'] as const;
+
+/** A row for each limit; what was measured stands in the first. */
+function besideRows(result: BesideResult): readonly string[] {
+  const time = (ms: Times): string => briefly(summarise(ms).median);
+  const times = BUILDERS.map((wanted) => {
+    const found = result.builders.find(({ name }) => name === wanted);
+    return found === undefined ? 'not here' : time(found.ms);
+  });
+  const floors = result.floors.map(({ name, ms }) => `\`${name}\` ${time(ms)}`).join(', ');
+  const first = [result.title, ...times, floors];
+  return result.judgements.map((judgement, i) => {
+    const cells = i === 0 ? first : first.map(() => '');
+    const verdict = isMet(judgement) ? 'met' : '**missed**';
+    return row([...cells, foundText(judgement), limitText(judgement.limit), verdict]);
+  });
+}
+
+/** The median with its quartiles, and what it is beside. */
+function foundText({ limit, found, beside }: Judgement): string {
+  const text = (value: number): string => {
+    switch (limit.kind) {
+      case 'ratio':
+      case 'times':
+        return value.toFixed(2);
+      case 'above':
+      case 'wall':
+      case 'step':
+        return briefly(value);
+      default:
+        return unreachable(limit);
+    }
+  };
+  const spread = found.count === 1 ? '' : ` (${text(found.low)} to ${text(found.high)})`;
+  return `${text(found.median)}${spread}${beside === undefined ? '' : besideText(limit, beside)}`;
+}
+
+function besideText({ kind }: Limit, beside: string): string {
+  if (kind === 'ratio') return ` of ${beside}`;
+  return kind === 'above' ? ` above \`${beside}\`` : ` × \`${beside}\``;
+}
+
+function limitText(limit: Limit): string {
+  switch (limit.kind) {
+    case 'ratio':
+    case 'times':
+      return `≤ ${limit.most}`;
+    case 'above':
+    case 'wall':
+      return `≤ ${briefly(limit.most)}`;
+    case 'step':
+      return `≤ ${briefly(limit.most)} a step`;
+    default:
+      return unreachable(limit);
+  }
+}
+
+/** A row for each build of each size. Growth is judged in the rows of the last size. */
+function growthRows(result: GrowthResult): readonly string[] {
+  const { title, unit, points, skipped, limit, mostMiB } = result;
+  const exponents = new Map(exponentsOf(result).map(({ name, exponent }) => [name, exponent]));
+  const rows = points.flatMap(({ size, builds }, at) =>
+    builds.map(({ name, ms, peakMiB }) => {
+      const exponent = at === points.length - 1 ? exponents.get(name) : undefined;
+      const each = `${((ms / size) * 1000).toFixed(0)} µs`;
+      const grown = exponent === undefined ? '' : `, grows by size^${exponent.toFixed(2)}`;
+      const isFine = peakMiB <= mostMiB && (exponent ?? 0) <= limit;
+      const asked = `≤ ${mostMiB} MiB${exponent === undefined ? '' : `, ≤ size^${limit}`}`;
+      const cells = [title, `${size.toLocaleString('en')} ${unit}`, name, `${briefly(ms)}${grown}`, each];
+      return row([...cells, `${peakMiB} MiB`, asked, isFine ? 'met' : '**missed**']);
+    }),
+  );
+  const without = skipped.map((size) => row([title, `${size} ${unit}`, '', '', '', '', '', 'no room']));
+  return [...rows, ...without];
+}
+
+/** `48 ms`, `3.42 s`. */
+function briefly(ms: number): string {
+  if (Math.abs(ms) < 10) return `${ms.toFixed(1)} ms`;
+  return Math.abs(ms) < 1000 ? `${ms.toFixed(0)} ms` : seconds(ms);
 }
 
 function seconds(ms: number): string {

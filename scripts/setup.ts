@@ -57,6 +57,9 @@ const PACKAGES: Readonly<Record<SetupPurpose, readonly string[]>> = {
     'skopeo',
     'buildah', // measured beside varve
     'docker.io', // likewise, with a daemon that the benchmark starts for itself
+    'docker-registry', // what images are pulled from and pushed to
+    'crun', // runs a step's command alone
+    'umoci', // makes crun's bundles
   ],
 };
 

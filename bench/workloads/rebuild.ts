@@ -1,26 +1,21 @@
 import { mkdtemp, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { exec } from '../../fixtures/index.ts';
 import type { Bench } from '../bench.ts';
-import { copyNodeService } from '../contexts.ts';
-import { type RunningDocker, startDocker } from '../dockerd.ts';
+import type { Builder } from '../builders.ts';
+import { timed } from '../command.ts';
+import { nodeApplication } from '../contexts.ts';
 import type { BuilderTimes, RebuildResult } from '../result.ts';
 import { seededRandom, shuffled, summarise } from '../statistics.ts';
-import { writeArchive } from '../store.ts';
+import type { Store } from '../store.ts';
 
 const EDITS = 4;
 const MOST = 0.1;
 const IMAGE = 'localhost/rebuilt';
 
-/** A builder that has the base image and nothing else. */
-interface Builder {
-  readonly name: string;
-  readonly version: string;
-  /** Its own copy of the application. */
+/** A builder with its own copy of the application. */
+interface Subject {
+  readonly builder: Builder;
   readonly context: string;
-  readonly build: () => Promise<void>;
-  /** What a container of the image answers. */
-  readonly answer?: () => Promise<string>;
 }
 
 type Measured = Extract<BuilderTimes, { kind: 'measured' }>;
@@ -33,64 +28,72 @@ type Measured = Extract<BuilderTimes, { kind: 'measured' }>;
  */
 export async function measureRebuild(bench: Bench): Promise<RebuildResult> {
   const folder = await mkdtemp(join(bench.folder, 'rebuild-'));
-  const archive = join(folder, 'base.tar');
-  await writeArchive('node', archive);
-  const docker = await startDocker(join(folder, 'docker'));
-  try {
-    const builders = [await varveBuilder(bench, folder), await buildahBuilder(folder, archive)];
-    if (!('reason' in docker)) builders.push(await dockerBuilder(docker, { folder, archive }));
-    const measured = await measureEdits(bench, builders);
-    const [varve, ...others] = measured;
-    if (varve === undefined) throw new Error('varve was not measured');
-    return {
-      kind: 'rebuild',
-      workload: 'rebuild',
-      title: 'the Node application after an edit of a source file',
-      seed: bench.seed,
-      builders: 'reason' in docker ? [...measured, unavailable('docker.io', docker.reason)] : measured,
-      ratios: others.map((other) => ({ builder: other.builder, ratio: ratioOf(varve, other) })),
-      limit: MOST,
-    };
-  } finally {
-    if (!('reason' in docker)) await docker[Symbol.asyncDispose]();
+  const { store, all, missing } = await bench.builders();
+  const application = nodeApplication(bench);
+  const subjects: Subject[] = [];
+  for (const builder of all) {
+    await builder.base('node');
+    const context = await mkdtemp(join(folder, 'context-'));
+    await application.copyTo(context);
+    subjects.push({ builder, context });
   }
-}
-
-function unavailable(builder: string, reason: string): BuilderTimes {
-  return { kind: 'unavailable', builder, reason };
+  const measured = await measureEdits(bench, store, subjects);
+  // Its layers would be hits for whoever installs the same packages.
+  for (const { builder } of subjects) await builder.forget([IMAGE]);
+  const [varve, ...others] = measured;
+  if (varve === undefined) throw new Error('varve was not measured');
+  return {
+    kind: 'rebuild',
+    workload: 'rebuild',
+    title: 'the Node application after an edit of a source file',
+    seed: bench.seed,
+    builders: [
+      ...measured,
+      ...missing.map(({ name, reason }) => ({ kind: 'unavailable', builder: name, reason }) as const),
+    ],
+    ratios: others.map((other) => ({ builder: other.builder, ratio: ratioOf(varve, other) })),
+    limit: MOST,
+  };
 }
 
 function ratioOf(varve: Measured, other: Measured): RebuildResult['ratios'][number]['ratio'] {
   return summarise(varve.rebuildMs.map((ms, i) => ms / (other.rebuildMs[i] ?? Number.NaN)));
 }
 
-async function measureEdits(bench: Bench, builders: readonly Builder[]): Promise<readonly Measured[]> {
+async function measureEdits(
+  bench: Bench,
+  store: Store,
+  subjects: readonly Subject[],
+): Promise<readonly Measured[]> {
   const random = seededRandom(bench.seed);
-  const cold = new Map<Builder, number>();
-  const rebuilt = new Map<Builder, number[]>();
-  for (const builder of shuffled(builders, random)) {
-    cold.set(builder, await timed(builder));
-    bench.say(`  first build with ${builder.name}: ${cold.get(builder)} ms`);
+  const cold = new Map<Subject, number>();
+  const rebuilt = new Map<Subject, number[]>();
+  const build = (subject: Subject): Promise<number> =>
+    timed(subject.builder.build([...FLAGS, subject.context]), bench);
+  for (const subject of shuffled(subjects, random)) {
+    cold.set(subject, await build(subject));
+    bench.say(`  first build with ${subject.builder.name}: ${cold.get(subject)} ms`);
   }
   const edits = bench.quick ? 1 : EDITS;
   for (let edit = 1; edit <= edits; edit += 1) {
-    for (const builder of shuffled(builders, random)) {
-      await editSource(builder.context, edit);
-      const ms = await timed(builder);
-      rebuilt.set(builder, [...(rebuilt.get(builder) ?? []), ms]);
-      bench.say(`  edit ${edit}/${edits} with ${builder.name}: ${ms} ms`);
-      const answer = await builder.answer?.();
-      if (answer !== undefined && !answer.includes(`Edit ${edit}`)) {
-        throw new Error(`${builder.name} built something else than the edited source: ${answer}`);
+    for (const subject of shuffled(subjects, random)) {
+      await editSource(subject.context, edit);
+      const ms = await build(subject);
+      rebuilt.set(subject, [...(rebuilt.get(subject) ?? []), ms]);
+      bench.say(`  edit ${edit}/${edits} with ${subject.builder.name}: ${ms} ms`);
+      if (subject.builder.name !== 'varve') continue;
+      const answer = await store.varve(['run', '--rm', IMAGE, ...nodeApplication(bench).question]);
+      if (!answer.includes(`Edit ${edit}`)) {
+        throw new Error(`varve built something else than the edited source: ${answer}`);
       }
     }
   }
-  return builders.map((builder) => ({
+  return subjects.map((subject) => ({
     kind: 'measured',
-    builder: builder.name,
-    version: builder.version,
-    coldMs: cold.get(builder) ?? Number.NaN,
-    rebuildMs: rebuilt.get(builder) ?? [],
+    builder: subject.builder.name,
+    version: subject.builder.version,
+    coldMs: cold.get(subject) ?? Number.NaN,
+    rebuildMs: rebuilt.get(subject) ?? [],
   }));
 }
 
@@ -99,71 +102,4 @@ async function editSource(context: string, edit: number): Promise<void> {
   await writeFile(join(context, 'src/greeting.js'), text);
 }
 
-/** Milliseconds of one build. */
-async function timed(builder: Builder): Promise<number> {
-  await exec(['sync']);
-  const began = performance.now();
-  await builder.build();
-  return Math.round((performance.now() - began) * 10) / 10;
-}
-
-async function contextIn(folder: string): Promise<string> {
-  const context = await mkdtemp(join(folder, 'context-'));
-  await copyNodeService(context);
-  return context;
-}
-
 const FLAGS = ['--build-arg', 'REGISTRY=localhost', '--tag', IMAGE];
-
-async function varveBuilder(bench: Bench, folder: string): Promise<Builder> {
-  const store = await bench.freshStore();
-  await store.base('node');
-  const context = await contextIn(folder);
-  const version = (await store.varve(['--version'])).trim().split(' ').at(-1) ?? '';
-  return {
-    name: 'varve',
-    version,
-    context,
-    build: async () => {
-      await store.build([...FLAGS, context]);
-    },
-    answer: () => store.varve(['run', '--rm', IMAGE, '/greet/you']),
-  };
-}
-
-/** Chroot isolation is buildah's cheapest, and needs no cgroups. */
-async function buildahBuilder(folder: string, archive: string): Promise<Builder> {
-  const root = join(folder, 'buildah');
-  const runRoot = join(folder, 'buildah-run');
-  const store = ['--root', root, '--runroot', runRoot, '--storage-driver', 'overlay'];
-  const context = await contextIn(folder);
-  const target = `containers-storage:[overlay@${root}+${runRoot}]localhost/node:latest`;
-  await exec(['skopeo', 'copy', '--quiet', `docker-archive:${archive}`, target]);
-  const { stdout } = await exec(['buildah', '--version']);
-  return {
-    name: 'buildah',
-    version: /version (\S+)/.exec(stdout)?.[1] ?? '',
-    context,
-    build: async () => {
-      const flags = ['--layers', '--isolation', 'chroot', '--pull-never', '--quiet'];
-      await exec(['buildah', ...store, 'bud', ...flags, ...FLAGS, context]);
-    },
-  };
-}
-
-async function dockerBuilder(
-  docker: RunningDocker,
-  place: { readonly folder: string; readonly archive: string },
-): Promise<Builder> {
-  const { command, env } = docker;
-  await exec([...command, 'load', '--quiet', '--input', place.archive], { env });
-  const context = await contextIn(place.folder);
-  return {
-    name: 'docker.io',
-    version: docker.version,
-    context,
-    build: async () => {
-      await exec([...command, 'build', '--quiet', '--network', 'host', ...FLAGS, context], { env });
-    },
-  };
-}

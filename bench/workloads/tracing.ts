@@ -2,7 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BaseName, exec } from '../../fixtures/index.ts';
 import type { Bench } from '../bench.ts';
-import { copyNodeService, downloadPackages, writeManyFiles, writeSources } from '../contexts.ts';
+import { downloadPackages, nodeApplication, writeManyFiles, writeSources } from '../contexts.ts';
 import type { StepTime, TracingResult } from '../result.ts';
 import { type Summary, seededRandom, shuffled, summarise } from '../statistics.ts';
 import type { Store } from '../store.ts';
@@ -39,7 +39,7 @@ export const TRACED: readonly TracedWorkload[] = [
     base: 'node',
     pairs: 7,
     limit: ORDINARY,
-    context: (bench) => bench.context('node', copyNodeService),
+    context: (bench) => bench.context('node', nodeApplication(bench).copyTo),
     prepared: ['COPY . /warm', 'RUN cd /warm && npm ci && rm -r /warm/node_modules'],
     before: ['WORKDIR /app', 'COPY . .'],
     run: 'npm ci --prefer-offline',
