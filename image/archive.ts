@@ -25,8 +25,9 @@ export function bytesFile(path: string, bytes: Uint8Array): ArchiveFile {
 /** The files as a tar, the same bytes for the same files: their order as given, time 0, owner 0, mode 0644; folders first. */
 export async function* tarOf(files: readonly ArchiveFile[]): AsyncGenerator<Uint8Array> {
   // Loaded when an archive is written: most builds write none.
-  const { pack: createPack } = await import('tar-stream');
-  const pack = createPack();
+  // Of a CommonJS package, a bundle has the default export alone.
+  const { default: tarStream } = await import('tar-stream');
+  const pack = tarStream.pack();
   const filling = fill(pack, files).catch((error: unknown) => {
     pack.destroy(error instanceof Error ? error : new Error(String(error)));
   });

@@ -120,8 +120,8 @@ async function readSpecification(path: string): Promise<readonly CdiDevice[] | s
   let specification: unknown;
   try {
     const text = readFileSync(path, 'utf8');
-    // Loaded only where a machine has such files.
-    specification = path.endsWith('.json') ? JSON.parse(text) : (await import('yaml')).parse(text);
+    // Loaded only where a machine has such files. Of a CommonJS package, a bundle has the default export alone.
+    specification = path.endsWith('.json') ? JSON.parse(text) : (await import('yaml')).default.parse(text);
   } catch (cause) {
     return cause instanceof Error ? cause.message : 'unknown error';
   }
