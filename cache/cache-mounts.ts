@@ -19,6 +19,7 @@ import {
   type HostPath,
   joinHost,
   MachineError,
+  ownerFailure,
 } from '../core/index.ts';
 import { encodeCanonical } from './canonical.ts';
 import { type KernelLock, NamedLocks } from './locks.ts';
@@ -161,7 +162,9 @@ class FolderMounts implements CacheMounts {
     await mkdir(fresh, { mode: 0o700 });
     try {
       if (fill === undefined) {
-        await chown(fresh, name.uid, name.gid);
+        await chown(fresh, name.uid, name.gid).catch((cause: unknown) => {
+          throw ownerFailure(cause, name);
+        });
         await chmod(fresh, name.mode);
       } else await fill(fresh);
       const about = joinHost(home, 'about.json');

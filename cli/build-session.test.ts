@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -124,6 +124,21 @@ describe('--ssh', () => {
     expect(await session.agent('git')).toBe(socket);
     await session[Symbol.asyncDispose]();
     expect(existsSync(socket ?? '')).toBe(false);
+    // No process that has the keys is left.
+    const processes = execFileSync('ps', ['-e', '-o', 'args='], { maxBuffer: 2 ** 26 }).toString();
+    expect(processes).not.toContain(folder);
+  });
+
+  test('says what to install where there is no ssh-agent', async () => {
+    writeFileSync(join(folder, 'one'), 'a key');
+    const bin = join(folder, 'bin');
+    mkdirSync(bin);
+    symlinkSync('/bin/sh', join(bin, 'sh'));
+    await using session = await open({ agents: ['git=one'] }, { PATH: bin });
+    await expect(session.agent('git')).rejects.toMatchObject({
+      code: 'no-ssh-agent',
+      message: 'cannot start ssh-agent: it is not installed',
+    });
   });
 
   test.skipIf(!HAS_AGENT)('a key with a passphrase is refused without a question', async () => {

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { mkdtemp, open, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import {
   type BuildSession,
   errnoOf,
@@ -133,10 +134,17 @@ async function findAgent({ id, paths }: AgentSource, env: Environment): Promise<
 }
 
 /**
- * Runs as the child of the agent, which ends when its child ends: with the standard input that this process holds open. Keys come in by a
- * pipe, so that their files' modes do not matter, and without a terminal nobody is asked for a passphrase.
+ * Keeps the agent until standard input ends, which this process holds open. `ssh-agent COMMAND` would do that by itself, but looks for
+ * its child every ten seconds only, and has the keys for so long.
  */
-const FILL_AGENT = 'for key; do ssh-add -q - < "$key" || exit 1; done; echo ready; exec cat > /dev/null';
+const KEEP_AGENT = `command -v ssh-agent > /dev/null || exit 127
+exec 3<&0
+ssh-agent -D -a "$1" & agent=$!
+{ cat <&3; kill $agent; } > /dev/null 2>&1 &
+exec 3<&-
+wait $agent`;
+
+const NOT_FOUND = 127;
 
 /** An agent of the system's with these keys. */
 async function startAgent(
@@ -151,40 +159,49 @@ async function startAgent(
   cleanup.defer(() => rm(folder, { recursive: true, force: true }));
   const socket = join(folder, 'socket');
   const { PATH, HOME } = env;
-  const child = spawn('ssh-agent', ['-a', socket, 'sh', '-c', FILL_AGENT, 'sh', ...keys], {
+  const child = spawn('sh', ['-c', KEEP_AGENT, 'sh', socket], {
     stdio: ['pipe', 'pipe', 'pipe'],
     detached: true,
-    env: { PATH, HOME, SSH_ASKPASS_REQUIRE: 'never' },
+    env: { PATH, HOME },
   });
-  const complaint: Buffer[] = [];
-  child.stderr.on('data', (chunk: Buffer) => complaint.push(chunk));
-  const ended = new Promise<void>((done) => child.once('close', () => done()));
+  const complaint = collect(child.stderr);
+  const ended = new Promise<number | null>((done) => child.once('close', done));
   cleanup.defer(async () => {
     child.stdin.end();
     await ended;
   });
-  const { promise: ready, resolve, reject } = Promise.withResolvers<void>();
-  child.stdout.once('data', () => resolve());
-  child.once('error', (cause) => {
-    reject(
-      new MachineError('no-ssh-agent', `cannot start ssh-agent: ${errnoOf(cause) ?? 'unknown error'}`, {
-        hint: 'Install openssh-client, or give the socket of a running agent.',
-        cause,
-      }),
-    );
-  });
-  child.once('close', () => {
-    const said = Buffer.concat(complaint).toString().trim();
-    reject(
-      new MachineError(
-        'ssh-key-unusable',
-        `ssh-add does not take the key: ${said === '' ? 'no reason given' : said}`,
-        {
-          hint: 'A key with a passphrase must be added to an agent first; give --ssh that agent.',
-        },
-      ),
-    );
-  });
-  await ready;
+  // Once it listens, it says where.
+  const listens = new Promise<'listens'>((resolve) => child.stdout.once('data', () => resolve('listens')));
+  const began = await Promise.race([listens, ended]);
+  if (began !== 'listens') {
+    const reason = began === NOT_FOUND ? 'it is not installed' : complaint();
+    throw new MachineError('no-ssh-agent', `cannot start ssh-agent: ${reason}`, {
+      hint: 'Install openssh-client, or give the socket of a running agent.',
+    });
+  }
+  for (const key of keys) await addKey(key, { PATH, HOME, SSH_AUTH_SOCK: socket });
   return socket as HostPath;
+}
+
+/** Keys come in by standard input, so that their files' modes do not matter; without a terminal nobody is asked for a passphrase. */
+async function addKey(key: HostPath, env: Environment): Promise<void> {
+  await using file = await open(fsPath(key));
+  const child = spawn('ssh-add', ['-q', '-'], {
+    stdio: [file.fd, 'ignore', 'pipe'],
+    detached: true,
+    env: { ...env, SSH_ASKPASS_REQUIRE: 'never' },
+  });
+  const complaint = collect(child.stderr);
+  const code = await new Promise((resolve, reject) => child.once('close', resolve).once('error', reject));
+  if (code === 0) return;
+  throw new MachineError('ssh-key-unusable', `ssh-add does not take the key ${key}: ${complaint()}`, {
+    hint: 'A key with a passphrase must be added to an agent first; give --ssh that agent.',
+  });
+}
+
+/** What comes from a stream, so far. */
+function collect(stream: Readable | null): () => string {
+  const chunks: Buffer[] = [];
+  stream?.on('data', (chunk: Buffer) => chunks.push(chunk));
+  return () => Buffer.concat(chunks).toString().trim() || 'no reason given';
 }

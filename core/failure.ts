@@ -59,6 +59,20 @@ export class MachineError extends Error {
   }
 }
 
+/** What to do where a user may use no other ids than the own one (subuid(5)). */
+export const UNMAPPED_ID_HINT =
+  'install the package uidmap, and give the user a range of 65536 ids in /etc/subuid and /etc/subgid';
+
+/** The failure of a `chown` to ids that the user namespace has none for (`EINVAL`); any other failure is given back. */
+export function ownerFailure(cause: unknown, owner: { readonly uid: number; readonly gid: number }): unknown {
+  if (!(cause instanceof Error && 'code' in cause && cause.code === 'EINVAL')) return cause;
+  return new MachineError(
+    'unmapped-id',
+    `user ${owner.uid} or group ${owner.gid} is none that this user may use`,
+    { hint: UNMAPPED_ID_HINT, cause },
+  );
+}
+
 /** Used wrongly: an unknown flag, a missing argument. The command line ends with exit code 2. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';

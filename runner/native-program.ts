@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { getSystemErrorMap } from 'node:util';
-import { decodePath, MachineError } from '../core/index.ts';
+import { decodePath, MachineError, UNMAPPED_ID_HINT } from '../core/index.ts';
 import { collectEnd, type NativeEnd, type NativeServer } from './native-server.ts';
 import { WireReader } from './native-wire.ts';
 
@@ -117,8 +117,7 @@ function errnoName(errno: number): string {
 
 const HINTS: Readonly<Record<string, string>> = {
   'disk-full': 'free some space, or let `varve cache prune` do it',
-  'unmapped-id':
-    'install the package uidmap, and give the user a range of 65536 ids in /etc/subuid and /etc/subgid',
+  'unmapped-id': UNMAPPED_ID_HINT,
   'mount-failed': 'mounting needs root, or a kernel that lets users mount overlays (Linux 5.11)',
 };
 

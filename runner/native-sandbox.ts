@@ -4,7 +4,13 @@ import { constants, type SignalConstants } from 'node:os';
 import { Readable, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { getSystemErrorMap } from 'node:util';
-import { decodePath, MachineError, type SandboxIo, type TraceReport } from '../core/index.ts';
+import {
+  decodePath,
+  MachineError,
+  type SandboxIo,
+  type TraceReport,
+  UNMAPPED_ID_HINT,
+} from '../core/index.ts';
 import { collectEnd, type NativeServer } from './native-server.ts';
 import { WireReader, WireWriter } from './native-wire.ts';
 import { readTrace } from './trace-wire.ts';
@@ -258,6 +264,7 @@ const HINTS: Readonly<Record<string, string>> = {
   'no-sandbox': 'run varve as root',
   'trace-lost': 'run the build again; without /dev/fuse it reads its layers another way',
   'snapshot-corrupt': 'remove the cache with `varve cache prune --all`, and build again',
+  'unmapped-id': UNMAPPED_ID_HINT,
   'disk-full': 'free some space, or let `varve cache prune` do it',
   'mount-failed': 'mounting needs root, or a kernel that lets users mount overlays (Linux 5.11)',
 };

@@ -1,6 +1,6 @@
 import { chmod, chown, mkdtemp, open, rm } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
-import { type HostPath, joinHost } from '../../core/index.ts';
+import { type HostPath, joinHost, ownerFailure } from '../../core/index.ts';
 import type { Ownership } from '../graph.ts';
 import { lendAgent } from './agent-messages.ts';
 
@@ -37,7 +37,9 @@ export async function forwardAgent(
   try {
     await listen(server, handle.fd);
     const path = joinHost(folder, 'socket');
-    await chown(path, uid, gid);
+    await chown(path, uid, gid).catch((cause: unknown) => {
+      throw ownerFailure(cause, { uid, gid });
+    });
     await chmod(path, mode);
     return { path, [Symbol.asyncDispose]: close };
   } catch (error) {

@@ -135,6 +135,9 @@ static void place_file(const struct setup *setup, const struct operation *operat
     if (wrote < 0) fail(errno, CODE, operation->target, "cannot write the file");
     at += (uint32_t)wrote;
   }
+  if (fchown(file, mount->uid, mount->gid) < 0 && errno == EINVAL) {
+    fail(0, "unmapped-id", operation->target, "user %u or group %u is none that this user may use", mount->uid, mount->gid);
+  }
   if (fchown(file, mount->uid, mount->gid) < 0 || fchmod(file, mount->mode) < 0) {
     fail(errno, CODE, operation->target, "cannot set the file's owner and mode");
   }
