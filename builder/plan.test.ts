@@ -617,6 +617,14 @@ describe('planBuild: steps', () => {
     expect(await platformOf('FROM --platform=linux/s390x scratch')).toEqual(AMD64);
   });
 
+  test('a stage on another one sees its ARGs, but the ENV of the same name, whichever came later', async () => {
+    const text =
+      'FROM scratch AS a\nARG A=1 B=2\nENV A=env\nARG A=later\nRUN x\nFROM a\nENV C=$A\nRUN y $A\n';
+    expect(await environment(text)).toEqual({ A: 'env', B: '2', C: 'env' });
+    const { history } = await target(text);
+    expect(history.at(-1)?.createdBy).toBe('RUN |2 A=env B=2 /bin/sh -c y $A');
+  });
+
   test('the name of an ARG is taken as it stands', async () => {
     expect(await environment('FROM scratch\nENV n=x\nARG $n=1 "q"=2\nRUN y\n')).toEqual({
       n: 'x',

@@ -131,7 +131,9 @@ export class StageDraft {
     this.config = { ...base.config };
     this.author = base.parent?.author ?? base.author;
     this.basePlatform = base.parent?.basePlatform ?? base.platform;
-    this.variables = new Map(base.parent?.variables ?? readEnvironment(base.config.Env ?? []));
+    // The image's environment comes again over the ARGs of the stage that this one stands on, as in BuildKit.
+    const inherited = base.parent?.variables ?? [];
+    this.variables = new Map([...inherited, ...readEnvironment(base.config.Env ?? [])]);
     this.args = new Map(base.parent?.args);
     this.checks = new StageChecks(context.lint, {
       parent: base.parent?.checks,
