@@ -1,5 +1,6 @@
 import { decodePath, type Time } from '../core/index.ts';
 import { refused } from './byte-source.ts';
+import { type PaxSparse, paxSparse } from './sparse.ts';
 
 /** What the pax records of one entry say; absent: the ustar header holds. */
 export interface PaxFields {
@@ -9,9 +10,12 @@ export interface PaxFields {
   readonly uid?: number;
   readonly gid?: number;
   readonly mtime?: Time;
+  readonly sparse?: PaxSparse;
   readonly xattrs: Readonly<Record<string, Uint8Array>> | undefined;
 }
 
+/** Version 0.0 of sparse files repeats these two, one after the other. */
+const PAIR = ['GNU.sparse.offset', 'GNU.sparse.numbytes'];
 const XATTR_PREFIX = 'SCHILY.xattr.';
 const DIGITS = /^(?:0|[1-9][0-9]{0,15})$/;
 const TIME = /^(-?)([0-9]{1,15})(?:\.([0-9]*))?$/;
@@ -22,16 +26,16 @@ const TIME = /^(-?)([0-9]{1,15})(?:\.([0-9]*))?$/;
  */
 export function paxFields(body: Uint8Array): PaxFields {
   const values = new Map<string, Uint8Array>();
+  const pairs: string[] = [];
   let at = 0;
   while (at < body.byteLength) {
     const { key, value, end } = recordAt(body, at);
     values.set(key, value);
+    if (key === PAIR[pairs.length % 2]) pairs.push(text(value));
+    else if (PAIR.includes(key)) throw refused('the archive has a malformed sparse map');
     at = end;
   }
-  const sparse = [...values.keys()].find((key) => key.startsWith('GNU.sparse.'));
-  if (sparse !== undefined) {
-    throw refused('the archive has files in GNU sparse form, which image layers do not use');
-  }
+  const sparse = paxSparse(values, pairs);
   const found = (key: string): Uint8Array | undefined => {
     const value = values.get(key);
     return value === undefined || value.byteLength === 0 ? undefined : value;
@@ -49,6 +53,7 @@ export function paxFields(body: Uint8Array): PaxFields {
     ...(uid === undefined ? {} : { uid }),
     ...(gid === undefined ? {} : { gid }),
     ...(mtime === undefined ? {} : { mtime }),
+    ...(sparse === undefined ? {} : { sparse }),
     xattrs: xattrsOf(values),
   };
 }

@@ -2,6 +2,15 @@ import { decodePath, type Time } from '../core/index.ts';
 import { ByteSource, refused } from './byte-source.ts';
 import type { UnpackLimits } from './contract.ts';
 import { type PaxFields, paxFields } from './pax.ts';
+import {
+  blockParts,
+  checkParts,
+  type DataPart,
+  filled,
+  headerParts,
+  type PaxSparse,
+  partsInData,
+} from './sparse.ts';
 import { BLOCK_BYTES, checksum, paddingOf } from './tar-header.ts';
 
 /** Content up to this size comes as one piece. */
@@ -29,6 +38,7 @@ const TYPES: Readonly<Record<string, TarEntryType>> = {
   '\0': 'file',
   '0': 'file',
   '7': 'file',
+  S: 'file',
   '1': 'hardlink',
   '2': 'symlink',
   '3': 'char',
@@ -36,6 +46,10 @@ const TYPES: Readonly<Record<string, TarEntryType>> = {
   '5': 'dir',
   '6': 'fifo',
 };
+
+/** GNU tar's own type for files that are stored without their holes. */
+const OLD_SPARSE = 'S';
+const GNU_MAGIC = 'ustar  \0';
 
 /** What came before a header to override its fields: pax records, GNU long names. */
 interface Overrides {
@@ -46,7 +60,7 @@ interface Overrides {
 }
 
 /**
- * The entries of a tar in ustar, pax or GNU form, read strictly: every field that does not parse, an unknown type, a header
+ * The entries of a tar in ustar, pax or GNU form, sparse files with their holes filled, read strictly: every field that does not parse, an unknown type, a header
  * over the limits or an archive that is cut short is refused with `layer-refused`. As Go's archive/tar has it: data after
  * the end-of-archive blocks is read and ignored, an end without these blocks is accepted, global pax headers are
  * ignored, and only regular files have content whatever their size fields say.
@@ -60,6 +74,8 @@ export async function* readTar(
 ): AsyncGenerator<TarEntry> {
   const source = new ByteSource(tar, limits.maxBytes);
   let headers = 0;
+  // Holes are not in the bytes that are read, and are written all the same.
+  let filledBytes = 0;
   let overrides = noOverrides();
   try {
     for (;;) {
@@ -74,8 +90,16 @@ export async function* readTar(
       verifyChecksum(block);
       if (await readMeta(source, block, { overrides, limits })) continue;
       const header = entryOf(block, overrides);
+      const stored = await storedForm({ source, block, header, limits }, overrides.pax.sparse);
       overrides = noOverrides();
-      yield* withContent(source, header);
+      if (stored.parts === undefined) yield* withContent(source, header);
+      else {
+        filledBytes += stored.size;
+        if (filledBytes > limits.maxBytes) {
+          throw refused(`the archive has sparse files of more than ${limits.maxBytes} bytes`);
+        }
+        yield* withHoles(source, { ...header, size: stored.size }, stored.parts);
+      }
     }
   } finally {
     await source.close();
@@ -125,6 +149,69 @@ async function* withContent(source: ByteSource, header: Omit<TarEntry, 'content'
   await source.skip(header.size - taken + paddingOf(header.size));
 }
 
+interface HeaderPlace {
+  readonly source: ByteSource;
+  readonly block: Uint8Array;
+  readonly header: Omit<TarEntry, 'content'>;
+  readonly limits: UnpackLimits;
+}
+
+/** How a file's content is stored: whole, or as the parts of it that are no holes, whose map is read here. */
+async function storedForm(
+  { source, block, header, limits }: HeaderPlace,
+  pax: PaxSparse | undefined,
+): Promise<{ readonly size: number; readonly parts?: readonly DataPart[] }> {
+  if (header.type !== 'file') return { size: header.size };
+  const next = async (): Promise<Uint8Array> => {
+    const read = await source.read(BLOCK_BYTES);
+    if (read === undefined) throw refused(`the archive is cut short in ${JSON.stringify(header.name)}`);
+    return read;
+  };
+  if (typeflag(block) === OLD_SPARSE) {
+    if (magicOf(block) !== GNU_MAGIC)
+      throw refused(`${JSON.stringify(header.name)} has the unknown type "S"`);
+    const first = headerParts(block, (at) => numberAt(block, at, 12));
+    const parts = [...first.parts];
+    for (let goesOn = first.goesOn, bytes = 0; goesOn; bytes += BLOCK_BYTES) {
+      if (bytes > limits.maxHeaderBytes) {
+        throw refused(`the archive has a sparse map of more than ${limits.maxHeaderBytes} bytes`);
+      }
+      const more = await next();
+      const read = blockParts(more, (at) => numberAt(more, at, 12));
+      parts.push(...read.parts);
+      goesOn = read.goesOn;
+    }
+    checkParts(parts, { size: first.size, stored: header.size });
+    return { size: first.size, parts };
+  }
+  if (pax === undefined) return { size: header.size };
+  const inData = pax.parts === undefined ? await partsInData(next, limits.maxHeaderBytes) : undefined;
+  const parts = pax.parts ?? inData?.parts ?? [];
+  checkParts(parts, { size: pax.size, stored: header.size - (inData?.bytes ?? 0) });
+  return { size: pax.size, parts };
+}
+
+/** A sparse file with its holes filled. */
+async function* withHoles(
+  source: ByteSource,
+  header: Omit<TarEntry, 'content'>,
+  parts: readonly DataPart[],
+): AsyncGenerator<TarEntry> {
+  const stored = parts.reduce((sum, { length }) => sum + length, 0);
+  let taken = 0;
+  let stale = false;
+  const read = async (most: number): Promise<Uint8Array> => {
+    if (stale) throw new Error('the content of a tar entry was read after the next entry');
+    const part = await source.read(Math.min(most, BYTES_AT_ONCE));
+    if (part === undefined) throw refused(`the archive is cut short in ${JSON.stringify(header.name)}`);
+    taken += part.byteLength;
+    return part;
+  };
+  yield { ...header, content: filled(parts, header.size, read) };
+  stale = true;
+  await source.skip(stored - taken + paddingOf(stored));
+}
+
 /** Takes in a header that only describes the next one. False: the block is an entry of its own. */
 async function readMeta(
   source: ByteSource,
@@ -149,7 +236,7 @@ async function readMeta(
 
 function entryOf(block: Uint8Array, { pax, longName, longLink }: Overrides): Omit<TarEntry, 'content'> {
   const flag = typeflag(block);
-  const name = decodePath(pax.path ?? longName ?? ustarName(block));
+  const name = decodePath(pax.sparse?.name ?? pax.path ?? longName ?? ustarName(block));
   const type = TYPES[flag];
   if (type === undefined)
     throw refused(`${JSON.stringify(name)} has the unknown type ${JSON.stringify(flag)}`);
@@ -177,9 +264,14 @@ function typeflag(block: Uint8Array): string {
 /** `prefix/name`; the prefix field is one only where the magic is `ustar\0` (GNU uses the place for other things). */
 function ustarName(block: Uint8Array): Uint8Array {
   const name = untilZero(block.subarray(0, 100));
-  const magic = Buffer.from(block.subarray(257, 263)).toString('latin1');
-  const prefix = magic === 'ustar\0' ? untilZero(block.subarray(345, 500)) : new Uint8Array();
+  const prefix = magicOf(block).startsWith('ustar\0')
+    ? untilZero(block.subarray(345, 500))
+    : new Uint8Array();
   return prefix.byteLength === 0 ? name : Buffer.concat([prefix, Buffer.from('/'), name]);
+}
+
+function magicOf(block: Uint8Array): string {
+  return Buffer.from(block.subarray(257, 265)).toString('latin1');
 }
 
 function untilZero(bytes: Uint8Array): Uint8Array {

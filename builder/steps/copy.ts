@@ -13,6 +13,7 @@ import {
   type ImagePath,
   imagePath,
   joinPath,
+  MachineError,
   type Snapshotter,
   type Tree,
   type TreeOp,
@@ -253,10 +254,26 @@ async function operations(
     placed.push(
       archive === undefined
         ? placedSource(source, times, parts.sourceDateEpoch)
-        : { kind: 'archive', ops: () => archiveOps(archive) },
+        : {
+            kind: 'archive',
+            ops: () => unpacked(archive, source.kind === 'root' ? source.root.path : source.name, step),
+          },
     );
   }
   return placeSources(parent, placed, placement);
+}
+
+/** What an archive holds; ends the build where it cannot be taken. */
+async function* unpacked(archive: HostPath, name: string, { info }: CopyStep): AsyncGenerator<TreeOp> {
+  try {
+    yield* archiveOps(archive);
+  } catch (error) {
+    if (!(error instanceof MachineError) || error.code !== 'layer-refused') throw error;
+    stop('archive-refused', `cannot unpack ${JSON.stringify(name)}: ${error.message}`, {
+      range: info.range,
+      hint: 'The archive is damaged, or made to do harm: make it anew, or add it as it is with --unpack=false.',
+    });
+  }
 }
 
 /** Sources with their files at hand. */
