@@ -539,6 +539,7 @@ describe('planBuild: what instructions do to configuration and history', () => {
     ['EXPOSE 65536', 'invalid-port', '65536'],
     ['STOPSIGNAL NOPE', 'unknown-signal', 'NOPE'],
     ['STOPSIGNAL 0', 'unknown-signal', '0'],
+    ['STOPSIGNAL SIGRTMIN+16', 'unknown-signal', 'SIGRTMIN+16'],
     ['VOLUME $NONE', 'empty-volume', '$NONE'],
     ['USER ${A:?must be set}', 'bad-substitution', '${A:?must be set}'],
     ['COPY --chmod=999 a /b', 'invalid-mode', '--chmod=999'],

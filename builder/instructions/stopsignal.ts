@@ -9,7 +9,8 @@ export function planStopSignal(instruction: WordInstruction, stage: StageDraft):
   const name = signal.toUpperCase().replace(/^SIG/, '');
   const isNumber = /^[+-]?\d+$/.test(signal);
   const known = isNumber ? Number(signal) !== 0 : name === 'CLD' || `SIG${name}` in constants.signals;
-  const realTime = /^RTM(IN(\+\d+)?|AX(-\d+)?)$/.test(name);
+  // As far as they are counted from either end, which meet in the middle.
+  const realTime = /^RTM(?:IN(?:\+(?:[1-9]|1[0-5]))?|AX(?:-(?:[1-9]|1[0-4]))?)$/.test(name);
   if (!known && !realTime) {
     stop('unknown-signal', `invalid signal: ${signal}`, {
       range: instruction.word.range,
