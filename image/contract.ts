@@ -58,6 +58,8 @@ export interface StoredImage {
   readonly names: readonly string[];
   /** Those of `names` that mean it only to who asks for its platform. */
   readonly platformNames?: readonly string[];
+  /** By name, the digest of the index that the name means; absent for a name that means the manifest alone. */
+  readonly indexDigests?: Readonly<Record<string, Digest>>;
 }
 
 /** What a name means: an image, and others for who asks for their platforms. */

@@ -44,6 +44,9 @@ export function createImageStore(options: LayerSources & { readonly root: HostPa
     const config = parseConfig(await blobs.read(manifest.config.digest));
     const named = all.filter((entry) => meanings(entry).has(manifestDigest));
     const asked = named.filter((entry) => entry.manifest !== manifestDigest);
+    const whole = named.flatMap(({ name, index }) =>
+      index === undefined ? [] : [[name, digestOf(index)] as const],
+    );
     return {
       manifestDigest,
       manifest,
@@ -51,6 +54,7 @@ export function createImageStore(options: LayerSources & { readonly root: HostPa
       config,
       names: named.map(({ name }) => name).sort(),
       ...(asked.length === 0 ? {} : { platformNames: asked.map(({ name }) => name).sort() }),
+      ...(whole.length === 0 ? {} : { indexDigests: Object.fromEntries(whole) }),
     };
   }
 

@@ -49,6 +49,15 @@ describe('images', () => {
     const list = async (...flags: string[]) =>
       (await varve(['images', ...flags], { engine: { images: both } })).stdout.trim().split('\n');
     expect(await list()).toHaveLength(2);
+    const whole = {
+      ...image,
+      platformNames: [],
+      indexDigests: { 'docker.io/library/both:latest': digest('e') },
+    };
+    const shown = await varve(['inspect', 'both'], {
+      engine: { findImage: async () => ({ image: whole, size: 1, layerSizes: [1] }) },
+    });
+    expect(JSON.parse(shown.stdout)[0].RepoDigests).toEqual([`both@${digest('e')}`]);
     expect((await list('-a')).map((line) => line.replace(/.* /, ''))).toEqual([
       'PLATFORM',
       'linux/amd64',

@@ -41,7 +41,7 @@ export const pull = defineCommand(
       ...(flags.platform === undefined ? {} : { platform: flags.platform }),
     });
     const status = upToDate ? 'Image is up to date for' : 'Downloaded newer image for';
-    say(`Digest: ${image.manifestDigest}`);
+    say(`Digest: ${image.indexDigests?.[formatReference(reference)] ?? image.manifestDigest}`);
     say(`Status: ${status} ${familiarName(reference)}`);
     context.streams.stdout.write(`${formatReference(reference)}\n`);
     return 0;

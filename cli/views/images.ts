@@ -76,7 +76,7 @@ function namesOf({ image, size }: ImageSummary, options: ImagesOptions): NamedIm
   const shown = image.names.filter((name) => !hidden.includes(name));
   return shown.map((name) => {
     const { repository, tag } = splitName(name);
-    return { ...base, repository, tag };
+    return { ...base, digest: image.indexDigests?.[name] ?? image.manifestDigest, repository, tag };
   });
 }
 
@@ -138,7 +138,12 @@ export function renderInspect(details: readonly ImageDetails[]): string {
         return tag === NONE ? [] : [`${repository}:${tag}`];
       }),
       RepoDigests: [
-        ...new Set(image.names.map((name) => `${splitName(name).repository}@${image.manifestDigest}`)),
+        ...new Set(
+          image.names.map((name) => {
+            const digest = image.indexDigests?.[name] ?? image.manifestDigest;
+            return `${splitName(name).repository}@${digest}`;
+          }),
+        ),
       ],
       Created: config.created ?? '',
       Author: config.author ?? '',
