@@ -230,7 +230,8 @@ function secretId(values: Values, mount: MountFlag): string {
 /** The name of the variable that gets a secret. */
 function variable(values: Values): string | undefined {
   const env = values.get('env');
-  if (env?.text === '') throw new MountError('env needs the name of a variable', env.field.range);
+  if (env !== undefined && !/^[^=\0]+$/.test(env.text))
+    throw new MountError('env needs the name of a variable', env.field.range);
   return env?.text;
 }
 

@@ -259,6 +259,13 @@ describe.skipIf(!CAN_SANDBOX)('mounts of RUN', () => {
     expect(stdout).toMatch(/^700\n1777\n1777\n750\nopen\n.*\/new\/null: Permission denied\n$/);
   });
 
+  it('a resource limit that nobody may have is told by its name', async () => {
+    const ulimits = [{ name: 'nofile', soft: 1, hard: 2 ** 40 }] as const;
+    await expect(box.sh('true', { ulimits })).rejects.toThrow(
+      'cannot set this resource limit: nofile: EPERM',
+    );
+  });
+
   it('a target with a name that is too long is refused, and mounted nowhere else', async () => {
     const mounts = [{ type: 'tmpfs', target: imagePath('x'.repeat(300)) }] as const;
     await expect(box.sh('true', { mounts })).rejects.toThrow('ENAMETOOLONG');

@@ -263,6 +263,8 @@ describe('RUN --mount: wrong uses', () => {
     ['target=/t,ro=maybe', 'invalid value for ro: maybe'],
     ['type=cache,target=/c,mode=9', 'invalid value "9" for mode'],
     ['type=cache,target=/c,uid=app', 'invalid value "app" for uid'],
+    ['type=secret,id=a,env=', 'env needs the name of a variable'],
+    ['type=secret,id=a,env=A=B', 'env needs the name of a variable'],
     ['type=secret', 'invalid secret mount: one of id, source, target required'],
     ['type=secret,id=a,source=b', "both source and id can't be set"],
     ['type=secret,id=a,from=x', 'secret mount should not have a from'],

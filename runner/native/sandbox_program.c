@@ -115,11 +115,18 @@ static void look_up(const char *name, char *const *env, char found[PATH_MAX], in
   not_started(stream, seen, name, seen == EACCES ? "permission denied" : "executable file not found in $PATH");
 }
 
+/* As ulimit's long names; in the order of setrlimit(2). */
+static const char *limit_name(uint32_t resource) {
+  static const char *const NAMES[] = {"cpu",   "fsize",   "data",  "stack",      "core",     "rss",  "nproc",  "nofile",
+                                      "memlock", "as",    "locks", "sigpending", "msgqueue", "nice", "rtprio", "rttime"};
+  return resource < sizeof NAMES / sizeof NAMES[0] ? NAMES[resource] : NULL;
+}
+
 static void set_limits(const struct sandbox_spec *spec) {
   for (uint32_t i = 0; i < spec->resource_limit_count; i++) {
     const struct resource_limit *limit = &spec->resource_limits[i];
     struct rlimit wanted = {.rlim_cur = limit->soft, .rlim_max = limit->hard};
-    if (setrlimit((int)limit->resource, &wanted) < 0) fail(errno, "limit-unsupported", NULL, "cannot set a resource limit");
+    if (setrlimit((int)limit->resource, &wanted) < 0) fail(errno, "limit-unsupported", limit_name(limit->resource), "cannot set this resource limit");
   }
 }
 
