@@ -155,7 +155,7 @@ describe('the surroundings of a container', () => {
   });
 
   test.each([
-    ['default', 'host'],
+    ['default', 'default'],
     ['host', 'host'],
     ['none', 'none'],
   ] as const)('network %s is %s for the sandbox', async (network, expected) => {

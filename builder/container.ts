@@ -81,7 +81,7 @@ export async function startContainer(
         cwd: imagePath(request.workdir ?? image.config.config?.WorkingDir ?? '/'),
         user,
         hostname: request.hostname,
-        network: request.network === 'none' ? 'none' : 'host',
+        network: request.network,
         extraHosts: request.extraHosts,
         limits: request.limits,
         ...(request.ulimits === undefined ? {} : { ulimits: request.ulimits }),

@@ -32,6 +32,7 @@ import {
   createPortableTreeOps,
   createRunner,
   createTreeOps,
+  findNetworkHelper,
   GET_NATIVE,
   hasNativeProgram,
   locateNative,
@@ -146,7 +147,8 @@ export async function openParts(
     exclusively: (key, work, signal) => cache.exclusively(key, work, signal),
     now,
   });
-  const runner = createRunner({ ...programs, native, tempFolder: temporary });
+  const networkHelper = isInUserNamespace() ? findNetworkHelper(programs.searchPath) : undefined;
+  const runner = createRunner({ ...programs, native, networkHelper, tempFolder: temporary });
   return {
     root,
     snapshotter,
@@ -199,6 +201,14 @@ export function checkPrograms(env: EngineOptions['env']): void {
   requireSandbox(programs);
   warn(
     `the native program is missing: trees of files are copied instead of mounted, and runc or crun runs the commands; ${GET_NATIVE}`,
+  );
+}
+
+/** Without root, says where commands come nearer to the machine than they would have to. */
+export function checkNetwork(env: EngineOptions['env']): void {
+  if (!isInUserNamespace() || findNetworkHelper(programsOf(env).searchPath) !== undefined) return;
+  warn(
+    "commands have the machine's own network: there is neither pasta (Debian's package passt) nor slirp4netns, or /dev/net/tun is closed to this user",
   );
 }
 

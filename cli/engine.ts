@@ -9,6 +9,7 @@ import {
   type HostPath,
   MachineError,
   type Mount,
+  type NetworkMode,
   type SandboxIo,
   type SandboxProcess,
 } from '../core/index.ts';
@@ -22,7 +23,7 @@ import type {
   TransferOptions,
 } from './engine-contract.ts';
 import { EngineImages } from './engine-images.ts';
-import { checkPrograms, type EngineParts, openParts } from './engine-parts.ts';
+import { checkNetwork, checkPrograms, type EngineParts, openParts } from './engine-parts.ts';
 
 /** Composes the rooms into the one object that the commands use. */
 export const openEngine: OpenEngine = async (options) => {
@@ -69,7 +70,7 @@ class ComposedEngine implements Engine {
   }
 
   async build(request: BuildRequest, options: BuildCallOptions) {
-    this.#checkMachine('building');
+    this.#checkMachine('building', request.network);
     const result = await build(this.#parts, request, options);
     if (result.ok && result.value.steps.some((step) => step.outcome === 'ran'))
       await this.#cache.keepLimit(options.signal);
@@ -83,7 +84,7 @@ class ComposedEngine implements Engine {
     io: SandboxIo,
     { signal, onProgress }: TransferOptions,
   ): Promise<SandboxProcess> {
-    this.#checkMachine('running a container');
+    this.#checkMachine('running a container', request.network);
     const image = await this.#images.forRun(request, {
       signal,
       ...(onProgress === undefined ? {} : { onProgress }),
@@ -118,10 +119,11 @@ class ComposedEngine implements Engine {
     this.#parts.registry.ping(host, { kind: 'basic', ...credentials }, signal);
 
   /** Owners of files and sandboxes can be made by root alone, who is an ordinary user in a user namespace (`bin/varve`). */
-  #checkMachine(what: string): void {
+  #checkMachine(what: string, network?: NetworkMode): void {
     const { uid } = this.#parts.owner;
     if (uid === 0) {
       checkPrograms(this.#env);
+      if (network === 'default') checkNetwork(this.#env);
       return;
     }
     throw new MachineError(

@@ -16,8 +16,8 @@ export interface SandboxSpec {
   readonly cwd: ImagePath;
   readonly user: UserIds;
   readonly hostname: string;
-  /** `host`: the machine's own network; `none`: loopback only. */
-  readonly network: 'host' | 'none';
+  /** `host`: the machine's own network; `none`: loopback only; `default`: what the runner was made with, else the machine's own. */
+  readonly network: 'default' | 'host' | 'none';
   /** Lines of /etc/hosts beside the usual ones, `name` and address. */
   readonly extraHosts: readonly { readonly name: string; readonly address: string }[];
   readonly limits: ResourceLimits;

@@ -23,6 +23,8 @@ export interface EtcFilesOptions {
   readonly tempFolder: string;
   /** The machine's own resolv.conf. */
   readonly resolvConf: string;
+  /** The one name server that the sandbox reaches; absent: those of the machine. */
+  readonly nameserver?: string | undefined;
 }
 
 /** The head of /etc/hosts as Docker writes it (moby libnetwork, etchosts). */
@@ -49,7 +51,7 @@ export function hostsFile(spec: Pick<SandboxSpec, 'hostname' | 'extraHosts'>): s
  */
 export function writeEtcFiles(spec: SandboxSpec, options: EtcFilesOptions): EtcFiles {
   const contents: Readonly<Record<string, string>> = {
-    'resolv.conf': spec.network === 'host' ? readResolvConf(options.resolvConf) : '',
+    'resolv.conf': spec.network === 'none' ? '' : resolvConf(options),
     hosts: hostsFile(spec),
     hostname: `${spec.hostname}\n`,
   };
@@ -100,6 +102,13 @@ function cannotWrite(folder: string, cause: unknown): MachineError {
       cause,
     },
   );
+}
+
+function resolvConf({ resolvConf: path, nameserver }: EtcFilesOptions): string {
+  const text = readResolvConf(path);
+  if (nameserver === undefined) return text;
+  const others = text.split('\n').filter((line) => /^(search|domain|options)\s/.test(line));
+  return [`nameserver ${nameserver}`, ...others, ''].join('\n');
 }
 
 /** A machine without the file has no name servers to pass on. */

@@ -265,6 +265,7 @@ const HINTS: Readonly<Record<string, string>> = {
   'trace-lost': 'run the build again; without /dev/fuse it reads its layers another way',
   'snapshot-corrupt': 'remove the cache with `varve cache prune --all`, and build again',
   'unmapped-id': UNMAPPED_ID_HINT,
+  'network-failed': 'give --network host for the network of the machine, or --network none',
   'disk-full': 'free some space, or let `varve cache prune` do it',
   'mount-failed': 'mounting needs root, or a kernel that lets users mount overlays (Linux 5.11)',
 };

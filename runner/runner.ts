@@ -16,6 +16,7 @@ import { type EtcFiles, writeEtcFiles } from './etc-files.ts';
 import { GET_NATIVE, locateNative } from './native-program.ts';
 import { type NativeEnding, startNativeSandbox } from './native-sandbox.ts';
 import { NativeServer } from './native-server.ts';
+import type { NetworkHelper } from './network-helper.ts';
 import { startOciSandbox } from './oci-sandbox.ts';
 import { encodeSandbox } from './sandbox-wire.ts';
 
@@ -26,6 +27,8 @@ export interface RunnerOptions {
   readonly native?: NativeServer;
   /** Where the small files of each sandbox are written. */
   readonly tempFolder: string;
+  /** What network `default` is; absent: the machine's own. */
+  readonly networkHelper?: NetworkHelper | undefined;
   /** Absent: /etc/resolv.conf. */
   readonly resolvConf?: string;
   /** Folders in which runc and crun are looked for where there is no native program. */
@@ -183,6 +186,7 @@ interface Start {
 
 /** What one sandbox has on the host: cgroups and files. */
 interface Host {
+  readonly networkHelper: NetworkHelper | undefined;
   readonly cgroup: SandboxCgroup;
   readonly etc: EtcFiles;
   remove(): Promise<void>;
@@ -197,12 +201,13 @@ async function prepareHost(spec: SandboxSpec, options: RunnerOptions, cgroups: C
     ...(spec.cgroupParent === undefined ? {} : { parent: spec.cgroupParent }),
   });
   try {
-    const etc = writeEtcFiles(spec, etcOptions(options));
+    const networkHelper = spec.network === 'default' ? options.networkHelper : undefined;
+    const etc = writeEtcFiles(spec, { ...etcOptions(options), nameserver: networkHelper?.nameserver });
     const remove = async () => {
       etc.remove();
       await cgroup.remove();
     };
-    return { cgroup, etc, remove };
+    return { networkHelper, cgroup, etc, remove };
   } catch (error) {
     await cgroup.remove();
     throw error;
@@ -218,6 +223,7 @@ async function startNative(native: NativeServer, host: Host, start: Start): Prom
     mounts: [...cgroup.mounts, ...mountOrder([...etc.mounts, ...spec.mounts])],
     cgroupProcs: cgroup.procs,
     unifiedCgroup: cgroup.unified,
+    networkHelper: host.networkHelper?.command,
     devices: spec.security === 'insecure' ? 'elsewhere' : DEVICES[cgroup.devices],
     leftovers: [...etc.files, etc.folder, ...cgroup.folders],
   });

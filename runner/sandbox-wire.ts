@@ -19,6 +19,8 @@ export interface HostSide {
   readonly unifiedCgroup?: string | undefined;
   /** How device nodes are kept from being opened: a filter on `unifiedCgroup`, mount option `nodev` on the root, or elsewhere. */
   readonly devices: 'filter' | 'nodev' | 'elsewhere';
+  /** The program that gives the sandbox's own network a way out, with its arguments; absent: none. */
+  readonly networkHelper?: readonly string[] | undefined;
   /** Files and folders that the supervisor removes, in this order, should varve die. */
   readonly leftovers: readonly string[];
 }
@@ -46,7 +48,8 @@ export function encodeSandbox(spec: SandboxSpec, io: SandboxIo, host: HostSide):
   out.text(idMap(gids));
   out.u32(spec.userNamespace === undefined ? spec.user.uid : outsideId(spec.user.uid, uids));
   out.text(spec.hostname);
-  out.flag(spec.network === 'none');
+  out.flag(spec.network === 'none' || host.networkHelper !== undefined);
+  out.texts(host.networkHelper ?? []);
   out.i64(spec.shmSizeBytes);
   out.flag(spec.security === 'default');
   out.flag(spec.noNewPrivileges);

@@ -28,6 +28,9 @@ const PACKAGES: Readonly<Record<SetupPurpose, readonly string[]>> = {
     'skopeo', // also a judge: copies and inspects images
     'umoci', // a judge: unpacks images
     'procps', // ps
+    'slirp4netns', // networks without root
+    'passt',
+    'iproute2', // ip
     'uidmap', // maps the ids of ordinary users, for builds without root
     'buildah', // a judge: builds the same Dockerfiles
     'docker-registry', // the registry on loopback

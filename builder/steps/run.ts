@@ -151,7 +151,7 @@ async function run(
       additionalGids: [...user.additionalGids, ...devices.flatMap(({ edits }) => edits.additionalGids)],
     },
     hostname: step.hostname ?? HOSTNAME,
-    network: step.network === 'none' ? 'none' : 'host',
+    network: step.network,
     extraHosts: limits.extraHosts ?? [],
     limits: limits.resources ?? {},
     shmSizeBytes: limits.shmSizeBytes ?? DEFAULT_SHM_BYTES,

@@ -35,6 +35,7 @@
 #include "failure.h"
 #include "sandbox_devices.h"
 #include "sandbox_init.h"
+#include "sandbox_network.h"
 #include "sandbox_plan.h"
 #include "sandbox_relay.h"
 #include "sandbox_target.h"
@@ -58,6 +59,7 @@ struct supervisor {
   int root_copy; /* for the stubs: outlives the sandbox's own mount of the root, and with it the file server */
   struct stub_list stubs;
   pid_t init;
+  pid_t network; /* who gives the sandbox a way out, or 0 */
   int status;  /* our end of init's status socket */
   int signals; /* signalfd for SIGCHLD */
   int master;  /* of the terminal, or -1 */
@@ -260,6 +262,14 @@ static void start_init(struct supervisor *self) {
   if (self->spec.has_stdin) relay_start(&self->in, 0, in[1]);
 }
 
+/* Init waits for a byte where there is to be a network. */
+static void open_network(struct supervisor *self) {
+  if (self->spec.network_helper[0] == NULL) return;
+  self->network = network_start(self->spec.network_helper, self->init);
+  /* An init that has gone is told of by its own words. */
+  if (send(self->status, "N", 1, MSG_NOSIGNAL) < 0) return;
+}
+
 static void kill_all(struct supervisor *self) {
   if (self->ended) return;
   /* Process 1 takes the whole pid namespace with it, whatever sessions and signal handlers there are. */
@@ -456,10 +466,12 @@ int sandbox_main(int argc, char **argv) {
     if (mount->type == MOUNT_TMPFS && mount->mode == MODE_OF_PLACE) mount->mode = 01777;
   }
   start_init(self);
+  open_network(self);
   watch(self);
   drain(self);
   trace_unblock(&self->trace);
   for (uint32_t i = 0; i < self->spec.mount_count; i++) trace_unblock(&self->mount_traces[i]);
+  network_end(self->network);
   stubs_remove(&self->stubs);
   if (self->root_copy >= 0) close(self->root_copy);
   stubs_drop_copies(&self->stubs);

@@ -132,6 +132,15 @@ static int supervise(pid_t program) {
   }
 }
 
+/* Until the supervisor says that the network is there. It is gone where nothing is said. */
+static void await_network(int status) {
+  char byte;
+  ssize_t got;
+  do got = read(status, &byte, 1);
+  while (got < 0 && errno == EINTR);
+  if (got != 1) _exit(FAILURE_STATUS);
+}
+
 _Noreturn void sandbox_init(const struct sandbox_spec *spec, const struct plan *plan, struct standard_io io, int status) {
   failure_stream(status);
   die_with_parent(status);
@@ -149,6 +158,7 @@ _Noreturn void sandbox_init(const struct sandbox_spec *spec, const struct plan *
     fail(errno, CODE, NULL, "cannot join a fresh session keyring");
   }
 
+  if (spec->network_helper[0] != NULL) await_network(status);
   int failures[2];
   if (pipe2(failures, O_CLOEXEC) < 0) fail(errno, CODE, NULL, "cannot make a pipe");
   struct userns_gate gate = {0};

@@ -84,6 +84,7 @@ struct sandbox_spec sandbox_spec_read(struct wire_in *in) {
   spec.io_owner = wire_u32(in);
   spec.hostname = wire_text(in);
   spec.own_network = wire_u8(in) != 0;
+  spec.network_helper = wire_texts(in, &count);
   spec.shm_size = wire_u64(in);
   spec.docker_security = wire_u8(in) != 0;
   spec.identity.default_capabilities = spec.docker_security;

@@ -63,6 +63,7 @@ struct sandbox_spec {
   uid_t io_owner;
   char *hostname;
   bool own_network;
+  char **network_helper; /* the program that gives it a way out, with its arguments; empty: none */
   uint64_t shm_size;
   bool docker_security;
   bool no_new_privileges;

@@ -195,7 +195,8 @@ static void append_link(struct trace_tree *tree, struct trace_links *links, stru
 
 static bool join_links(struct trace_tree *tree, struct trace_node *node, const struct manifest_record *record) {
   struct trace_node *first = find_path(tree, record->first);
-  if (first == NULL || first->diff != node->diff) return false;
+  /* Folders, and with them the root, have one name. */
+  if (first == NULL || first->diff != node->diff || first->type != node->type || node->type == TRACE_FOLDER) return false;
   if (first->links == NULL) append_link(tree, allocate(tree, sizeof *first->links), first);
   append_link(tree, first->links, node);
   return true;
