@@ -1,5 +1,5 @@
 import { type ImagePath, UsageError } from '../core/index.ts';
-import { compileGoPattern } from './go-match.ts';
+import { compileGoPattern, hasWildcard } from './go-match.ts';
 
 /**
  * Files that differ in every run of the programs that write them, whatever these did: logs with the time of day, caches
@@ -40,12 +40,24 @@ export function checkNoise(patterns: readonly string[]): void {
 
 /** Tells of paths in the image whether they, or a folder above them, fit one of `patterns` or the usual noise. */
 export function noiseFilter(patterns: readonly string[]): (path: ImagePath) => boolean {
-  const compiled = [...USUAL_NOISE, ...patterns].flatMap((pattern) => compileNoise(pattern) ?? []);
+  const all = [...USUAL_NOISE, ...patterns];
+  const compiled = all.flatMap((pattern) => compileNoise(pattern) ?? []);
   const fits = (path: string): boolean => compiled.some((pattern) => pattern.test(path));
+  const tops = new Set(all.map((pattern) => pattern.split('/')[1] ?? ''));
+  // Most diffs have no file in any of these folders, and may have tens of thousands elsewhere.
+  const isElsewhere = [...tops].some(hasWildcard)
+    ? () => false
+    : (path: string) => !tops.has(path.slice(0, firstSlash(path)));
   return (path) => {
+    if (isElsewhere(path)) return false;
     for (let end = path.length; end > 0; end = path.lastIndexOf('/', end - 1)) {
       if (fits(path.slice(0, end))) return true;
     }
     return false;
   };
+}
+
+function firstSlash(path: string): number {
+  const slash = path.indexOf('/');
+  return slash === -1 ? path.length : slash;
 }

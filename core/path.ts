@@ -77,11 +77,16 @@ export function comparePaths(a: string, b: string): number {
   return Buffer.compare(encodePath(a), encodePath(b));
 }
 
+/** A part that is empty, `.` or `..`. */
+const UNUSUAL_PART = /(?:^|\/)\.{0,2}(?:\/|$)/;
+
 /**
  * Brings `path` to the form of {@link ImagePath} by words alone: joins it to `base` unless it is absolute, drops
  * empty and `.` parts, resolves `..` and stops at the root. Symlinks are not looked at.
  */
 export function imagePath(path: string, base: ImagePath = ROOT_PATH): ImagePath {
+  // Most are in that form already.
+  if (base === '' && path !== '' && !UNUSUAL_PART.test(path)) return path as ImagePath;
   const parts: string[] = path.startsWith('/') || base === '' ? [] : base.split('/');
   for (const part of path.split('/')) {
     if (part === '' || part === '.') continue;
