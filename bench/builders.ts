@@ -45,6 +45,10 @@ export async function openBuilders(options: {
     return made;
   };
   const here = [await varveBuilder(store), await buildahBuilder(folder, archive)];
+  // Where a build was broken off, buildah leaves its store mounted.
+  ending.defer(async () => {
+    await tryExec(['umount', '--recursive', '--lazy', join(folder, 'buildah/overlay')]);
+  });
   const docker = await startDocker(join(folder, 'docker'));
   if ('reason' in docker)
     return { store, all: here, missing: [{ name: 'docker.io', reason: docker.reason }] };

@@ -122,6 +122,14 @@ async function publish(fresh: readonly StoredResult[]): Promise<void> {
   await writeFile(PAGE, withResults(await readFile(PAGE, 'utf8'), all));
 }
 
+/** What failed, and what then failed while things were ended. */
+function complain(error: unknown): void {
+  if (error instanceof SuppressedError) {
+    complain(error.suppressed);
+    complain(error.error);
+  } else console.error(error instanceof UsageError ? error.message : error);
+}
+
 try {
   const args = readArguments(process.argv.slice(2));
   setUp('bench');
@@ -136,6 +144,6 @@ try {
   }
 } catch (error) {
   if (error instanceof SetupError) console.error(`setup: ${error.message}`);
-  else console.error(error instanceof UsageError ? error.message : error);
+  else complain(error);
   process.exitCode = 1;
 }
