@@ -165,6 +165,11 @@ COPY --from=0 /y /y
     expect(asked).toEqual(['base']);
   });
 
+  test('an empty --platform is none, as in BuildKit', async () => {
+    const { graph } = await plan('FROM --platform= scratch');
+    expect(graph.targets.map(({ platform }) => platform)).toEqual([AMD64]);
+  });
+
   test.each<[title: string, text: string, code: string, at: string]>([
     ['a stage that copies from itself', 'FROM scratch AS a\nCOPY --from=a /x /', 'stage-cycle', '--from=a'],
     ['a circle', 'FROM scratch AS a\nCOPY --from=b /x /\nFROM a AS b\n', 'stage-cycle', '--from=b'],

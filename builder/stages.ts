@@ -155,10 +155,11 @@ function stagePlatform(
   globals: ReadonlyMap<string, string>,
 ): Platform {
   const flag = flags.find((candidate) => candidate.name === 'platform');
-  if (flag === undefined) return input.targetPlatform;
-  const text = expandGlobal({ text: flag.value ?? '', range: flag.range }, globals, input);
+  // `--platform=` says nothing; a variable that comes to nothing is a slip.
+  if (flag?.value === undefined || flag.value === '') return input.targetPlatform;
+  const text = expandGlobal({ text: flag.value, range: flag.range }, globals, input);
   if (text === '') {
-    stop('empty-platform', `empty platform value from expression ${flag.value ?? ''}`, {
+    stop('empty-platform', `empty platform value from expression ${flag.value}`, {
       range: flag.range,
       hint: 'Give the ARG that the platform is made of a default, or pass it with --build-arg.',
     });
