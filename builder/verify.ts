@@ -51,7 +51,10 @@ export async function verifyStep(
   parts: VerifyParts,
   signal: AbortSignal,
 ): Promise<Verdict> {
-  const rules = { isNoise: noiseFilter(step.noise), signal };
+  const { sourceDateEpoch } = step.diffId === undefined ? {} : await parts.layerTable.get(step.diffId);
+  const epoch = sourceDateEpoch === undefined ? {} : { sourceDateEpoch };
+  // The stored diff may be that of another run with the same layer, where the layer does not tell the times of a run.
+  const rules = { isNoise: noiseFilter(step.noise), signal, ...epoch };
   await using runs = new Runs(step, parts, signal);
   let first: DiffContent;
   try {

@@ -363,6 +363,8 @@ export interface PrunableCache extends StepCache {
   readonly builds: BuildLog;
   /** Forgets what processes that died left here: their sessions, what they held, their locks. */
   sweep(): void;
+  /** Sessions that have the store open, and those that died without closing it. */
+  sessions(): readonly string[];
   /** Does the process that named its session so still run? For the snapshotter's `sweep`. */
   isAlive(session: string): boolean;
   /** Every record, in no order. */

@@ -233,6 +233,10 @@ class SqliteStepCache implements PrunableCache {
     for (const diffId of fresh) this.#held.add(diffId);
   }
 
+  sessions(): readonly string[] {
+    return this.#sessionFiles();
+  }
+
   isAlive(session: string): boolean {
     if (session === this.#options.session) return this.#state !== 'closed';
     return isSessionAlive(this.#options.root, session);

@@ -26,7 +26,9 @@ import {
   createLayerTable,
   createRegistry,
   createTransport,
+  type DiffSource,
   packLayer,
+  sweepTemporary,
 } from '../image/index.ts';
 import {
   createPortableTreeOps,
@@ -120,11 +122,21 @@ export async function openParts(
   const temporary = joinHost(root, 'tmp', session);
   await mkdir(temporary, { recursive: true, mode: 0o700 });
   cleanup.defer(() => rm(temporary, { recursive: true, force: true }));
-  const snapshotter = await openSnapshotter({ root, session, treeOps, env, hasNative, clock: now });
+  const layerTable = createLayerTable({ root });
+  const pack: EngineParts['packLayer'] = (source, packOptions) =>
+    packLayer(source, { ...packOptions, ...bundledWorker() });
+  const makesLayer = async (diffId: DiffId, files: DiffSource) => {
+    const { sourceDateEpoch } = await layerTable.get(diffId);
+    const packed = await pack(files, sourceDateEpoch === undefined ? {} : { sourceDateEpoch });
+    return packed.diffId === diffId;
+  };
+  const snapshotter = await openSnapshotter({
+    ...{ root, session, treeOps, env, hasNative },
+    ...{ clock: now, makesLayer },
+  });
   cleanup.defer(() => snapshotter.close());
   const blobs = createBlobStore({ root });
   await sweep(root, { snapshotter, cache, blobs });
-  const layerTable = createLayerTable({ root });
   const openDiff = async (diffId: DiffId) => (await snapshotter.stack(undefined, diffId))?.top();
   const images = createImageStore({ root, blobs, table: layerTable, openDiff });
   const credentials = createCredentialStore({ configDir: dockerConfig as HostPath, env });
@@ -164,7 +176,7 @@ export async function openParts(
     registry,
     daemon: createDockerDaemons({ dockerHost: env['DOCKER_HOST'] }),
     sources,
-    packLayer: (source, packOptions) => packLayer(source, { ...packOptions, ...bundledWorker() }),
+    packLayer: pack,
     temporary,
     owner: { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
     hasOneId: hasOneId(),
@@ -220,8 +232,9 @@ async function openSnapshotter(options: {
   /** Without it only copies can be made, whatever was found out about overlays before. */
   readonly hasNative: boolean;
   readonly clock: () => number;
+  readonly makesLayer: (diffId: DiffId, files: DiffSource) => Promise<boolean>;
 }): Promise<Snapshotter> {
-  const { root, session, treeOps, env, hasNative, clock } = options;
+  const { root, session, treeOps, env, hasNative, clock, makesLayer } = options;
   const userXattrs = isInUserNamespace();
   const wanted = env['VARVE_SNAPSHOTTER'];
   if (wanted !== undefined && wanted !== 'overlay' && wanted !== 'copy') {
@@ -239,6 +252,7 @@ async function openSnapshotter(options: {
     userXattrs,
     digestFile,
     clock: { now: clock },
+    makesLayer,
   });
 }
 
@@ -265,9 +279,12 @@ function thisPlatform(): Platform {
   return { os: 'linux', architecture: ARCHITECTURES[arch()] ?? arch() };
 }
 
+/** Folders of the store with files that are replaced as a whole. */
+const WRITTEN_WHOLE = ['images/names', 'images/manifests', 'layers'];
+
 /**
- * Removes what processes that died left in the store; what lives is left alone. Every session has its folder below `tmp` for as
- * long as it lives, so that without such a folder there is nothing to look for.
+ * Removes what processes that died left in the store; what lives is left alone. Every session has its lock for as long as it lives and
+ * its folder below `tmp` for most of that time, so that without either there is nothing to look for.
  */
 async function sweep(
   root: HostPath,
@@ -275,10 +292,13 @@ async function sweep(
 ): Promise<void> {
   const { snapshotter, cache, blobs } = parts;
   const folder = joinHost(root, 'tmp');
-  const dead = (await readdir(folder)).filter((session) => !cache.isAlive(session));
-  if (dead.length === 0) return;
+  const isDead = (session: string) => !cache.isAlive(session);
+  // Of a session that is just beginning the lock comes first: it may look dead without a folder, but not with one.
+  const dead = (await readdir(folder)).filter(isDead);
+  if (dead.length === 0 && !cache.sessions().some(isDead)) return;
   cache.sweep();
   await snapshotter.sweep((session) => cache.isAlive(session));
   await blobs.sweep(isProcess);
+  for (const name of WRITTEN_WHOLE) await sweepTemporary(joinHost(root, name), isProcess);
   for (const session of dead) await rm(joinHost(folder, session), { recursive: true, force: true });
 }

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { errnoOf, type HostPath, MachineError } from '../core/index.ts';
 
@@ -39,6 +39,18 @@ export function temporaryName(): string {
 export function writerOf(name: string): number | undefined {
   const pid = /^tmp-([0-9]+)-/.exec(name)?.[1];
   return pid === undefined ? undefined : Number(pid);
+}
+
+/** Removes what {@link writeWhole} left in `folder` where its process died. */
+export async function sweepTemporary(folder: HostPath, isAlive: (pid: number) => boolean): Promise<void> {
+  const names = await readdir(folder).catch((error: unknown) => {
+    if (errnoOf(error) === 'ENOENT') return [];
+    throw diskError(error, `reading the folder ${folder}`);
+  });
+  for (const name of names) {
+    const pid = name.startsWith('.') ? writerOf(name.slice(1)) : undefined;
+    if (pid !== undefined && !isAlive(pid)) await rm(`${folder}/${name}`, { force: true });
+  }
 }
 
 /** Replaces `file` as a whole: another process sees the old bytes or the new ones. `mode` is kept from the first byte on. */

@@ -13,6 +13,7 @@ export {
   decompressArchive,
 } from './decompress.ts';
 export { createDockerDaemons } from './docker-daemon.ts';
+export { sweepTemporary } from './durable.ts';
 export {
   descriptorOf,
   dockerArchiveFiles,

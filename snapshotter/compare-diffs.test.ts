@@ -218,6 +218,14 @@ describe('times', () => {
   });
 });
 
+test('times from SOURCE_DATE_EPOCH on are equal, those before it are not', async () => {
+  const of = (sec: number) => diff([entry('a', { mtime: { sec, nsec: 3 } })]);
+  const rules = { isNoise: () => false, sourceDateEpoch: 100 };
+  expect(await firstDifference(of(100), of(200), rules)).toBeUndefined();
+  expect(await firstDifference(of(99), of(200), rules)).toMatchObject({ what: 'time' });
+  expect(await firstDifference(of(100), of(200), { isNoise: () => false })).toMatchObject({ what: 'time' });
+});
+
 describe('noise', () => {
   test('is left out on both sides, with what lies below it', async () => {
     const left = diff([folder('log'), entry('log/a'), entry('log/a.b'), folder('x')]);

@@ -30,6 +30,8 @@ export interface DiffContent {
 export interface ComparisonRules {
   /** Whether what lies at a path, with all below it, is of no account. */
   readonly isNoise: (path: ImagePath) => boolean;
+  /** Seconds since 1970: later times count as this one, as in a layer that was packed so. */
+  readonly sourceDateEpoch?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -76,7 +78,10 @@ export async function firstDifference(
 ): Promise<DiffDifference | undefined> {
   const noise = new Noise(rules.isNoise);
   const [ours, theirs] = [withoutNoise(left, noise), withoutNoise(right, noise)];
-  const isFresh = (one: Time, other: Time) => isWithin(one, left.ran) && isWithin(other, right.ran);
+  const { sourceDateEpoch: latest = Number.POSITIVE_INFINITY } = rules;
+  const isLate = ({ sec }: Time) => sec >= latest;
+  const isFresh = (one: Time, other: Time) =>
+    (isWithin(one, left.ran) && isWithin(other, right.ran)) || (isLate(one) && isLate(other));
   const files: Entry[] = [];
   for (const [was, is] of pairs(ours, theirs)) {
     const path = was?.path ?? is?.path ?? ROOT_PATH;

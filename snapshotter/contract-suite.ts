@@ -1,4 +1,4 @@
-import { existsSync, lstatSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -426,13 +426,32 @@ export function describeContract(driver: 'overlay' | 'copy', userXattrs = false)
       );
       const home = join(committed.lowers[0] ?? '', '..');
       const write = (name: string, text: string) => rig.runOracle(`printf '${text}' > '${join(home, name)}'`);
+      const find = (session: string) => rig.open(session).find(committed.diffIds);
       write('boot', 'an-earlier-start');
-      expect(await rig.open('sound').find(committed.diffIds)).toBeDefined();
-      expect(existsSync(join(home, 'boot'))).toBe(false);
-      write('boot', 'an-earlier-start');
+      expect(await find('sound')).toBeDefined();
+      expect(readFileSync(join(home, 'boot'), 'utf8')).toBe('checked');
       write('fs/b', '');
-      expect(await rig.open('damaged').find(committed.diffIds)).toBeUndefined();
+      expect(await find('not-compared-again')).toBeDefined();
+      // The mark itself may be lost.
+      rig.runOracle(`rm '${join(home, 'boot')}'`);
+      expect(await find('damaged')).toBeUndefined();
       expect(existsSync(home)).toBe(false);
+    });
+
+    test('forgets a diff whose folder a power cut took away, and one with other content of the same size and time', async () => {
+      for (const damage of [
+        'rm -r fs',
+        'touch -r fs/b time; printf CONTENT > fs/b; touch -r time fs/b; rm time',
+      ]) {
+        const { committed } = await layer(snapshotter, undefined, ops('a', [file('b', 'content')]));
+        const home = join(committed.lowers[0] ?? '', '..');
+        rig.runOracle(`cd '${home}' && printf an-earlier-start > boot && ${damage}`);
+        const judged: string[] = [];
+        const makesLayer = async (diffId: string) => judged.push(diffId) === 0;
+        expect(await rig.open('damaged', { makesLayer }).find(committed.diffIds)).toBeUndefined();
+        expect(judged).toEqual(damage.startsWith('rm') ? [] : committed.diffIds);
+        expect(existsSync(home)).toBe(false);
+      }
     });
   });
 }

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
-import { mkdir, open, readFile, readlink, rename, rm, rmdir, symlink, unlink } from 'node:fs/promises';
+import { mkdir, open, readFile, readlink, rename, rmdir, symlink, unlink } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
 import {
   asDigest,
@@ -27,9 +27,9 @@ import {
   LONGEST_HEADER,
   type Manifest,
   type ManifestHeader,
-  sameChanges,
 } from './manifest.ts';
 import type { TreeLayer } from './merged-view.ts';
+import { check, type Judges, wasChecked } from './soundness.ts';
 import { ignoreAbsent, makeUnique, namesIn } from './store-folders.ts';
 
 export interface DiffStoreOptions {
@@ -40,6 +40,8 @@ export interface DiffStoreOptions {
   readonly userXattrs: boolean;
   readonly digestFile: (path: HostPath) => Promise<Digest>;
   readonly clock: { now(): number };
+  /** See {@link Judges}. */
+  readonly makesLayer?: Judges['makesLayer'];
 }
 
 /** Indexes of about this many changes are kept in memory. */
@@ -241,12 +243,29 @@ export class DiffStore {
     const uid = await this.#target(name);
     if (uid === undefined) return undefined;
     if (this.#sound.has(uid)) return this.#diff(uid);
-    if (await this.#isSound(uid)) {
+    if (await this.#isSound(uid, name)) {
       this.#sound.add(uid);
       return this.#diff(uid);
     }
     await this.#forget([name]);
     return undefined;
+  }
+
+  /** Names the time since the machine's last start (random(4)). */
+  #boot(): Promise<string> {
+    this.#bootId ??= readFile('/proc/sys/kernel/random/boot_id', 'utf8').then((text) => text.trim());
+    return this.#bootId;
+  }
+
+  async #isSound(uid: string, name: string): Promise<boolean> {
+    const home = joinHost(this.dataFolder, uid);
+    if (await wasChecked(home, await this.#boot())) return (await this.header(uid)) !== undefined;
+    const manifest = await this.manifest(uid);
+    const { tree, userXattrs, makesLayer } = this.options;
+    const diffId = name.length === HEX_DIGITS ? (asDigest(`sha256:${name}`) as DiffId) : undefined;
+    return (
+      manifest !== undefined && (await check({ home, diffId, manifest }, { tree, userXattrs, makesLayer }))
+    );
   }
 
   /** Moves folders out of sight, then removes them. */
@@ -348,28 +367,6 @@ export class DiffStore {
         if (errno !== 'ENOTEMPTY' && errno !== 'EEXIST') throw error;
       }
     }
-  }
-
-  #boot(): Promise<string> {
-    this.#bootId ??= readFile('/proc/sys/kernel/random/boot_id', 'utf8').then((text) => text.trim());
-    return this.#bootId;
-  }
-
-  /**
-   * Whether a diff is as it was committed. Nothing is forced to the disk at a commit; instead the first use after a
-   * restart of the machine compares the files with the manifest, once: a power cut leaves files short or missing.
-   */
-  async #isSound(uid: string): Promise<boolean> {
-    const mark = joinHost(this.dataFolder, uid, 'boot');
-    const boot = await readFile(mark, 'utf8').catch(ignoreAbsent);
-    if (boot === undefined || boot === (await this.#boot())) return (await this.header(uid)) !== undefined;
-    const manifest = await this.manifest(uid);
-    if (manifest === undefined) return false;
-    const folder = joinHost(this.dataFolder, uid, 'fs');
-    const found = await this.options.tree.scanDiff(folder, { userXattrs: this.options.userXattrs });
-    if (!sameChanges(manifest.changes, found)) return false;
-    await rm(mark, { force: true });
-    return true;
   }
 
   /**

@@ -23,7 +23,7 @@ import {
   type TreeOp,
 } from '../core/index.ts';
 import { createTreeOps } from '../runner/tree-ops.ts';
-import { createSnapshotter } from './index.ts';
+import { createSnapshotter, type SnapshotterOptions } from './index.ts';
 
 const native = process.env['VARVE_NATIVE'];
 export const treeOps = createTreeOps(native === undefined ? {} : { nativeProgram: native });
@@ -54,10 +54,11 @@ export class Rig {
     mkdirSync(this.#place);
   }
 
-  open(session = 'one'): Snapshotter {
+  open(session = 'one', options: Pick<SnapshotterOptions, 'makesLayer'> = {}): Snapshotter {
     const clock = { now: () => this.#time++ };
     const { root, driver, userXattrs } = this;
-    return createSnapshotter({ root, session, driver, tree: treeOps, userXattrs, digestFile, clock });
+    const common = { root, session, driver, userXattrs, digestFile, clock };
+    return createSnapshotter({ ...common, tree: treeOps, ...options });
   }
 
   async dispose(): Promise<void> {

@@ -1,0 +1,57 @@
+import { lstat, readFile, writeFile } from 'node:fs/promises';
+import { type Change, type DiffId, errnoOf, type HostPath, joinHost, type TreeOps } from '../core/index.ts';
+import { type Manifest, sameChanges } from './manifest.ts';
+import { ignoreAbsent } from './store-folders.ts';
+
+/**
+ * Whether a diff is as it was committed. Nothing is forced to the disk at a commit; instead the first use after a restart of the machine
+ * looks at all of it, once: a power cut leaves files short, without what was written into them, or missing.
+ */
+
+/** In the place of a boot id: the diff was looked at after a restart, so all of it is on the disk. */
+const CHECKED = 'checked';
+
+export interface Judges {
+  readonly tree: Pick<TreeOps, 'scanDiff'>;
+  readonly userXattrs: boolean;
+  /** Whether these files still make the layer of this digest. Absent: their content is taken on trust. */
+  readonly makesLayer?:
+    | ((
+        diffId: DiffId,
+        files: { readonly changes: readonly Change[]; readonly folder: HostPath },
+      ) => Promise<boolean>)
+    | undefined;
+}
+
+export interface Suspect {
+  /** The diff's folder. */
+  readonly home: HostPath;
+  /** Of its layer; undefined where the layer came from elsewhere, as a tar that its files do not make again. */
+  readonly diffId: DiffId | undefined;
+  readonly manifest: Manifest;
+}
+
+/** Was the diff in `home` made, or looked at, since the machine's last start, `boot`? Where the mark is lost, it was not. */
+export async function wasChecked(home: HostPath, boot: string): Promise<boolean> {
+  const mark = await readFile(joinHost(home, 'boot'), 'utf8').catch(ignoreAbsent);
+  return mark === CHECKED || mark === boot;
+}
+
+/** Compares a diff's files with its manifest, and their content with the layer's digest. One that fits is marked. */
+export async function check({ home, diffId, manifest }: Suspect, judges: Judges): Promise<boolean> {
+  const { tree, userXattrs, makesLayer } = judges;
+  const folder = joinHost(home, 'fs');
+  if ((await lstat(folder).catch(ignoreAbsent)) === undefined) return false;
+  const found = await tree.scanDiff(folder, { userXattrs });
+  if (!sameChanges(manifest.changes, found)) return false;
+  const { changes } = manifest;
+  if (diffId !== undefined && makesLayer !== undefined && !(await makesLayer(diffId, { changes, folder })))
+    return false;
+  try {
+    await writeFile(joinHost(home, 'boot'), CHECKED);
+  } catch (error) {
+    // Without room the mark is short, and the diff is looked at again.
+    if (errnoOf(error) !== 'ENOSPC' && errnoOf(error) !== 'EDQUOT') throw error;
+  }
+  return true;
+}
