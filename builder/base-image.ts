@@ -35,6 +35,12 @@ import { type Standing, standOnCommitted } from './standing.ts';
 import { stop } from './stop.ts';
 import type { TransferPhase } from './transfer-phase.ts';
 
+interface ImageLayer {
+  readonly image: UsableImage;
+  readonly diffId: DiffId;
+  readonly descriptor: Descriptor;
+}
+
 /** An image whose layers are, or can be brought, into the store. */
 export interface UsableImage {
   readonly reference: Reference;
@@ -170,7 +176,7 @@ export class BaseImages {
       for (const [index, diffId] of diffIds.entries()) {
         const layer = image.manifest.layers[index];
         if (layer === undefined) throw damaged(image, 'its manifest has fewer layers than its configuration');
-        snapshot = await this.#layer(snapshot, { diffId, descriptor: layer });
+        snapshot = await this.#layer(snapshot, { image, diffId, descriptor: layer });
       }
     }
     if (image.resolved !== undefined) {
@@ -202,10 +208,7 @@ export class BaseImages {
   }
 
   /** One layer on its parent; a layer that several processes want is unpacked by one of them. */
-  async #layer(
-    parent: CommittedSnapshot | undefined,
-    layer: { readonly diffId: DiffId; readonly descriptor: Descriptor },
-  ): Promise<CommittedSnapshot> {
+  async #layer(parent: CommittedSnapshot | undefined, layer: ImageLayer): Promise<CommittedSnapshot> {
     const { parts, signal } = this.#options;
     const stacked = await parts.snapshotter.stack(parent, layer.diffId);
     if (stacked !== undefined) return stacked;
@@ -215,19 +218,39 @@ export class BaseImages {
       async () => {
         const other = await parts.snapshotter.stack(parent, layer.diffId);
         if (other !== undefined) return other;
-        await using active = await parts.snapshotter.prepare(parent);
-        await this.#apply(active, layer);
-        await using frozen = await active.freeze();
-        return await frozen.commit(layer.diffId, { parentBound: true });
+        return await this.#unpackLayer(parent, layer).catch(async (error: unknown) => {
+          await this.#fetchDamaged(layer, error);
+          return await this.#unpackLayer(parent, layer);
+        });
       },
       signal,
     );
   }
 
-  async #apply(
-    active: ActiveSnapshot,
-    layer: { readonly diffId: DiffId; readonly descriptor: Descriptor },
-  ): Promise<void> {
+  async #unpackLayer(parent: CommittedSnapshot | undefined, layer: ImageLayer): Promise<CommittedSnapshot> {
+    const { snapshotter } = this.#options.parts;
+    await using active = await snapshotter.prepare(parent);
+    await this.#apply(active, layer);
+    await using frozen = await active.freeze();
+    return await frozen.commit(layer.diffId, { parentBound: true });
+  }
+
+  /** Fetches the blob of a layer anew if it is damaged on the disk. @throws `error` otherwise, or where its registry does not give it. */
+  async #fetchDamaged({ image, descriptor }: ImageLayer, error: unknown): Promise<void> {
+    const { blobs } = this.#options.parts;
+    this.#options.signal.throwIfAborted();
+    try {
+      for await (const _ of blobs.open(descriptor.digest));
+    } catch (damage) {
+      await this.#fetch(image).catch(() => {
+        throw damage;
+      });
+      return;
+    }
+    throw error;
+  }
+
+  async #apply(active: ActiveSnapshot, layer: ImageLayer): Promise<void> {
     const { parts, signal } = this.#options;
     const hash = createHash('sha256');
     const bytes = decompress(parts.blobs.open(layer.descriptor.digest));

@@ -34,6 +34,9 @@ export type TryHit =
     }
   | { readonly kind: 'miss'; readonly why: MissReason };
 
+/** By which clocks of processes on one machine may differ. */
+const CLOCK_SLACK_MS = 60_000;
+
 type ObservedAnswer =
   | { readonly found: Extract<ObservedLookup, { kind: 'hit' }>; readonly query: ObservedQuery }
   | { readonly found: Extract<ObservedLookup, { kind: 'miss' }> };
@@ -146,7 +149,9 @@ export class Hits {
   #tooOld(step: Step, record: StepRecord): MissReason | undefined {
     const ageMs = this.#options.parts.now() - record.ranAtMs;
     const { ttlMs = Number.POSITIVE_INFINITY } = step.caching;
-    return ageMs > ttlMs ? { reason: 'too-old', ageMs } : undefined;
+    // From the future, since the clock was set back: nobody knows how old it is.
+    const isOld = ageMs > ttlMs || (ageMs < -CLOCK_SLACK_MS && ttlMs !== Number.POSITIVE_INFINITY);
+    return isOld ? { reason: 'too-old', ageMs } : undefined;
   }
 
   /** The diff of `record` on `parent`. A record whose diff is gone is forgotten. */

@@ -82,6 +82,10 @@ describe('Solver: the observed answer', () => {
     const fresh = young('other');
     await fresh.solver.solve();
     expect(fresh.ran).toEqual([]);
+    nowMs -= 600_000;
+    const setBack = young('other');
+    await setBack.solver.solve();
+    expect(setBack.ran).toEqual(['other', 'second']);
   });
 });
 

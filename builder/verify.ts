@@ -31,6 +31,8 @@ export type Verdict =
   | { readonly kind: 'drifted'; readonly difference: DiffDifference }
   /** The stored files are not those that were recorded. Record and files are dropped. */
   | { readonly kind: 'damaged'; readonly difference: DiffDifference }
+  /** No step, but a layer or blob of the store that is not what its name says. It is dropped. */
+  | { readonly kind: 'damaged-store' }
   /** A wrong hit: what was reused is not what the step leaves here, though it does where it was recorded. Dropped. */
   | { readonly kind: 'wrong'; readonly difference: DiffDifference; readonly report: string }
   /** It could not be carried out. */

@@ -12,13 +12,14 @@ export function buildLog(database: Database): BuildLog {
     save(report): void {
       database.transaction(() => {
         database.run(
-          'INSERT OR REPLACE INTO builds (id, started_at, report) VALUES (?, ?, ?)',
+          'INSERT INTO builds (id, started_at, report) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET started_at = ?2, report = ?3',
           report.id,
           Math.round(report.startedAtMs),
           JSON.stringify(report),
         );
+        // By their order, not by their times: the clock may have been set back.
         database.run(
-          'DELETE FROM builds WHERE id NOT IN (SELECT id FROM builds ORDER BY started_at DESC, id DESC LIMIT ?)',
+          'DELETE FROM builds WHERE id NOT IN (SELECT id FROM builds ORDER BY rowid DESC LIMIT ?)',
           MAX_BUILDS,
         );
       });
@@ -31,7 +32,7 @@ export function buildLog(database: Database): BuildLog {
       return fitting.length === 1 ? fitting[0] : undefined;
     },
     list(limit): readonly BuildReport[] {
-      return rows('SELECT report FROM builds ORDER BY started_at DESC, id DESC LIMIT ?', limit);
+      return rows('SELECT report FROM builds ORDER BY rowid DESC LIMIT ?', limit);
     },
   };
 }

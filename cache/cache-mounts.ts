@@ -265,7 +265,7 @@ async function usageOf(
   { name, copy, inUse }: { readonly name: string; readonly copy: number; readonly inUse: boolean },
 ): Promise<CacheMountUsage | undefined> {
   try {
-    const about: unknown = JSON.parse(readFileSync(joinHost(home, 'about.json'), 'utf8'));
+    const about = parsed(readFileSync(joinHost(home, 'about.json'), 'utf8'));
     const { id, createdAtMs } = { id: '', createdAtMs: 0, ...(typeof about === 'object' ? about : {}) };
     const lastUsedAtMs = statSync(lockOf(home, copy)).mtimeMs;
     const bytes = await bytesBelow(joinHost(home, String(copy)));
@@ -280,6 +280,15 @@ async function usageOf(
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined;
     throw error;
+  }
+}
+
+/** What a power cut has left of it may be no JSON. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
   }
 }
 

@@ -23,7 +23,7 @@ const BUSY_TRIES = 50;
 const BUSY_PAUSE_MS = 20;
 
 /** Primary result codes (https://sqlite.org/rescode.html). */
-const SQLITE = { BUSY: 5, CORRUPT: 11, NOTADB: 26 };
+const SQLITE = { ERROR: 1, BUSY: 5, CORRUPT: 11, CONSTRAINT: 19, NOTADB: 26 };
 const SQLITE_IOERR_SHORT_READ = 522;
 
 /**
@@ -120,7 +120,7 @@ export class Database implements Disposable {
     const connection = this.#current();
     let statement = this.#statements.get(sql);
     if (statement === undefined) {
-      statement = connection.prepare(sql);
+      statement = prepare(connection, sql);
       this.#statements.set(sql, statement);
     }
     return statement;
@@ -174,6 +174,18 @@ export class Database implements Disposable {
     onWarning(
       `the database of the build cache was damaged; it was moved to ${aside} and a new one was begun`,
     );
+  }
+}
+
+/** @throws DamagedRow where tables or columns are missing that every database of this version has. */
+function prepare(connection: DatabaseSync, sql: string): StatementSync {
+  try {
+    return connection.prepare(sql);
+  } catch (cause) {
+    if (sqliteCode(cause) !== SQLITE.ERROR) throw cause;
+    throw new DamagedRow(`a schema that is not varve's: ${cause instanceof Error ? cause.message : cause}`, {
+      cause,
+    });
   }
 }
 
@@ -249,6 +261,8 @@ function isDamage(error: unknown): boolean {
   // A log or index that belongs to another file, left where setting aside was cut short.
   if (extendedSqliteCode(error) === SQLITE_IOERR_SHORT_READ) return true;
   const code = sqliteCode(error);
+  // No statement here breaks a rule of the schema where the rows are what they were.
+  if (code === SQLITE.CONSTRAINT) return true;
   return code === SQLITE.CORRUPT || code === SQLITE.NOTADB || error instanceof DamagedRow;
 }
 

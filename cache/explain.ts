@@ -203,6 +203,7 @@ export function explainMiss(why: MissReason): string {
     case 'observed-changed':
       return explainObservedChange(why);
     case 'too-old':
+      if (why.ageMs < 0) return 'its result is from a later time than now: the clock was set back';
       return `its result is ${span(why.ageMs) ?? 'a moment'} old, older than its ttl`;
     default:
       return unreachable(why);

@@ -2,7 +2,16 @@ import { LRUCache } from 'lru-cache';
 import { type DiffId, type Digest, isDigest, type Observation, type StepKey } from '../core/index.ts';
 import { observedKey } from './canonical.ts';
 import { MOST_PATH_SETS, type ObservedLookup, type ObservedQuery, type StepRecord } from './contract.ts';
-import { bytesOf, DamagedRow, type Database, digestOfRow, jsonOf, numberOf, type Row } from './database.ts';
+import {
+  bytesOf,
+  DamagedRow,
+  type Database,
+  digestOfRow,
+  jsonOf,
+  numberOf,
+  type Row,
+  textOf,
+} from './database.ts';
 import { contentsOf, fingerprintOf, type Outline, outlineOf } from './observation.ts';
 import { decodeMarks, encodeMarks, firstChangeRead, marksOf, type ObservedMarks } from './observed-marks.ts';
 import {
@@ -94,7 +103,7 @@ export class Observations {
       // Of several results for the same facts, that of the last run. The fingerprint names the path set too: in a database begun anew
       // this number may stand for another one.
       const row = this.#database.get(
-        `SELECT records.*, observations.parent_diffs FROM observations
+        `SELECT records.*, observations.record, observations.parent_diffs FROM observations
            JOIN records ON records.key = observations.record
            WHERE path_set = ? AND fingerprint = ?
            ORDER BY records.ran_at DESC, observations.used_at DESC LIMIT 1`,
@@ -102,7 +111,7 @@ export class Observations {
         fingerprint,
       );
       if (row === undefined) return undefined;
-      const record = recordOf(row);
+      const record = recordOf(row, textOf(row, 'record') as StepKey);
       const { nowMs } = use;
       this.#markUsed(record, id, nowMs);
       if (record.diffId !== undefined) use.hold(record.diffId);

@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib';
 import { type DiffId, isDigest, type SnapshotId, type StepKey, type StepKind } from '../core/index.ts';
 import type {
   Action,
@@ -10,8 +11,35 @@ import type {
 } from './contract.ts';
 import { DamagedRow, digestOfRow, jsonOf, numberOf, optionalTextOf, type Row, textOf } from './database.ts';
 
-/** The record in a row of `records`. @throws DamagedRow */
-export function recordOf(row: Row): StepRecord {
+/** The columns that a checksum is taken of: what never changes of a record, and decides what is reused. */
+const CHECKED = [
+  'key',
+  'parent',
+  'diff_id',
+  'layer_bytes',
+  'created_at',
+  'ran_at',
+  'duration_ms',
+  'origin',
+  'stands_on',
+] as const;
+
+/** CRC-32 of a row of `records`: SQLite would hand on what a disk has changed in it. */
+export function checksumOf(row: Row): number {
+  return crc32(JSON.stringify(CHECKED.map((column) => row[column] ?? null)));
+}
+
+/** @throws DamagedRow */
+function checkRow(row: Row, wanted: StepKey | undefined): void {
+  // An entry of an index that a disk has changed leads to the row of another record.
+  if (wanted !== undefined && row['key'] !== wanted) throw new DamagedRow('a record of another key');
+  if (row['checksum'] !== null && row['checksum'] !== checksumOf(row))
+    throw new DamagedRow('a record with a wrong checksum');
+}
+
+/** The record in a row of `records`, which is to be that of key `wanted`. @throws DamagedRow */
+export function recordOf(row: Row, wanted?: StepKey): StepRecord {
+  checkRow(row, wanted);
   const diffId = diffIdOf(row);
   return {
     key: textOf(row, 'key') as StepKey,
@@ -42,7 +70,7 @@ export function usageOf(row: Row): RecordUsage {
 }
 
 /** The step of a row; undefined where it is not known what it stood on. @throws DamagedRow */
-export function repeatableOf(row: Row): RepeatableStep | undefined {
+export function repeatableOf(row: Row, wanted: StepKey): RepeatableStep | undefined {
   if (row['stands_on'] === null) return undefined;
   const standsOn = jsonOf<StandsOn>(row, 'stands_on');
   const { diffs, base } = standsOn;
@@ -50,7 +78,7 @@ export function repeatableOf(row: Row): RepeatableStep | undefined {
     throw new DamagedRow('no list of diffs');
   }
   const { action } = jsonOf<{ readonly action: Action }>(row, 'preimage');
-  return { record: recordOf(row), title: textOf(row, 'title'), action, standsOn };
+  return { record: recordOf(row, wanted), title: textOf(row, 'title'), action, standsOn };
 }
 
 function diffIdOf(row: Row): DiffId | undefined {

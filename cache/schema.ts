@@ -99,4 +99,8 @@ export const MIGRATIONS: readonly string[] = [
       DELETE FROM path_sets WHERE id = OLD.path_set;
     END;
   `,
+  `
+  -- CRC-32 of what a record says of its result; older records have none.
+  ALTER TABLE records ADD COLUMN checksum INTEGER;
+  `,
 ];

@@ -29,7 +29,7 @@ import { Database, digestOfRow, textOf } from './database.ts';
 import { selectVictims, type Victim } from './evict.ts';
 import { isLocked, type KernelLock, NamedLocks, tryLock, waitForLockBlocking } from './locks.ts';
 import { Observations } from './observed.ts';
-import { recordOf, repeatableOf, titleOf, usageOf } from './record-row.ts';
+import { checksumOf, recordOf, repeatableOf, titleOf, usageOf } from './record-row.ts';
 import { MIGRATIONS } from './schema.ts';
 import { Slots } from './slots.ts';
 import { DISK_FULL_HINT, isDiskFull } from './store-error.ts';
@@ -123,7 +123,7 @@ class SqliteStepCache implements PrunableCache {
     const found = this.#database.transaction(() => {
       const row = this.#database.get('SELECT * FROM records WHERE key = ?', key);
       if (row === undefined) return undefined;
-      const record = recordOf(row);
+      const record = recordOf(row, key);
       this.#database.run('UPDATE records SET last_used_at = ?, uses = uses + 1 WHERE key = ?', nowMs, key);
       if (record.diffId !== undefined) this.#insertHold(this.#database, record.diffId);
       return { record, known: this.#slots.touch(query.slot, key, nowMs) };
@@ -146,17 +146,27 @@ class SqliteStepCache implements PrunableCache {
     const createdAtMs = Math.round(result.createdAtMs ?? nowMs);
     const ranAtMs = Math.round(result.ranAtMs ?? nowMs - durationMs);
     const listings = await this.#slots.pack(query);
+    const row = {
+      key,
+      parent: query.parent ?? null,
+      diff_id: layer?.diffId ?? null,
+      layer_bytes: layer?.size ?? null,
+      created_at: createdAtMs,
+      ran_at: ranAtMs,
+      duration_ms: durationMs,
+      origin,
+      stands_on: result.standsOn === undefined ? null : JSON.stringify(result.standsOn),
+    };
     this.#database.transaction(() => {
       if (layer !== undefined) this.#insertHold(this.#database, layer.diffId);
       this.#database.run(
         `INSERT OR REPLACE INTO records
-           (key, action, preimage, parent, diff_id, layer_bytes, kind, title, created_at, ran_at, last_used_at, uses, duration_ms, stands_on, origin)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)`,
-        ...[key, actionDigest(query.action), preimage, query.parent ?? null],
-        ...[layer?.diffId ?? null, layer?.size ?? null],
-        ...[query.action.kind, title.slice(0, LONGEST_TITLE).toWellFormed()],
-        ...[createdAtMs, ranAtMs, nowMs, durationMs],
-        ...[result.standsOn === undefined ? null : JSON.stringify(result.standsOn), origin],
+           (key, parent, diff_id, layer_bytes, created_at, ran_at, duration_ms, origin, stands_on, checksum,
+            action, preimage, kind, title, last_used_at, uses)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)`,
+        ...Object.values(row),
+        ...[checksumOf(row), actionDigest(query.action), preimage, query.action.kind],
+        ...[title.slice(0, LONGEST_TITLE).toWellFormed(), nowMs],
       );
       this.#slots.write(query, listings, { key, ms: nowMs });
     });
@@ -190,13 +200,15 @@ class SqliteStepCache implements PrunableCache {
   previous(slot: string): StepRecord | undefined {
     this.#mustBeOpen();
     const sql = 'SELECT records.* FROM slots JOIN records ON records.key = slots.key WHERE slots.slot = ?';
-    return this.#database.reading(() => this.#database.all(sql, slot).map(recordOf)[0]);
+    return this.#database.reading(() => this.#database.all(sql, slot).map((row) => recordOf(row))[0]);
   }
 
   earlier(action: Action, limit: number): readonly StepRecord[] {
     this.#mustBeOpen();
     const sql = 'SELECT * FROM records WHERE action = ? ORDER BY ran_at DESC, rowid DESC LIMIT ?';
-    return this.#database.reading(() => this.#database.all(sql, actionDigest(action), limit).map(recordOf));
+    return this.#database.reading(() =>
+      this.#database.all(sql, actionDigest(action), limit).map((row) => recordOf(row)),
+    );
   }
 
   knows(action: Action): boolean {
@@ -210,7 +222,7 @@ class SqliteStepCache implements PrunableCache {
     this.#mustBeOpen();
     return this.#database.reading(() => {
       const row = this.#database.get('SELECT * FROM records WHERE key = ?', key);
-      return row === undefined ? undefined : repeatableOf(row);
+      return row === undefined ? undefined : repeatableOf(row, key);
     });
   }
 

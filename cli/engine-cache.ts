@@ -1,6 +1,6 @@
 import type { CacheMountUsage } from '../cache/index.ts';
 import type { DiffId, Digest, StepKey } from '../core/index.ts';
-import type { CacheEntry, DiskUsage, PruneOptions, PruneResult } from './engine-contract.ts';
+import type { CacheEntry, DiskUsage, PruneOptions, PruneResult, VerifiedStep } from './engine-contract.ts';
 import { type EngineParts, isProcess } from './engine-parts.ts';
 
 /** Blobs younger than this may belong to an image that another process is about to store. */
@@ -30,6 +30,19 @@ export class EngineCache {
     );
     const mounts = (await cacheMounts.list()).map(entryOfMount);
     return [...steps, ...mounts].sort((a, b) => b.lastUsedAtMs - a.lastUsedAtMs);
+  }
+
+  /** Looks at every layer and blob; what is not what its name says is removed, and told. */
+  async dropDamaged(signal: AbortSignal): Promise<readonly VerifiedStep[]> {
+    const { blobs, snapshotter } = this.#parts;
+    const verdict = { kind: 'damaged-store' } as const;
+    const layers = await snapshotter.removeDamaged(signal);
+    const damaged: VerifiedStep[] = layers.map((diffId) => ({ name: `layer ${diffId}`, verdict }));
+    for (const { digest } of await blobs.list()) {
+      signal.throwIfAborted();
+      if (!(await blobs.isWhole(digest))) damaged.push({ name: `blob ${digest}`, verdict });
+    }
+    return damaged;
   }
 
   async diskUsage(): Promise<DiskUsage> {

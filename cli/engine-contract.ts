@@ -87,7 +87,7 @@ export interface Engine extends AsyncDisposable {
   cacheRecords(): Promise<readonly CacheEntry[]>;
   diskUsage(): Promise<DiskUsage>;
   /**
-   * Runs recorded `RUN` steps again, each on the parent that it was recorded on, and compares. A record that turns out to be
+   * Checks layers and blobs, then runs recorded `RUN` steps again, each on the parent that it was recorded on, and compares. A record that turns out to be
    * wrong is dropped.
    */
   verify(options: VerifyOptions): Promise<readonly VerifiedStep[]>;

@@ -138,7 +138,8 @@ export async function openParts(
   const blobs = createBlobStore({ root });
   await sweep(root, { snapshotter, cache, blobs });
   const openDiff = async (diffId: DiffId) => (await snapshotter.stack(undefined, diffId))?.top();
-  const images = createImageStore({ root, blobs, table: layerTable, openDiff });
+  const dropDiff = (diffId: DiffId) => snapshotter.remove([diffId]);
+  const images = createImageStore({ root, blobs, table: layerTable, openDiff, dropDiff });
   const credentials = createCredentialStore({ configDir: dockerConfig as HostPath, env });
   const trust = trustOf(env, temporary);
   const transport = createTransport({ proxyEnv: env, roots: trust.roots });

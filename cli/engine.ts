@@ -144,7 +144,9 @@ class ComposedEngine implements Engine {
     this.#checkMachine('running steps');
     const keys = this.#parts.cache.usage().flatMap(({ kind, key }) => (kind === 'RUN' ? [key] : []));
     const id = randomBytes(6).toString('hex');
-    return verifyRecords(chosen(keys, sample), this.#parts, { id, noise, onStep, signal });
+    const damaged = await this.#cache.dropDamaged(signal);
+    const verified = await verifyRecords(chosen(keys, sample), this.#parts, { id, noise, onStep, signal });
+    return [...damaged, ...verified];
   };
   prune: Engine['prune'] = (options) => this.#cache.prune(options);
 

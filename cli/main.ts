@@ -1,4 +1,4 @@
-import { MachineError, UsageError } from '../core/index.ts';
+import { firstError, MachineError, UsageError } from '../core/index.ts';
 import { GLOBAL_FLAGS, type GlobalOptions, mergeGlobals } from './argv/global.ts';
 import { nearest } from './argv/nearest.ts';
 import type { Environment } from './argv/pairs.ts';
@@ -65,7 +65,8 @@ export async function main(around: Surroundings): Promise<number> {
     if (found === undefined) throw unknownCommand(top.positionals);
     command = await found.load();
     return await command.execute(found.rest, prepare);
-  } catch (error) {
+  } catch (thrown) {
+    const error = firstError(thrown);
     if (interrupt.signal.aborted && isExpected(error)) {
       stderr.write('varve: interrupted\n');
       return INTERRUPTED;

@@ -47,6 +47,11 @@ export interface Snapshotter {
   mountable(snapshot: Snapshot, options?: { readonly traced?: boolean }): Promise<MountableSnapshot>;
   /** Every committed diff, in no order. */
   diffs(): Promise<readonly StoredDiff[]>;
+  /**
+   * Compares the files of every committed diff with what is known of them, and their content with the layer's digest where the layer was
+   * made here. Forgets those that differ, and tells them.
+   */
+  removeDamaged(signal: AbortSignal): Promise<readonly DiffId[]>;
   /** Forgets committed diffs, then removes their files. Callers make sure that nothing stands on them. */
   remove(diffIds: readonly DiffId[]): Promise<void>;
   /** Removes what dead processes left behind (`isAlive` tells of a session name). Returns bytes freed. */

@@ -64,6 +64,7 @@ export function createBlobStore({ root }: { readonly root: HostPath }): BlobStor
     has: async (digest) => (await size(digest)) !== undefined,
     size,
     open: (digest) => openVerified(pathOf(digest), digest),
+    isWhole: (digest) => isWhole(pathOf(digest), digest),
     read: async (digest) => {
       const chunks: Uint8Array[] = [];
       for await (const chunk of openVerified(pathOf(digest), digest)) chunks.push(chunk);
@@ -128,6 +129,18 @@ async function writeAll(handle: FileHandle, chunk: Uint8Array): Promise<void> {
   while (at < chunk.byteLength) at += (await handle.write(chunk, at)).bytesWritten;
 }
 
+async function isWhole(file: HostPath, digest: Digest): Promise<boolean> {
+  try {
+    for await (const _ of openVerified(file, digest));
+    return true;
+  } catch (error) {
+    // One that is gone was removed by another process meanwhile.
+    if (error instanceof MachineError && error.code === 'blob-missing') return true;
+    if (error instanceof MachineError && error.code === 'blob-corrupt') return false;
+    throw error;
+  }
+}
+
 async function* openVerified(file: HostPath, digest: Digest): AsyncGenerator<Uint8Array> {
   const hash = createHash('sha256');
   const stream = createReadStream(file, { highWaterMark: CHUNK_BYTES });
@@ -144,8 +157,10 @@ async function* openVerified(file: HostPath, digest: Digest): AsyncGenerator<Uin
   }
   const found = `sha256:${hash.digest('hex')}`;
   if (found === digest) return;
-  throw new MachineError('blob-corrupt', `blob ${digest} is damaged on the disk: its content is ${found}`, {
-    hint: `remove ${file} and pull or build the image again`,
+  // Whoever wants it next finds it missing, and gets it anew where that is possible.
+  await rm(file, { force: true });
+  throw new MachineError('blob-corrupt', `blob ${digest} was damaged on the disk: its content is ${found}`, {
+    hint: 'it was removed: try again, and pull or build the image again where that does not help',
   });
 }
 

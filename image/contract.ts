@@ -16,7 +16,12 @@ import type { Credentials } from './registry/credentials.ts';
 export interface BlobStore {
   has(digest: Digest): Promise<boolean>;
   size(digest: Digest): Promise<number | undefined>;
-  /** The bytes, verified as they flow: the stream fails with `blob-corrupt` at its end where they do not fit the digest. */
+  /** Whether a blob that is there fits its digest; one that does not is removed. */
+  isWhole(digest: Digest): Promise<boolean>;
+  /**
+   * The bytes, verified as they flow: the stream fails with `blob-corrupt` at its end where they do not fit the digest. Such a blob is
+   * removed.
+   */
   open(digest: Digest): AsyncIterable<Uint8Array>;
   read(digest: Digest): Promise<Uint8Array>;
   /** Stores `bytes`; fails with `digest-mismatch` where `expected` does not fit, and then keeps nothing. */

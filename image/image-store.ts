@@ -65,7 +65,7 @@ export function createImageStore(options: LayerSources & { readonly root: HostPa
     return images.filter((image) => image !== undefined);
   }
 
-  /** Undefined where another process has removed the image and its blobs since the folder was read. */
+  /** Undefined where the image's blobs are gone: another process has removed them, or the disk has damaged them. */
   async function loadIfThere(
     digest: Digest,
     all: readonly NamedImage[] | undefined = undefined,
@@ -73,7 +73,7 @@ export function createImageStore(options: LayerSources & { readonly root: HostPa
     try {
       return await load(digest, all ?? (await names.all()));
     } catch (error) {
-      if (error instanceof MachineError && error.code === 'blob-missing') return undefined;
+      if (error instanceof MachineError && /^blob-(?:missing|corrupt)$/.test(error.code)) return undefined;
       throw error;
     }
   }

@@ -19,6 +19,8 @@ export interface LayerSources {
   readonly table: LayerTable;
   /** The diff of a layer that this machine built; undefined where it is gone. */
   readonly openDiff: (diffId: DiffId) => Promise<DiffSource | undefined>;
+  /** Told of a diff whose files are not those of its layer any more, so that it is not used again; absent: it stays. */
+  readonly dropDiff?: (diffId: DiffId) => Promise<void>;
 }
 
 /** How a layer is described that was packed here: its plain tar, named by its diffId. */
@@ -43,10 +45,13 @@ export function layerFrom(diffId: DiffId, descriptor: Descriptor, sources: Layer
       });
     }
     const { sourceDateEpoch } = await sources.table.get(diffId);
-    yield* verified(
-      layerTar(diff, sourceDateEpoch === undefined ? {} : { sourceDateEpoch }),
-      descriptor.digest,
-    );
+    const tar = layerTar(diff, sourceDateEpoch === undefined ? {} : { sourceDateEpoch });
+    try {
+      yield* verified(tar, descriptor.digest);
+    } catch (error) {
+      if (error instanceof MachineError && error.code === 'layer-changed') await sources.dropDiff?.(diffId);
+      throw error;
+    }
   }
   return { diffId, descriptor, open };
 }
@@ -64,7 +69,7 @@ async function* verified(tar: AsyncIterable<Uint8Array>, digest: Digest): AsyncG
   const found = `sha256:${hash.digest('hex')}`;
   if (found === digest) return;
   throw new MachineError('layer-changed', `the files of layer ${digest} have changed since it was built`, {
-    hint: 'something outside of varve changed its store: build again with --no-cache',
+    hint: 'its disk, or something outside of varve, changed the store: build the image again',
   });
 }
 
@@ -87,7 +92,9 @@ export async function compressLayer(
       ? undefined
       : (await table.get(layer.diffId))[compression];
   const kept = noted !== undefined && (await blobs.size(noted.digest)) === noted.size;
-  const descriptor = kept ? noted : await compressInto(layer, form, blobs);
+  const descriptor = kept
+    ? { mediaType: LAYER_TYPE[compression], digest: noted.digest, size: noted.size }
+    : await compressInto(layer, form, blobs);
   if (!kept && level === undefined && compression !== 'uncompressed')
     await table.note(layer.diffId, { [compression]: descriptor });
   return { diffId: layer.diffId, descriptor, open: () => blobs.open(descriptor.digest) };

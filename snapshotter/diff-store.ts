@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { mkdir, open, readFile, readlink, rename, rmdir, symlink, unlink } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
 import {
@@ -24,6 +24,7 @@ import {
   decodeHeader,
   decodeManifest,
   encodeManifest,
+  isWholeManifest,
   LONGEST_HEADER,
   type Manifest,
   type ManifestHeader,
@@ -227,6 +228,20 @@ export class DiffStore {
     await this.#forget((await namesIn(this.#names)).filter((name) => doomed.has(name.slice(0, HEX_DIGITS))));
   }
 
+  /** See `Snapshotter.removeDamaged`. */
+  async removeDamaged(signal: AbortSignal): Promise<readonly DiffId[]> {
+    const damaged = new Set<DiffId>();
+    for (const name of await namesIn(this.#names)) {
+      signal.throwIfAborted();
+      const digest = `sha256:${name.slice(0, HEX_DIGITS)}`;
+      const uid = await this.#target(name);
+      if (!isDigest(digest) || (uid !== undefined && (await this.#isWhole(uid, name)))) continue;
+      await this.#forget([name]);
+      damaged.add(asDigest(digest) as DiffId);
+    }
+    return [...damaged];
+  }
+
   /** Takes names away, then the data folders that they lead to. */
   async #forget(names: readonly string[]): Promise<void> {
     const doomed: string[] = [];
@@ -259,7 +274,14 @@ export class DiffStore {
 
   async #isSound(uid: string, name: string): Promise<boolean> {
     const home = joinHost(this.dataFolder, uid);
-    if (await wasChecked(home, await this.#boot())) return (await this.header(uid)) !== undefined;
+    if (!(await wasChecked(home, await this.#boot()))) return this.#isWhole(uid, name);
+    const manifest = await readFile(joinHost(home, 'manifest')).catch(ignoreAbsent);
+    return manifest !== undefined && isWholeManifest(manifest) && existsSync(joinHost(home, 'fs'));
+  }
+
+  /** Compares all of a diff with its manifest, and with the digest that it is committed under. */
+  async #isWhole(uid: string, name: string): Promise<boolean> {
+    const home = joinHost(this.dataFolder, uid);
     const manifest = await this.manifest(uid);
     const { tree, userXattrs, makesLayer } = this.options;
     const diffId = name.length === HEX_DIGITS ? (asDigest(`sha256:${name}`) as DiffId) : undefined;

@@ -60,11 +60,17 @@ export function encodeManifest(manifest: Manifest): Buffer {
   return Buffer.concat([body, checksum]);
 }
 
+/** Whether `file` is a manifest as it was written, of whatever version. */
+export function isWholeManifest(file: Buffer): boolean {
+  if (file.length < MAGIC.length + CHECKSUM_BYTES) return false;
+  const body = file.subarray(0, -CHECKSUM_BYTES);
+  return crc32(body) === file.readUInt32LE(body.length);
+}
+
 /** undefined where `file` is torn, or of another version. */
 export function decodeManifest(file: Buffer): Manifest | undefined {
-  if (file.length < MAGIC.length + CHECKSUM_BYTES) return undefined;
+  if (!isWholeManifest(file)) return undefined;
   const body = file.subarray(0, -CHECKSUM_BYTES);
-  if (crc32(body) !== file.readUInt32LE(body.length)) return undefined;
   const reader = new ByteReader(body);
   const paths = new PathUnpacker();
   const header = readHeader(reader, paths);

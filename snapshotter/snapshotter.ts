@@ -65,6 +65,7 @@ export function createSnapshotter(options: SnapshotterOptions): Snapshotter {
     mountable: (snapshot, options) =>
       onStore('make a snapshot readable', () => mountable(context, snapshot, options)),
     diffs: () => onStore('list the diffs', () => store.stored()),
+    removeDamaged: (signal) => onStore('check the diffs', () => store.removeDamaged(signal)),
     remove: (diffIds) => onStore('remove diffs', () => store.remove(diffIds)),
     sweep: (isAlive) => onStore('sweep the store', () => store.sweep(isAlive)),
     close: () => store.close(),

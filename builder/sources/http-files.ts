@@ -26,7 +26,7 @@ export interface HttpFilesOptions {
   readonly folder: HostPath;
   /** Of this process; on the store's file system. */
   readonly temporary: HostPath;
-  readonly blobs: Pick<BlobStore, 'size' | 'put' | 'pathOf'>;
+  readonly blobs: Pick<BlobStore, 'size' | 'isWhole' | 'put' | 'pathOf'>;
   readonly transport: Transport;
   readonly userAgent: string;
   /** Absent: {@link MAX_BYTES}. */
@@ -65,8 +65,8 @@ export class HttpFiles {
 
   /** See `Sources.fetchFile`. */
   async fetch(url: string, options: FetchFileOptions): Promise<FetchedFile> {
-    const known = await this.#known(url);
     const { checksum } = options;
+    const known = await this.#known(url, checksum);
     if (checksum !== undefined && known?.digest === checksum) return this.#file(known);
     const fetched = await this.#ask(url, known, options);
     if (checksum !== undefined && fetched.digest !== checksum) {
@@ -179,8 +179,8 @@ export class HttpFiles {
     }
   }
 
-  /** What is known of an address whose bytes are still here. */
-  async #known(url: string): Promise<Remembered | undefined> {
+  /** What is known of an address whose bytes are still here, as they came; undefined also where it would be of no use. */
+  async #known(url: string, checksum: Digest | undefined): Promise<Remembered | undefined> {
     let text: string;
     try {
       text = await readFile(this.#noteOf(url), 'utf8');
@@ -191,7 +191,8 @@ export class HttpFiles {
     const known = readNote(text);
     if (known === undefined || (await this.#options.blobs.size(known.digest)) !== known.size)
       return undefined;
-    return known;
+    if (known.etag === undefined && known.digest !== checksum) return undefined;
+    return (await this.#options.blobs.isWhole(known.digest)) ? known : undefined;
   }
 
   async #remember(url: string, fetched: Remembered): Promise<void> {

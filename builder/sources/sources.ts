@@ -12,7 +12,7 @@ export interface SourcesOptions {
   readonly folder: HostPath;
   /** A folder of this process, on the store's file system, that is gone when it ends. */
   readonly temporary: HostPath;
-  readonly blobs: Pick<BlobStore, 'size' | 'put' | 'pathOf'>;
+  readonly blobs: Pick<BlobStore, 'size' | 'isWhole' | 'put' | 'pathOf'>;
   readonly transport: Transport;
   readonly userAgent: string;
   /** PATH and the proxies are taken from it. */

@@ -127,6 +127,7 @@ export class FakeStore {
     };
     return {
       driver: 'copy',
+      removeDamaged: async () => [],
       observed: async () => this.#tree(),
       changedPaths: async () => 3,
       stack: async (parent, diffId) => (this.diffs.has(diffId) ? this.committed(parent, diffId) : undefined),

@@ -7,13 +7,14 @@ import type { Style } from '../style.ts';
 export function renderVerified(steps: readonly VerifiedStep[], style: Style): string {
   const lines = steps.flatMap((step) => linesOf(step, style));
   const same = steps.filter(({ verdict }) => verdict.kind === 'same').length;
-  const count = steps.length === 1 ? '1 reused step was' : `${steps.length} reused steps were`;
+  const ran = steps.filter(({ verdict }) => verdict.kind !== 'damaged-store').length;
+  const count = ran === 1 ? '1 reused step was' : `${ran} reused steps were`;
   return `${[...lines, `${count} run again: ${same} left the same`].join('\n')}\n`;
 }
 
 /** Did any step turn out to have been reused wrongly, by the cache's fault or the disk's? */
 export function isAnyWrong(steps: readonly VerifiedStep[]): boolean {
-  return steps.some(({ verdict }) => verdict.kind === 'wrong' || verdict.kind === 'damaged');
+  return steps.some(({ verdict }) => /^(?:wrong|damaged|damaged-store)$/.test(verdict.kind));
 }
 
 function linesOf({ name, verdict }: VerifiedStep, style: Style): readonly string[] {
@@ -42,6 +43,11 @@ function linesOf({ name, verdict }: VerifiedStep, style: Style): readonly string
         `  the stored files are not those that it left: /${safeLine(path)} (${what}). They are dropped: build again`,
       ];
     }
+    case 'damaged-store':
+      return [
+        `${style.red('DAMAGED:')} ${title}`,
+        '  the disk has other bytes than were stored. They are dropped: pull or build again',
+      ];
     case 'wrong': {
       const { path, what } = verdict.difference;
       return [
