@@ -8,7 +8,7 @@ import { freshStores, open, root } from './fixtures/observed-store.ts';
 
 const SEED = Number(process.env['VARVE_SEED'] ?? 20_260_101);
 const STEPS = 24;
-const FLIPS = 250;
+const FLIPS = 120;
 
 freshStores();
 
@@ -64,5 +64,5 @@ describe('a database in which the disk has flipped a bit', () => {
           throw new Error(where, { cause: error });
       }
     }
-  });
+  }, 300_000);
 });
