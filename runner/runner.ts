@@ -127,6 +127,12 @@ async function startOci(runtime: string, options: RunnerOptions, start: Start): 
         const why = stopped();
         return why === undefined ? ending : { kind: why };
       })
+      .catch((error: unknown): SandboxOutcome => {
+        // What is killed while it starts is a failure to the runtime.
+        const why = stopped();
+        if (why === undefined) throw error;
+        return { kind: why };
+      })
       .finally(() => {
         release();
         etc.remove();
