@@ -137,6 +137,25 @@ describe('images', () => {
 });
 
 describe('registry and archives', () => {
+  test('push --all-tags pushes each name of the repository, and no other', async () => {
+    const pushed: string[] = [];
+    const engine = {
+      images: async () => [
+        imageDetails(['localhost:5000/app:2', 'localhost:5000/app:1', 'localhost:5000/app/more:1']),
+      ],
+      push: async (name: string) => {
+        pushed.push(name);
+        return { digest: digest('a'), size: 1 };
+      },
+    };
+    const { code, stdout } = await varve(['push', '-a', 'localhost:5000/app'], { engine });
+    expect(code).toBe(0);
+    expect(pushed).toEqual(['localhost:5000/app:1', 'localhost:5000/app:2']);
+    expect(stdout.split('\n')[2]).toBe(`2: digest: ${digest('a')} size: 1`);
+    expect((await varve(['push', '-a', 'localhost:5000/app:1'], { engine })).code).toBe(2);
+    expect((await varve(['push', '-a', 'localhost:5000/other'], { engine })).code).toBe(1);
+  });
+
   test('pull prints as Docker does, and only the name with -q', async () => {
     const pull = async (_name: string, options: Parameters<Engine['pull']>[1]) => {
       const blob = { digest: digest('a'), current: 1, total: 1 };
