@@ -81,7 +81,7 @@ export function dockerArchiveFiles(images: readonly (ImageToWrite | IndexToWrite
 
 /**
  * Writes such files below `folder`. A layout that is there already keeps its other images, as in BuildKit: an entry goes where one of
- * these files has its name, or names the same document without a name.
+ * these has its name, or where both have none.
  *
  * @throws MachineError `image-invalid` where the folder's own index cannot be read; `disk-full`, `store-io`.
  */
@@ -110,10 +110,10 @@ async function readIndexOf(folder: HostPath): Promise<ImageIndex | undefined> {
   }
 }
 
-/** What tells two entries of a layout apart: their names, else their documents. */
-function entryKey({ digest, annotations }: Descriptor): string {
+/** What tells two entries of a layout apart: their names. Those without one are one, so that a folder has no more of them than it got last. */
+function entryKey({ annotations }: Descriptor): string {
   return (
-    annotations?.['io.containerd.image.name'] ?? annotations?.['org.opencontainers.image.ref.name'] ?? digest
+    annotations?.['io.containerd.image.name'] ?? annotations?.['org.opencontainers.image.ref.name'] ?? ''
   );
 }
 
