@@ -12,7 +12,8 @@
 
 /*
  * mknod(2) of a device, fifo or socket, for its owner only. In a user namespace, where no device can be made, an empty file with STAND_IN
- * takes its place. Negative, with errno, where that fails.
+ * takes its place; so it does for a whiteout (device 0:0) on a file system that is an overlay, which takes none. Negative, with errno, where
+ * that fails.
  */
 int node_make(const struct tree_place *place, mode_t type, dev_t device);
 

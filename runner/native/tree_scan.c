@@ -115,13 +115,13 @@ static bool is_whiteout(const struct stat *status) { return S_ISCHR(status->st_m
 static bool read_entry(struct scan *scan, int folder, const char *name) {
   struct record *record = add_record(scan);
   if (fstatat(folder, name, &record->status, AT_SYMLINK_NOFOLLOW) < 0) tree_fail(record->path, "cannot look at it");
+  char file[NAME_MAX + 64];
+  snprintf(file, sizeof file, "/proc/self/fd/%d/%s", folder, name);
+  record->stands_in = node_stood_for(file, &record->status);
   if (scan->diff && is_whiteout(&record->status)) {
     record->kind = 'w';
     return false;
   }
-  char file[NAME_MAX + 64];
-  snprintf(file, sizeof file, "/proc/self/fd/%d/%s", folder, name);
-  record->stands_in = node_stood_for(file, &record->status);
   read_attributes(scan, record, file);
   if (S_ISLNK(record->status.st_mode)) read_target(record, folder, name);
   return S_ISDIR(record->status.st_mode) && record->status.st_dev == scan->device;
