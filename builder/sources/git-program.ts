@@ -132,13 +132,16 @@ function sshCommand(knownHosts: HostPath): string {
   return `ssh -F /dev/null ${quoted.join(' ')}`;
 }
 
+/** Whoever waits at descriptor 3 ends the whole group with this process, however that ends, or with git. */
+const RUN_GIT = 'umask 022; { read -r _ <&3; kill -KILL 0; } > /dev/null 2>&1 & exec 3<&-; exec git "$@"';
+
 function run(args: readonly string[], env: Record<string, string>, call: GitCall): Promise<string> {
   const { signal, cwd } = call;
   signal.throwIfAborted();
   return new Promise((resolve, reject) => {
-    const child = spawn('/bin/sh', ['-c', 'umask 022; exec git "$@"', 'git', ...args], {
+    const child = spawn('/bin/sh', ['-c', RUN_GIT, 'git', ...args], {
       env,
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
       // A group of its own: ssh and the helpers that git starts end with it.
       detached: true,
       ...(cwd === undefined ? {} : { cwd }),
@@ -160,9 +163,10 @@ function run(args: readonly string[], env: Record<string, string>, call: GitCall
       else into.push(chunk);
     };
     signal.addEventListener('abort', stop, { once: true });
-    child.stdout.on('data', collect(stdout));
-    child.stderr.on('data', collect(stderr));
+    child.stdout?.on('data', collect(stdout));
+    child.stderr?.on('data', collect(stderr));
     child.on('error', reject);
+    child.on('exit', () => child.stdio[3]?.destroy());
     child.on('close', (code) => {
       signal.removeEventListener('abort', stop);
       if (signal.aborted) return reject(signal.reason);
