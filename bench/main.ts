@@ -94,7 +94,10 @@ async function measure(args: Arguments): Promise<readonly StoredResult[]> {
     console.log(`${name}`);
     const result = await WORKLOADS.get(name)?.(bench);
     if (result === undefined) continue;
-    stored.push({ measuredAt: new Date().toISOString(), machine, result });
+    const one = { measuredAt: new Date().toISOString(), machine, result };
+    // The figures of a quick run say nothing and are not kept.
+    if (!args.quick) await publish(one);
+    stored.push(one);
   }
   return stored;
 }
@@ -102,17 +105,14 @@ async function measure(args: Arguments): Promise<readonly StoredResult[]> {
 /** Is aborted when somebody breaks the run off: what it started and made must not outlive it. */
 function brokenOff(): AbortSignal {
   const controller = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => controller.abort());
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => controller.abort());
   return controller.signal;
 }
 
-/** Puts results into `results/`, and all that lie there into the page. */
-async function publish(fresh: readonly StoredResult[]): Promise<void> {
+/** Puts a result into `results/`, and all that lie there into the page. */
+async function publish(fresh: StoredResult): Promise<void> {
   await mkdir(RESULTS, { recursive: true });
-  for (const stored of fresh) {
-    const path = join(RESULTS, `${stored.result.workload}.json`);
-    await writeFile(path, `${JSON.stringify(stored, undefined, 2)}\n`);
-  }
+  await writeFile(join(RESULTS, `${fresh.result.workload}.json`), `${JSON.stringify(fresh, undefined, 2)}\n`);
   const files = await readdir(RESULTS);
   const all: StoredResult[] = [];
   for (const name of WORKLOADS.keys()) {
@@ -134,8 +134,6 @@ try {
   const args = readArguments(process.argv.slice(2));
   setUp('bench');
   const results = await measure(args);
-  // The figures of a quick run say nothing and are not kept.
-  if (!args.quick) await publish(results);
   console.log(`\n${renderResults(results)}`);
   const missed = results.filter(({ result }) => !isWithinLimit(result));
   if (!args.quick && missed.length > 0) {

@@ -282,6 +282,7 @@ export const BESIDE: readonly BesideWorkload[] = [
     scenario: pushes('debian', {
       dockerfile: ['FROM localhost/debian', 'COPY . /app/'],
       context: tree(10_000),
+      isUnique: true,
     }),
     floors: async () => [],
     limits: [{ kind: 'ratio', most: 0.9 }],

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BaseName, exec, startRegistry } from '../../fixtures/index.ts';
@@ -10,6 +11,8 @@ export interface Project {
   readonly dockerfile: readonly string[];
   /** Where the context comes from; without it there is none. */
   readonly context?: (bench: Bench) => Promise<string>;
+  /** Puts a file into each copy of the context that no other has: nobody has made such a layer before. */
+  readonly isUnique?: boolean;
 }
 
 const IMAGE = 'localhost/measured:latest';
@@ -27,6 +30,7 @@ async function place({ bench, folder }: Site, project: Project): Promise<Place> 
   await writeFile(dockerfile, `${project.dockerfile.join('\n')}\n`);
   if (project.context === undefined) await mkdir(context);
   else await exec(['cp', '-a', await project.context(bench), context]);
+  if (project.isUnique === true) await writeFile(join(context, 'unique'), randomUUID());
   return { context, words: ['--tag', IMAGE, '-f', dockerfile, context] };
 }
 
