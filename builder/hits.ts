@@ -108,16 +108,13 @@ export class Hits {
     if (tooOld !== undefined) return { kind: 'miss', why: tooOld };
     const snapshot = await this.lay(found.record, parent);
     if (snapshot === 'gone') return { kind: 'miss', why: { reason: 'evicted' } };
-    const observations = cache.reads(found.record.key);
     const result = {
       ...resultOf(found.record, step),
       ...standsOn(attempt, parent),
       origin: 'observed',
     } as const;
     const record = await cache.record(queryOf(attempt, parent), result);
-    if (observations !== undefined) {
-      await cache.observe(record.key, observed, { observations, parentDiffs: parent?.diffIds ?? [] });
-    }
+    cache.observeAgain(record.key, observed, { found, parentDiffs: parent?.diffIds ?? [] });
     const changed = await ifSound(() =>
       snapshotter.changedPaths(found.parentDiffs, on.snapshot, on.base.depth),
     );

@@ -202,6 +202,7 @@ test('a record that appears for another parent between two questions to the cach
     record: (query, result) => cache.record(query, result),
     lookupObserved: (query) => cache.lookupObserved(query),
     observe: (key, query, seen) => cache.observe(key, query, seen),
+    observeAgain: (key, query, seen) => cache.observeAgain(key, query, seen),
     reads: (key) => cache.reads(key),
     repeatable: (key) => cache.repeatable(key),
     previous: (slot) => cache.previous(slot),

@@ -152,9 +152,13 @@ export type ObservedLookup =
       readonly paths: number;
       /** The diffs, lowest first, that the step stood on when it was observed. */
       readonly parentDiffs: readonly DiffId[];
+      /** What was found to be the same, for {@link StepCache.observeAgain}. */
+      readonly observation: { readonly pathSet: number; readonly set: Digest; readonly fingerprint: Digest };
     }
   /** `why` is absent where nothing was observed of this action with these inputs before. */
   | { readonly kind: 'miss'; readonly why?: Extract<MissReason, { reason: 'observed-changed' }> };
+
+export type ObservedHit = Extract<ObservedLookup, { kind: 'hit' }>;
 
 /** The first thing that differs from the last time. Rendered by `explain`. */
 export type MissReason =
@@ -241,6 +245,15 @@ export interface StepCache {
     query: ObservedQuery,
     seen: { readonly observations: readonly Observation[]; readonly parentDiffs: readonly DiffId[] },
   ): Promise<void>;
+  /**
+   * Notes of record `key` what was noted of the record that `found` told, when `query` was looked up: all that was looked at says the same, so
+   * nothing is worked out again.
+   */
+  observeAgain(
+    key: StepKey,
+    query: ObservedQuery,
+    seen: { readonly found: ObservedHit; readonly parentDiffs: readonly DiffId[] },
+  ): void;
   /** What the step of record `key` looked at, in path order; undefined where nothing is known. */
   reads(key: StepKey): readonly Observation[] | undefined;
   /** The record that the step of this slot came to last, on whatever parent; undefined where there is none any more. */

@@ -27,7 +27,7 @@ describe('lookupObserved', () => {
     const made = await record(cache, 'a');
     await cache.observe(made.key, query(new FakeTree(APP)), { observations: NPM, parentDiffs });
     const changed = { ...APP, 'app/src/main.js': { content: 'edited' }, 'app/README.md': {} };
-    const hit = { kind: 'hit', record: made, paths: 4, parentDiffs };
+    const hit = { kind: 'hit', record: made, paths: 4, parentDiffs, observation: expect.anything() };
     expect(await look(cache, changed)).toEqual(hit);
     expect(await look(open(), changed)).toEqual(hit);
     expect(cache.usage()).toMatchObject([{ uses: 2 }]);

@@ -1,7 +1,21 @@
 import { LRUCache } from 'lru-cache';
-import { type DiffId, type Digest, isDigest, type Observation, type StepKey } from '../core/index.ts';
+import {
+  type DiffId,
+  type Digest,
+  digestOf,
+  isDigest,
+  type Observation,
+  type StepKey,
+  type TreeChange,
+} from '../core/index.ts';
 import { observedKey } from './canonical.ts';
-import { MOST_PATH_SETS, type ObservedLookup, type ObservedQuery, type StepRecord } from './contract.ts';
+import {
+  MOST_PATH_SETS,
+  type ObservedHit,
+  type ObservedLookup,
+  type ObservedQuery,
+  type StepRecord,
+} from './contract.ts';
 import {
   bytesOf,
   DamagedRow,
@@ -15,7 +29,6 @@ import {
 import { contentsOf, fingerprintOf, type Outline, outlineOf } from './observation.ts';
 import { decodeMarks, encodeMarks, firstChangeRead, marksOf, type ObservedMarks } from './observed-marks.ts';
 import {
-  decodePathSet,
   decodePrograms,
   encodePrograms,
   type PathSet,
@@ -27,15 +40,18 @@ import {
   unpack,
 } from './path-set.ts';
 import { recordOf } from './record-row.ts';
+import { StoredPaths } from './stored-paths.ts';
 
 /** Observations that are kept of one path set; the least recently used go. */
 export const MOST_OBSERVATIONS = 64;
 
-/** Paths that are kept decoded. */
+/** Paths that are kept in memory. */
 const MAX_CACHED_PATHS = 200_000;
 
+/** Observations of one path set, the last used ones, whose trees today's is compared with. */
+const MOST_COMPARED = 4;
+
 type ObservedMiss = Extract<ObservedLookup, { kind: 'miss' }>;
-type ObservedHit = Extract<ObservedLookup, { kind: 'hit' }>;
 
 /** What a hit is marked with. */
 export interface ObservedUse {
@@ -46,11 +62,13 @@ export interface ObservedUse {
 
 interface StoredSet {
   readonly id: number;
-  readonly set: PathSet;
+  readonly paths: StoredPaths;
 }
 
 /** What a path set says today; its content only where it had to be read. */
-interface Compared extends StoredSet {
+interface Compared {
+  readonly id: number;
+  readonly set: PathSet;
   readonly outline: Outline;
   readonly contents: readonly Digest[] | undefined;
 }
@@ -61,9 +79,9 @@ interface Compared extends StoredSet {
  */
 export class Observations {
   readonly #database: Database;
-  readonly #sets = new LRUCache<Digest, PathSet>({
+  readonly #sets = new LRUCache<Digest, StoredPaths>({
     maxSize: MAX_CACHED_PATHS,
-    sizeCalculation: ({ paths }) => paths.length + 1,
+    sizeCalculation: ({ count }) => count + 1,
   });
 
   constructor(database: Database) {
@@ -77,15 +95,19 @@ export class Observations {
       'SELECT id FROM path_sets WHERE observed_key = ? ORDER BY used_at DESC, id DESC',
       key,
     );
+    const ids = rows.map((row) => this.#database.reading(() => numberOf(row, 'id')));
+    const unchanged = this.#unchanged(ids, query, use);
+    if (unchanged !== undefined) return unchanged;
     let last: Compared | undefined;
-    for (const row of rows) {
-      const stored = this.#database.reading(() => this.#storedSet(numberOf(row, 'id')));
+    for (const id of ids) {
+      const stored = this.#database.reading(() => this.#storedSet(id));
       if (stored === undefined) continue;
-      const outline = outlineOf(stored.set, query.tree);
+      const set = stored.paths.decoded();
+      const outline = outlineOf(set, query.tree);
       // Files are read only where all the rest is as it was for some observation.
       const known = this.#knowsOutline(stored, outline.digest);
-      const contents = known ? await contentsOf(stored.set, query.tree, outline) : undefined;
-      last ??= { ...stored, outline, contents };
+      const contents = known ? await contentsOf(set, query.tree, outline) : undefined;
+      last ??= { id, set, outline, contents };
       if (contents === undefined) continue;
       const hit = this.#hit(stored, fingerprintOf(outline, contents), use);
       if (hit !== undefined) return hit;
@@ -93,12 +115,48 @@ export class Observations {
     return last === undefined ? { kind: 'miss' } : this.#miss(last, query);
   }
 
+  /**
+   * A hit without a look at any path: where the diffs of today's tree differ from those of a tree that was asked before in nothing that reaches an
+   * observed path, each says what it said then. That tells the fingerprint.
+   */
+  #unchanged(
+    ids: readonly number[],
+    { tree: { stack } }: ObservedQuery,
+    use: ObservedUse,
+  ): ObservedHit | undefined {
+    if (stack === undefined) return undefined;
+    const compared = new Map<string, readonly TreeChange[] | undefined>();
+    for (const id of ids) {
+      for (const { noted, fingerprint } of this.#lastStacks(id)) {
+        const stored = this.#database.reading(() => this.#storedSet(id));
+        const name = stored === undefined ? undefined : stackNamed(noted, stored.paths.digest, fingerprint);
+        if (stored === undefined || name === undefined) continue;
+        if (!compared.has(name)) compared.set(name, stack.changesSince(name));
+        const changes = compared.get(name);
+        if (changes === undefined || stored.paths.isTouchedBy(changes)) continue;
+        const hit = this.#hit(stored, fingerprint, use);
+        if (hit !== undefined) return hit;
+      }
+    }
+    return undefined;
+  }
+
+  #lastStacks(id: number): readonly { readonly noted: string; readonly fingerprint: Digest }[] {
+    const sql = `SELECT stack, fingerprint FROM observations WHERE path_set = ? AND stack IS NOT NULL
+      ORDER BY used_at DESC, rowid DESC LIMIT ${MOST_COMPARED}`;
+    return this.#database.reading(() =>
+      this.#database
+        .all(sql, id)
+        .map((row) => ({ noted: textOf(row, 'stack'), fingerprint: digestOfRow(row, 'fingerprint') })),
+    );
+  }
+
   #knowsOutline({ id }: StoredSet, outline: Digest): boolean {
     const sql = 'SELECT 1 FROM observations WHERE path_set = ? AND outline = ? LIMIT 1';
     return this.#database.get(sql, id, outline) !== undefined;
   }
 
-  #hit({ id, set }: StoredSet, fingerprint: Digest, use: ObservedUse): ObservedHit | undefined {
+  #hit({ id, paths }: StoredSet, fingerprint: Digest, use: ObservedUse): ObservedHit | undefined {
     return this.#database.transaction(() => {
       // Of several results for the same facts, that of the last run. The fingerprint names the path set too: in a database begun anew
       // this number may stand for another one.
@@ -115,7 +173,8 @@ export class Observations {
       const { nowMs } = use;
       this.#markUsed(record, id, nowMs);
       if (record.diffId !== undefined) use.hold(record.diffId);
-      return { kind: 'hit', record, paths: set.paths.length, parentDiffs: parentDiffsOf(row) };
+      const observation = { pathSet: id, set: paths.digest, fingerprint };
+      return { kind: 'hit', record, paths: paths.count, parentDiffs: parentDiffsOf(row), observation };
     });
   }
 
@@ -172,14 +231,52 @@ export class Observations {
       const owner = observedKey(query);
       const id = this.#insertSet(owner, set, { paths, names, nowMs: seen.nowMs });
       database.run(
-        `INSERT INTO observations (record, path_set, outline, fingerprint, parent_diffs, marks, used_at)
-           VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-           ON CONFLICT DO UPDATE SET outline = ?3, fingerprint = ?4, parent_diffs = ?5, marks = ?6, used_at = ?7`,
-        ...[key, id, outline.digest, fingerprint, diffs, marks, seen.nowMs],
+        `INSERT INTO observations (record, path_set, outline, fingerprint, parent_diffs, stack, marks, used_at)
+           VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+           ON CONFLICT DO UPDATE
+             SET outline = ?3, fingerprint = ?4, parent_diffs = ?5, stack = ?6, marks = ?7, used_at = ?8`,
+        ...[
+          key,
+          id,
+          outline.digest,
+          fingerprint,
+          diffs,
+          stackNote(query, set.digest, fingerprint),
+          marks,
+          seen.nowMs,
+        ],
       );
       this.#trim(owner, id);
     });
-    this.#sets.set(set.digest, set);
+  }
+
+  /** See `StepCache.observeAgain`. */
+  observeAgain(
+    key: StepKey,
+    query: ObservedQuery,
+    seen: { readonly found: ObservedHit; readonly parentDiffs: readonly DiffId[]; readonly nowMs: number },
+  ): void {
+    const { record, observation } = seen.found;
+    const database = this.#database;
+    database.transaction(() => {
+      if (database.get('SELECT 1 FROM records WHERE key = ?', key) === undefined) return;
+      // The fingerprint too: in a database begun anew the number may stand for another path set.
+      database.run(
+        `INSERT INTO observations (record, path_set, outline, fingerprint, parent_diffs, stack, marks, used_at)
+           SELECT ?1, path_set, outline, fingerprint, ?2, ?3, marks, ?4 FROM observations
+             WHERE record = ?5 AND path_set = ?6 AND fingerprint = ?7
+           ON CONFLICT DO UPDATE SET outline = excluded.outline, fingerprint = excluded.fingerprint,
+             parent_diffs = ?2, stack = ?3, marks = excluded.marks, used_at = ?4`,
+        ...[
+          key,
+          JSON.stringify(seen.parentDiffs),
+          stackNote(query, observation.set, observation.fingerprint),
+          seen.nowMs,
+        ],
+        ...[record.key, observation.pathSet, observation.fingerprint],
+      );
+      this.#trim(observedKey(query), observation.pathSet);
+    });
   }
 
   #insertSet(
@@ -233,8 +330,9 @@ export class Observations {
       );
       const stored = row === undefined ? undefined : this.#storedSet(numberOf(row, 'path_set'));
       if (row === undefined || stored === undefined) return undefined;
-      const { paths, uses } = stored.set;
-      const programs = programsOf(row, stored.set);
+      const set = stored.paths.decoded();
+      const { paths, uses } = set;
+      const programs = programsOf(row, set);
       return paths.map((path, at) => {
         const by = programAt(programs, at);
         return { path, uses: uses[at] ?? 0, ...(by === undefined ? {} : { by }) };
@@ -248,14 +346,33 @@ export class Observations {
     if (row === undefined) return undefined;
     const digest = digestOfRow(row, 'digest');
     const cached = this.#sets.get(digest);
-    if (cached !== undefined) return { id, set: cached };
+    if (cached !== undefined) return { id, paths: cached };
     const packed = this.#database.get('SELECT paths FROM path_sets WHERE id = ?', id);
     const bytes = packed === undefined ? undefined : unpack(bytesOf(packed, 'paths'));
-    const set = bytes === undefined ? undefined : decodePathSet(bytes, digest);
-    if (set === undefined) return undefined;
-    this.#sets.set(digest, set);
-    return { id, set };
+    const paths = bytes === undefined ? undefined : StoredPaths.open(bytes, digest);
+    if (paths === undefined) return undefined;
+    this.#sets.set(digest, paths);
+    return { id, paths };
   }
+}
+
+/**
+ * The name of a tree's stack as it is kept: with a digest that ties it to the paths and to what they said there, since a row that a disk has
+ * changed must not tell of others.
+ */
+function stackNote({ tree: { stack } }: ObservedQuery, set: Digest, fingerprint: Digest): string | null {
+  return stack === undefined ? null : `${tieOf(stack.name, set, fingerprint)} ${stack.name}`;
+}
+
+/** The name in a {@link stackNote}; undefined where that is of other paths, or damaged. */
+function stackNamed(noted: string, set: Digest, fingerprint: Digest): string | undefined {
+  const end = noted.indexOf(' ');
+  const name = noted.slice(end + 1);
+  return noted.slice(0, end) === tieOf(name, set, fingerprint) ? name : undefined;
+}
+
+function tieOf(name: string, set: Digest, fingerprint: Digest): Digest {
+  return digestOf(`varve stack 1\0${set}\0${fingerprint}\0${name}`);
 }
 
 /** What a row of `observations` and `path_sets` keeps to tell a change with. Undefined where that is damaged. */

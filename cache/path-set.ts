@@ -43,7 +43,7 @@ export function sortObservations(observations: readonly Observation[]): readonly
   return [...joined.values()].sort((a, b) => comparePaths(a.path, b.path));
 }
 
-/** The set of sorted observations, its bytes as {@link decodePathSet} reads them, and the programs. */
+/** The set of sorted observations, its bytes as {@link openPathSet} reads them, and the programs. */
 export function pathSetOf(observations: readonly Observation[]): {
   readonly set: PathSet;
   readonly bytes: Buffer;
@@ -76,13 +76,27 @@ function isPlain(path: string): boolean {
   return path.isWellFormed() && !path.startsWith('\x01') && !path.includes('\0');
 }
 
-/** Reads the bytes whose digest is `digest`; undefined for any others. */
-export function decodePathSet(bytes: Buffer, digest: Digest): PathSet | undefined {
+/** A set as {@link encodePathSet} wrote it. */
+export interface PathSetBytes {
+  readonly digest: Digest;
+  readonly count: number;
+  /** One for each path. */
+  readonly uses: Buffer;
+  readonly names: Buffer;
+}
+
+/** The bytes whose digest is `digest`; undefined for any others. */
+export function openPathSet(bytes: Buffer, digest: Digest): PathSetBytes | undefined {
   if (digestOf(bytes) !== digest || !bytes.subarray(0, MAGIC.length).equals(MAGIC)) return undefined;
   const count = bytes.readUInt32LE(MAGIC.length);
   const namesAt = HEADER_BYTES + count;
-  const uses = new Uint8Array(bytes.subarray(HEADER_BYTES, namesAt));
-  const names = count === 0 ? [] : bytes.toString('utf8', namesAt).split('\0');
+  return { digest, count, uses: bytes.subarray(HEADER_BYTES, namesAt), names: bytes.subarray(namesAt) };
+}
+
+export function decodePathSet(opened: PathSetBytes): PathSet {
+  const { digest, count } = opened;
+  const uses = new Uint8Array(opened.uses);
+  const names = count === 0 ? [] : opened.names.toString('utf8').split('\0');
   const paths = names.map((name) =>
     name.startsWith('\x01') ? String(JSON.parse(name.slice(1))) : name,
   ) as readonly string[] as readonly ImagePath[];
@@ -130,10 +144,13 @@ export async function pack(bytes: Uint8Array): Promise<Buffer> {
   return compress(bytes, { params: { [constants.ZSTD_c_checksumFlag]: 1 } });
 }
 
+/** Larger pieces than zlib's own: most sets then come out in one or two. */
+const UNPACK_CHUNK = 256 * 1024;
+
 /** What {@link pack} was given; undefined where the stored bytes are damaged. */
 export function unpack(stored: Uint8Array): Buffer | undefined {
   try {
-    return zstdDecompressSync(stored);
+    return zstdDecompressSync(stored, { chunkSize: UNPACK_CHUNK });
   } catch {
     return undefined;
   }

@@ -103,4 +103,10 @@ export const MIGRATIONS: readonly string[] = [
   -- CRC-32 of what a record says of its result; older records have none.
   ALTER TABLE records ADD COLUMN checksum INTEGER;
   `,
+  `
+  -- The name of the stack of diffs that the paths were asked of; older observations do not know.
+  ALTER TABLE observations ADD COLUMN stack TEXT;
+  -- Holds all that is asked of the last used ones: a row's marks are long, and lie before its stack.
+  CREATE INDEX observations_used ON observations (path_set, used_at, stack, fingerprint);
+  `,
 ];

@@ -14,6 +14,7 @@ import type {
   Action,
   BuildLog,
   Lookup,
+  ObservedHit,
   ObservedLookup,
   ObservedQuery,
   PrunableCache,
@@ -190,6 +191,15 @@ class SqliteStepCache implements PrunableCache {
   ): Promise<void> {
     this.#mustBeOpen();
     await this.#observations.observe(key, query, { ...seen, nowMs: this.#now() });
+  }
+
+  observeAgain(
+    key: StepKey,
+    query: ObservedQuery,
+    seen: { readonly found: ObservedHit; readonly parentDiffs: readonly DiffId[] },
+  ): void {
+    this.#mustBeOpen();
+    this.#observations.observeAgain(key, query, { ...seen, nowMs: this.#now() });
   }
 
   reads(key: StepKey): readonly Observation[] | undefined {

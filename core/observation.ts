@@ -60,6 +60,23 @@ export type PathState =
       readonly opaque: boolean;
     };
 
+/** Where two trees may differ. `path`: in what they say of the path itself. `below`: of all that lies below it too, and of its folder's names. */
+export interface TreeChange {
+  readonly path: ImagePath;
+  readonly reach: 'path' | 'below';
+}
+
+/** What a tree is made of, by which it is compared with what another one was made of. */
+export interface ComparedStack {
+  /** Trees of this machine's store with the same name say the same of every path. */
+  readonly name: string;
+  /**
+   * Everywhere that this tree may say something else than the one of that name did, in no order; more may be told than differs. Undefined
+   * where it is not known.
+   */
+  changesSince(name: string): readonly TreeChange[] | undefined;
+}
+
 /** The upper part of a snapshot, as observations are compared with it: in memory, without touching a mount. */
 export interface ObservedTree {
   /**
@@ -75,6 +92,8 @@ export interface ObservedTree {
    * @throws Error, or rejects with it, where `path` is no regular file.
    */
   digest(path: ImagePath): Digest | Promise<Digest>;
+  /** Absent where the tree is not that of a stack of diffs alone. */
+  readonly stack?: ComparedStack;
 }
 
 /** What is known of the reading of a sandboxed process when it has ended. */

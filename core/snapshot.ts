@@ -33,7 +33,7 @@ export interface Snapshotter {
   observed(snapshot: Snapshot | undefined, base: number): Promise<ObservedTree>;
   /**
    * How many names other than folders differ between the stack of the diffs `before` and `snapshot`, above their lowest `base`
-   * diffs; for people. Undefined where a diff of `before` is gone.
+   * diffs; about, for people. Undefined where a diff of `before` is gone.
    */
   changedPaths(
     before: readonly DiffId[],

@@ -46,6 +46,12 @@ export class DiffIndex {
     return this.#links.get(first) ?? [first];
   }
 
+  /** All names of files that have several. */
+  linkedNames(): readonly ImagePath[] {
+    this.#links ??= this.#indexLinks();
+    return [...this.#links.values()].flat();
+  }
+
   #indexChildren(): Map<ImagePath, ImagePath[]> {
     const children = new Map<ImagePath, ImagePath[]>();
     let folder: string | undefined;

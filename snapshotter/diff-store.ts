@@ -20,6 +20,8 @@ import {
 } from '../core/index.ts';
 import { DiffIndex } from './diff-index.ts';
 import { DigestNotes, digestsOf, writeNotes } from './digest-notes.ts';
+import type { FolderFacts } from './folder-facts.ts';
+import { FolderFiles } from './folder-files.ts';
 import {
   decodeHeader,
   decodeManifest,
@@ -109,6 +111,10 @@ export class Diff implements TreeLayer {
     return this.#notes.known(hardlinkTo ?? path);
   }
 
+  folders(): FolderFacts | undefined {
+    return this.#store.folders.get(this.uid);
+  }
+
   async load(): Promise<Manifest> {
     return (await this.#store.manifest(this.uid)) ?? this.#torn();
   }
@@ -133,6 +139,7 @@ export class DiffStore {
   readonly dataFolder: HostPath;
   /** An empty folder: the bottom of overlays that would have no lower folder, or too few. */
   readonly emptyFolder: HostPath;
+  readonly folders: FolderFiles;
   readonly #names: HostPath;
   readonly #active: HostPath;
   readonly #trash: HostPath;
@@ -153,6 +160,7 @@ export class DiffStore {
     this.options = options;
     this.dataFolder = joinHost(options.root, 'diffs/data');
     this.emptyFolder = joinHost(options.root, 'diffs/empty');
+    this.folders = new FolderFiles(this.dataFolder);
     this.#names = joinHost(options.root, 'diffs/sha256');
     this.#active = joinHost(options.root, 'active');
     this.#trash = joinHost(options.root, 'trash');
@@ -185,12 +193,15 @@ export class DiffStore {
     writeFileSync(joinHost(home, 'owner'), this.options.session);
     writeFileSync(joinHost(home, 'boot'), boot);
     writeFileSync(joinHost(home, 'manifest'), encodeManifest({ ...manifest, createdAtMs }));
-    if (digests !== undefined)
-      await writeNotes(joinHost(home, 'digests'), digestsOf(manifest.changes, digests));
+    const known = digests === undefined ? undefined : digestsOf(manifest.changes, digests);
+    if (known !== undefined) await writeNotes(joinHost(home, 'digests'), known);
+    const index = new DiffIndex(manifest.changes);
+    const folders = this.folders.write(home, index, known);
     renameSync(joinHost(active, 'fs'), joinHost(home, 'fs'));
     const uid = this.#place(home);
     this.#sound.add(uid);
-    this.#indexes.set(uid, new DiffIndex(manifest.changes));
+    this.#indexes.set(uid, index);
+    this.folders.keep(uid, folders);
     return this.#diff(uid);
   }
 

@@ -7,6 +7,7 @@ import {
   ROOT_PATH,
 } from '../core/index.ts';
 import type { DiffIndex, Verdict } from './diff-index.ts';
+import type { FolderFacts } from './folder-facts.ts';
 
 /** One diff of a stack, as the merged view needs it. */
 export interface TreeLayer {
@@ -18,6 +19,8 @@ export interface TreeLayer {
   digest(path: ImagePath): Promise<Digest>;
   /** The same of `file`, an entry of this diff's index, where it is in memory. */
   knownDigest(file: Entry): Digest | undefined;
+  /** What the diff says, folder by folder; undefined where that was not written down. */
+  folders(): FolderFacts | undefined;
 }
 
 export interface LoadedLayer {
@@ -139,6 +142,11 @@ export class MergedView {
     if (first === entry.hardlinkTo) return entry;
     const { hardlinkTo: _, ...rest } = entry;
     return first === entry.path ? rest : { ...rest, hardlinkTo: first };
+  }
+
+  /** All names of files that have several in the diff that they come from, shown or not. */
+  linkedNames(): readonly ImagePath[] {
+    return this.#layers.flatMap(({ index }) => index.linkedNames());
   }
 
   /** How many names of the file that `found` is the view shows; 1 for a folder. */

@@ -10,6 +10,7 @@ import {
 } from '../core/index.ts';
 import type { Verdict } from './diff-index.ts';
 import { foundIn, type LoadedLayer, MergedView, type TreeLayer } from './merged-view.ts';
+import { type NamedDiffs, NamedStack } from './named-stack.ts';
 
 export interface ObservedLayers {
   /** The upper diffs of a stack, topmost first. */
@@ -18,6 +19,8 @@ export interface ObservedLayers {
   readonly root: Entry;
   /** Whether diffs lie below these: where none do, a whiteout is `absent` and no folder is opaque. */
   readonly hasBase: boolean;
+  /** Absent: the tree is not compared with others. */
+  readonly named?: NamedDiffs;
 }
 
 type Listed = ReturnType<ObservedTree['list']>[number];
@@ -34,9 +37,11 @@ class LayersObserved implements ObservedTree {
   readonly #view: MergedView;
   readonly #root: PathState;
   readonly #hasBase: boolean;
+  readonly stack?: NamedStack;
 
-  constructor(view: MergedView, { root, hasBase }: ObservedLayers) {
+  constructor(view: MergedView, { root, hasBase, named }: ObservedLayers) {
     this.#view = view;
+    if (named !== undefined) this.stack = new NamedStack(view, { root, hasBase, ...named });
     this.#root = { kind: 'present', entry: root, links: 1, opaque: false };
     this.#hasBase = hasBase;
   }

@@ -13,6 +13,7 @@ import {
   type TreeOp,
 } from '../core/index.ts';
 import { DiffIndex } from './diff-index.ts';
+import { decodeFolders, encodeFolders, type FolderFacts } from './folder-facts.ts';
 import type { TreeLayer } from './merged-view.ts';
 import { NAMES } from './random-ops.ts';
 
@@ -80,6 +81,17 @@ export class DrawnDiff implements TreeLayer {
 
   knownDigest(): undefined {
     return undefined;
+  }
+
+  /** Written down and read again. */
+  folders(): FolderFacts | undefined {
+    const digests = new Map<ImagePath, Digest>();
+    for (const change of this.changes) {
+      if (change.kind !== 'set' || change.entry.type !== 'file') continue;
+      digests.set(change.entry.path, digestOf(contentOf(change.entry)));
+    }
+    const file = encodeFolders(this.#index, digests);
+    return file === undefined ? undefined : decodeFolders(file);
   }
 
   index(): Promise<DiffIndex> {

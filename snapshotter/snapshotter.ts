@@ -59,7 +59,7 @@ export function createSnapshotter(options: SnapshotterOptions): Snapshotter {
       const diff = await onStore('look up a diff', () => store.find(diffId, parent?.id));
       return diff === undefined ? undefined : new Committed(context, asCommitted(parent), { diff, diffId });
     },
-    observed: (snapshot, base) => onStore('observe a snapshot', () => observed(snapshot, base)),
+    observed: (snapshot, base) => onStore('observe a snapshot', () => observed(context, snapshot, base)),
     changedPaths: (before, snapshot, base) =>
       onStore('compare two snapshots', () => changedPaths(context, { before, snapshot, base })),
     mountable: (snapshot, options) =>
@@ -126,11 +126,18 @@ function tracedOf(diffs: readonly Diff[], base: number | undefined): TracedStack
   return { traced: above.map((diff) => diff.home), lowers: foldersOf(below) };
 }
 
-async function observed(snapshot: Snapshot | undefined, base: number): Promise<ObservedTree> {
+async function observed(
+  { store }: Context,
+  snapshot: Snapshot | undefined,
+  base: number,
+): Promise<ObservedTree> {
   const diffs = diffsOf(own(snapshot));
   const { above } = splitDiffs(diffs, base);
   const root = await rootOf(diffs, emptyRoot());
-  return observeLayers({ layers: above, root, hasBase: Math.min(base, diffs.length) > 0 });
+  const names = above.map(({ uid }) => uid);
+  const foldersOf = (uid: string) => store.folders.get(uid);
+  const hasBase = Math.min(base, diffs.length) > 0;
+  return observeLayers({ layers: above, root, hasBase, named: { names, foldersOf } });
 }
 
 interface ChangedPaths {
