@@ -379,6 +379,16 @@ describe('placeSources: attributes', () => {
     expect(attributes['new/x/link']).toEqual({ mode: 0o777, uid: 0, gid: 0, mtime: TIME });
   });
 
+  test('made folders take a mode in octal digits, as in BuildKit, but not those that an archive goes to', async () => {
+    const options = { mode: () => 0o640, folderMode: 0o640 };
+    const modes = async (copy: Pick<Copy, 'sources' | 'archives'>) => {
+      const ops = await place({ destination: '/new/x/', options, ...copy });
+      return ops.map((op) => ('attributes' in op ? `${op.path} ${op.attributes.mode.toString(8)}` : op.path));
+    };
+    expect(await modes({ sources: ['file.txt'] })).toEqual(['new 640', 'new/x 640', 'new/x/file.txt 640']);
+    expect((await modes({ sources: [], archives: [[]] })).slice(0, 2)).toEqual(['new 755', 'new/x 755']);
+  });
+
   test('folders made in one with a set-group-id bit take its group and pass it on, as mkdir(2) does', async () => {
     const made = async (copy: Partial<Copy>) => {
       const parent = { x: { type: 'dir', mode: 0o2775, gid: 50 } } as const;

@@ -30,6 +30,8 @@ export interface Placement {
   readonly owner?: { readonly uid: number; readonly gid: number };
   /** Gives the permission bits of all that is copied; absent: as the source has them. */
   readonly mode?: ModeOf;
+  /** The mode of folders made on the way; absent: 0755. */
+  readonly folderMode?: number;
   readonly range: SourceRange;
 }
 
@@ -56,8 +58,8 @@ const SET_GROUP_ID = 0o2000;
 /**
  * Turns selected sources into operations on the parent's tree, by Docker's destination rules: a folder's content is copied, a file
  * goes into a destination that is a folder or ends with a slash, and otherwise becomes the destination; an archive makes it a
- * folder. Symlinks in the destination are resolved inside the root. The destination itself, where it is made, has mode 0755,
- * whatever folder is copied; where it exists, it keeps its attributes. Folders below it take the source's. Sources are placed
+ * folder. Symlinks in the destination are resolved inside the root. The destination itself, where it is made, has mode 0755, or
+ * the one that all that is copied is given in octal digits, but not for an archive; where it exists, it keeps its attributes. Folders below it take the source's. Sources are placed
  * one after the other, so a later one finds what an earlier one has made.
  */
 export async function* placeSources(
@@ -75,10 +77,10 @@ export async function* placeSources(
   }
   const { path: destination } = resolved;
   const progress: Progress = { parent, placed: new Map(), groups: new Map(), placement };
-  if (wantsFolder) yield* makeFolders(destination, progress);
+  if (wantsFolder) yield* makeFolders(destination, progress, sources[0]?.kind);
   for (const source of sources) {
     if (source.kind === 'archive' || source.root.entry.type === 'dir') {
-      yield* makeFolders(destination, progress);
+      yield* makeFolders(destination, progress, source.kind);
       yield* source.kind === 'archive'
         ? placeArchive(source, destination, progress)
         : placeFolder(source, destination, progress);
@@ -128,8 +130,12 @@ export function newFolder(
   return { mode, ...owner, mtime: FOLDER_TIME };
 }
 
-/** Makes the missing folders of a resolved path. */
-async function* makeFolders(path: ImagePath, progress: Progress): AsyncGenerator<TreeOp> {
+/** Makes the missing folders of a resolved path, for a source of this kind. */
+async function* makeFolders(
+  path: ImagePath,
+  progress: Progress,
+  kind: PlacedSource['kind'] = 'root',
+): AsyncGenerator<TreeOp> {
   const { parent, placed, groups, placement } = progress;
   const missing: ImagePath[] = [];
   let at = path;
@@ -142,7 +148,9 @@ async function* makeFolders(path: ImagePath, progress: Progress): AsyncGenerator
   if (missing.length === 0) return;
   let group = groups.has(at) ? groups.get(at) : inheritedGroup(await parent.lstat(at));
   for (const folder of missing.reverse()) {
-    const attributes = newFolder(group, placement.owner);
+    const made = newFolder(group, placement.owner);
+    const mode = kind === 'root' ? placement.folderMode : undefined;
+    const attributes = mode === undefined ? made : { ...made, mode };
     group = inheritedGroup(attributes);
     placed.set(folder, FOLDER);
     groups.set(folder, group);

@@ -33,19 +33,19 @@ afterAll(() => rm(folder, { recursive: true }));
 
 describe('lookUpUser', () => {
   test.each([
-    ['', { uid: 0, gid: 0, additionalGids: [], home: '/root' }],
-    ['root', { uid: 0, gid: 0, additionalGids: [], home: '/root' }],
-    ['0', { uid: 0, gid: 0, additionalGids: [], home: '/root' }],
-    ['node', { uid: 1000, gid: 1000, additionalGids: [999, 50], home: '/home/node' }],
-    ['1000', { uid: 1000, gid: 1000, additionalGids: [999, 50], home: '/home/node' }],
-    ['web', { uid: 33, gid: 34, additionalGids: [999], home: '/var/www' }],
-    ['web:staff', { uid: 33, gid: 50, additionalGids: [], home: '/var/www' }],
-    ['web:77', { uid: 33, gid: 77, additionalGids: [], home: '/var/www' }],
-    ['web:', { uid: 33, gid: 34, additionalGids: [999], home: '/var/www' }],
-    ['4242', { uid: 4242, gid: 0, additionalGids: [], home: '/' }],
-    ['4242:docker', { uid: 4242, gid: 999, additionalGids: [], home: '/' }],
-    ['12345', { uid: 7, gid: 8, additionalGids: [], home: '/odd' }],
-    [':staff', { uid: 0, gid: 50, additionalGids: [], home: '/root' }],
+    ['', { uid: 0, gid: 0, additionalGids: [0], home: '/root' }],
+    ['root', { uid: 0, gid: 0, additionalGids: [0], home: '/root' }],
+    ['0', { uid: 0, gid: 0, additionalGids: [0], home: '/root' }],
+    ['node', { uid: 1000, gid: 1000, additionalGids: [1000, 999, 50], home: '/home/node' }],
+    ['1000', { uid: 1000, gid: 1000, additionalGids: [1000, 999, 50], home: '/home/node' }],
+    ['web', { uid: 33, gid: 34, additionalGids: [34, 999], home: '/var/www' }],
+    ['web:staff', { uid: 33, gid: 50, additionalGids: [50], home: '/var/www' }],
+    ['web:77', { uid: 33, gid: 77, additionalGids: [77], home: '/var/www' }],
+    ['web:', { uid: 33, gid: 34, additionalGids: [34, 999], home: '/var/www' }],
+    ['4242', { uid: 4242, gid: 0, additionalGids: [0], home: '/' }],
+    ['4242:docker', { uid: 4242, gid: 999, additionalGids: [999], home: '/' }],
+    ['12345', { uid: 7, gid: 8, additionalGids: [8], home: '/odd' }],
+    [':staff', { uid: 0, gid: 50, additionalGids: [50], home: '/root' }],
   ])('%j', async (text, expected) => {
     expect(await lookUpUser(tree, text)).toEqual({ ok: true, value: expected });
   });
@@ -62,7 +62,7 @@ describe('lookUpUser', () => {
   test('needs no files for numbers', async () => {
     expect(await lookUpUser(EMPTY_TREE, '5:6')).toEqual({
       ok: true,
-      value: { uid: 5, gid: 6, additionalGids: [], home: '/' },
+      value: { uid: 5, gid: 6, additionalGids: [6], home: '/' },
     });
   });
 

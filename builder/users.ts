@@ -36,7 +36,8 @@ const MAX_ACCOUNT_FILE_BYTES = 16 * 1024 * 1024;
 
 /**
  * Looks up `USER`'s `name|uid[:group|gid]` in the image's /etc/passwd and /etc/group, as Docker does: a number needs no entry;
- * a name does. The empty text is root. Additional groups are those that list the user, unless a group is given.
+ * a name does. The empty text is root. Additional groups are the user's own, as in
+ * every container, and those that list the user, unless a group is given.
  *
  * @returns the ids, or a message.
  */
@@ -56,13 +57,13 @@ export async function lookUpUser(tree: Tree, text: string): Promise<Result<Image
   if (groupPart !== undefined && groupPart !== '') {
     const gid = groupId(groups, groupPart);
     if (gid === undefined) return err(`unable to find group ${groupPart}: no matching entries in group file`);
-    return ok({ uid, gid, additionalGids: [], home });
+    return ok({ uid, gid, additionalGids: [gid], home });
   }
   const gid = account?.gid ?? 0;
   const additionalGids = groups
     .filter((group) => account !== undefined && group.members.includes(account.name))
     .map((group) => group.gid);
-  return ok({ uid, gid, additionalGids: [...new Set(additionalGids)], home });
+  return ok({ uid, gid, additionalGids: [...new Set([gid, ...additionalGids])], home });
 }
 
 /**

@@ -178,7 +178,7 @@ export interface Runner {
 }
 
 /** `0` is the root user; used wherever nothing else is said. */
-export const ROOT_USER: UserIds = { uid: 0, gid: 0, additionalGids: [] };
+export const ROOT_USER: UserIds = { uid: 0, gid: 0, additionalGids: [0] };
 
 /** Docker's default size of /dev/shm. */
 export const DEFAULT_SHM_BYTES = 64 * 1024 * 1024;

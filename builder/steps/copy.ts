@@ -48,8 +48,10 @@ import {
 } from './remote-sources.ts';
 import { StickyTimes } from './sticky-times.ts';
 
-/** 4: new folders inherit a group where the folder around them passes it on. */
-const ACTION_VERSION = 4;
+/** 5: folders on the way take a mode in octal digits. */
+const ACTION_VERSION = 5;
+/** What of a mode mkdir(2) takes. */
+const PERMISSIONS = 0o777;
 const INLINE_MODE = 0o644;
 /** Heredoc files carry no time of their own: the epoch, so that the layer is the same wherever it is made. */
 const INLINE_TIME = { sec: 0, nsec: 0 };
@@ -247,6 +249,7 @@ async function operations(
     range: step.info.range,
     ...(owner === undefined ? {} : { owner }),
     ...(mode === undefined ? {} : { mode }),
+    ...(typeof step.chmod === 'number' ? { folderMode: step.chmod & PERMISSIONS } : {}),
   };
   const placed: PlacedSource[] = [];
   for (const source of await opened(found)) {

@@ -34,8 +34,8 @@ import type { Executed, PreparedStep } from './prepared-step.ts';
 import { runDefinition } from './run-definition.ts';
 import { type FoundMounts, findMounts, type MountParts, openMounts } from './run-mounts.ts';
 
-/** Raised when the sandbox changes in a way that commands can see. */
-const ACTION_VERSION = 2;
+/** Raised when the sandbox changes in a way that commands can see. 3: a user's own group is among the additional ones. */
+const ACTION_VERSION = 3;
 const HOSTNAME = 'buildkitsandbox';
 const SCRIPT_FOLDER = 'dev/pipes';
 

@@ -167,9 +167,10 @@ function shapeOf(answer: CallAnswer): unknown {
     }
     case 'targets':
       return {
-        targets: answer.targets.map(({ isDefault, range, ...target }) => ({
-          ...target,
+        targets: answer.targets.map(({ name, isDefault, range, ...target }) => ({
+          name,
           default: isDefault ? true : undefined,
+          ...target,
           location: location(range),
         })),
         sources: [data],
