@@ -97,6 +97,25 @@ describe.skipIf(!CAN_SANDBOX)('reading ahead', () => {
     expect(read).toHaveLength(10 * 20);
   });
 
+  const foldersListed = async (script: string) => {
+    const { outcome, trace, stdout } = await box.sh(script);
+    expect(outcome).toEqual({ kind: 'exited', code: 0 });
+    const uses = usesOf(trace, /^app\/deep\/\d+$/);
+    return { count: Object.values(uses).filter((words) => words.includes('listing')).length, stdout };
+  };
+
+  it('a process that looks up all names of folder after folder finds the right ones, in folders that count as listed', async () => {
+    const script = 'cd /app; find deep -type f -size +0 | sort | sha256sum';
+    const { count, stdout } = await foldersListed(script);
+    expect(count).toBe(FOLDERS);
+    expect(stdout).toBe((await box.sh(script, { traced: false })).stdout);
+  });
+
+  it('folders beside those that it lists are left alone', async () => {
+    const { count } = await foldersListed('cd /app/deep; find 1? -type f -size +0 > /dev/null; sleep 0.3');
+    expect(count).toBe(10);
+  });
+
   it('a step goes on where the process that reads ahead is killed', async () => {
     await using active = await box.prepare();
     const script = 'cd /app/flat; sleep 1; for i in *; do cat $i; done | wc -l; sleep 0.2';

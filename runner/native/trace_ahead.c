@@ -8,7 +8,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-
 /* Files of one window, the names that are passed over for them, the largest file and the most bytes that are read ahead. */
 #define WINDOW 96
 #define MOST_NAMES (4 * WINDOW)
@@ -23,6 +22,11 @@
 
 /* A process that walked through so many folders walks through the tree. */
 #define ENOUGH_FOLDERS 4
+
+/* Folders of one window, the one among them that is left alone, and the names that are passed over for them. */
+#define FOLDERS 32
+#define LONE_FOLDER 20
+#define MOST_PASSED 4096
 
 static bool is_worth_it(const struct trace_node *node) {
   return node->type == TRACE_FILE && node->size > 0 && node->size <= LARGEST_FILE && (node->uses & USE_CONTENT) == 0;
@@ -121,23 +125,65 @@ static bool is_walking(struct trace_ahead *ahead, struct trace_node *node) {
   return ahead->walks && folder->passed * 2 > node->position;
 }
 
+static struct trace_walk *walk_to(struct trace_ahead *ahead, const struct trace_node *node) {
+  for (uint32_t i = 0; i < TRACE_WALKS; i++) {
+    if (ahead->known[i].probe == node) return &ahead->known[i];
+  }
+  return NULL;
+}
+
+static struct trace_walk *new_walk(struct trace_ahead *ahead, uint32_t lister) {
+  struct trace_walk *walk = &ahead->known[ahead->newest++ % TRACE_WALKS];
+  *walk = (struct trace_walk){.lister = lister};
+  return walk;
+}
+
 void trace_ahead_note(struct trace_ahead *ahead, struct trace_tree *tree, struct trace_node *node, struct trace_process *process) {
   struct trace_node *folder = node->parent;
   if (ahead->orders < 0 || (pid_t)process->pid == ahead->reader || folder == NULL || !folder->listed || node->ordered) return;
-  struct trace_walk *walk = NULL;
-  for (uint32_t i = 0; i < TRACE_WALKS && walk == NULL; i++) {
-    if (ahead->known[i].probe == node) walk = &ahead->known[i];
-  }
+  struct trace_walk *walk = walk_to(ahead, node);
   trace_tree_list(tree, folder);
   if (walk == NULL) {
     if (!is_walking(ahead, node)) return;
     bool listed_itself = folder->lister == process->pid;
     if (listed_itself) process->walked++;
-    walk = &ahead->known[ahead->newest++ % TRACE_WALKS];
-    walk->lister = listed_itself && process->walked >= ENOUGH_FOLDERS ? process->pid : 0;
+    walk = new_walk(ahead, listed_itself && process->walked >= ENOUGH_FOLDERS ? process->pid : 0);
     walk->next = after(tree, walk, node);
   }
   go_on(ahead, tree, walk);
+}
+
+static struct trace_node *next_folder(struct trace_tree *tree, const struct trace_walk *walk, struct trace_node *node) {
+  for (uint32_t i = 0; node != NULL && i < MOST_PASSED; i++) {
+    node = after(tree, walk, node);
+    if (node != NULL && node->type == TRACE_FOLDER) return node;
+  }
+  return NULL;
+}
+
+void trace_ahead_listed(struct trace_ahead *ahead, struct trace_tree *tree, struct trace_node *folder, struct trace_process *process) {
+  if (ahead->orders < 0 || (pid_t)process->pid == ahead->reader || process->pid == 0) return;
+  struct trace_walk *walk = walk_to(ahead, folder);
+  if (walk == NULL) {
+    process->in_row = process->next_folder == folder ? process->in_row + 1 : 0;
+    const struct trace_walk own = {.lister = process->pid};
+    process->next_folder = next_folder(tree, &own, folder);
+    if (process->in_row < ENOUGH_TO_TELL) return;
+    process->in_row = 0;
+    walk = new_walk(ahead, process->pid);
+    walk->next = process->next_folder;
+  }
+  walk->probe = NULL;
+  struct trace_node *node = walk->next;
+  for (uint32_t i = 0; node != NULL && i < FOLDERS; i++, node = next_folder(tree, walk, node)) {
+    if (i != LONE_FOLDER) {
+      order_listing(ahead, walk, node);
+    } else {
+      walk->probe = node;
+      if (node->lister == 0) node->lister = walk->lister;
+    }
+  }
+  walk->next = node;
 }
 
 static void read_file(int mount, const char *path) {

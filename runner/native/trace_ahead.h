@@ -6,7 +6,8 @@
  *
  * All that is read ahead counts as read. In every window one file is left alone: only a program that gets there and reads it has
  * the next window read. Windows end with their folder until one process has walked through a few folders that it listed
- * itself; then they go on into the folders that follow, below the topmost one that it listed.
+ * itself; then they go on into the folders that follow, below the topmost one that it listed. A process that looks up all names
+ * of folder after folder (find, du) has the next folders listed likewise.
  */
 #ifndef VARVE_TRACE_AHEAD_H
 #define VARVE_TRACE_AHEAD_H
@@ -19,9 +20,9 @@
 
 #define TRACE_WALKS 8
 
-/* A program that reads files in the order of the listings. */
+/* A program that reads files, or lists folders, in the order of the listings. */
 struct trace_walk {
-  struct trace_node *probe; /* if this one is read, the walk goes on; NULL: it is over */
+  struct trace_node *probe; /* if this one is read or listed, the walk goes on; NULL: it is over */
   struct trace_node *next;  /* what comes then */
   uint32_t lister;          /* goes on to folders that this process listed; 0: stays in its own */
 };
@@ -36,6 +37,9 @@ struct trace_ahead {
 
 /* To be called when content of `node`, which was not read before, is asked for by `process`. */
 void trace_ahead_note(struct trace_ahead *ahead, struct trace_tree *tree, struct trace_node *node, struct trace_process *process);
+
+/* To be called when all that is known of the names in `folder` is about to be told to `process`, which asks for the first time. */
+void trace_ahead_listed(struct trace_ahead *ahead, struct trace_tree *tree, struct trace_node *folder, struct trace_process *process);
 
 /* The process that reads ahead: takes paths from `orders` until nobody can write any; reads these files of `mount`, lists these folders. */
 _Noreturn void trace_ahead_read(int orders, int mount);

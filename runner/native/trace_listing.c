@@ -63,10 +63,12 @@ void trace_reply_listing(struct trace_server *server, const struct trace_request
   answer.with_entries = request->header->opcode == FUSE_READDIRPLUS;
   trace_observe(&server->record, folder, USE_LISTING, pid);
   bool is_ahead = (pid_t)pid == server->ahead.reader;
-  bool full = answer.with_entries && (is_ahead || wants_entries(trace_process(&server->record, pid), folder, in->offset));
+  struct trace_process *process = trace_process(&server->record, pid);
+  bool full = answer.with_entries && (is_ahead || wants_entries(process, folder, in->offset));
   folder->listed = true;
   if (folder->lister == 0 && !is_ahead) folder->lister = pid;
   struct trace_node **children = trace_tree_list(&server->tree, folder);
+  if (full && in->offset == 0) trace_ahead_listed(&server->ahead, &server->tree, folder, process);
   add_dots(&answer, folder, in->offset);
   for (uint64_t i = in->offset < 2 ? 0 : in->offset - 2; i < folder->child_count; i++) {
     struct trace_node *child = children[i];

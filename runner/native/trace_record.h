@@ -27,7 +27,10 @@ struct trace_process {
   uint16_t program;
   /* Names that were listed for it, and how many of these it looked up afterwards. */
   uint32_t listed, looked_up;
-  uint32_t walked; /* folders that it listed and read file by file (trace_ahead.h) */
+  /* Folders that it listed and read file by file; the one that it lists next if it walks through the tree, as it did so many times. */
+  uint32_t walked;
+  struct trace_node *next_folder;
+  uint32_t in_row;
 };
 
 struct trace_record {
