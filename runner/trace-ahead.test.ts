@@ -60,7 +60,7 @@ describe.skipIf(!CAN_SANDBOX)('reading ahead', () => {
       'cd /app/flat; n=0; for i in *; do cat $i; n=$((n+1)); [ $n = 50 ] && break; done > /dev/null; sleep 0.5',
     );
     expect(read.length).toBeGreaterThanOrEqual(50);
-    expect(read.length).toBeLessThan(50 + 2 * 96);
+    expect(read.length).toBeLessThan(50 + 2 * 192);
   });
 
   it('another folder that is only listed is not read', async () => {
@@ -82,7 +82,7 @@ describe.skipIf(!CAN_SANDBOX)('reading ahead', () => {
     const { read } = await contentRead(`cd /app; tar -cf - deep | head -c ${written} > /dev/null; sleep 0.5`);
     const inPipe = 64 * 1024 + 10 * 1024;
     expect(read.length).toBeGreaterThan(120);
-    expect(read.length).toBeLessThan((written + inPipe) / 1024 + 2 * 96);
+    expect(read.length).toBeLessThan((written + inPipe) / 1024 + 2 * 192);
   });
 
   it('a walk ends where its own listings end', async () => {

@@ -9,13 +9,13 @@
 #include <unistd.h>
 
 /* Files of one window, the names that are passed over for them, the largest file and the most bytes that are read ahead. */
-#define WINDOW 96
+#define WINDOW 192
 #define MOST_NAMES (4 * WINDOW)
 #define LARGEST_FILE ((uint64_t)256 * 1024)
 #define MOST_BYTES ((uint64_t)4 * 1024 * 1024)
 
 /* So many files before the end of a window one is left alone. */
-#define LEAD 32
+#define LEAD 96
 
 /* A folder of which so many files were read in the order of its listing is being walked through. */
 #define ENOUGH_TO_TELL 8
