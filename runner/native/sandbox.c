@@ -39,8 +39,8 @@
 #include "sandbox_plan.h"
 #include "sandbox_relay.h"
 #include "sandbox_target.h"
+#include "sandbox_traces.h"
 #include "seal.h"
-#include "trace_mount.h"
 #include "user_namespace.h"
 
 #define CODE "sandbox-setup"
@@ -53,8 +53,7 @@ struct supervisor {
   struct sandbox_spec spec;
   struct wire_in orders;
   struct opened opened;
-  struct trace trace;
-  struct trace *mount_traces; /* in the order of the mounts */
+  struct traces traces;
   int cgroup;    /* of version 2, or -1 */
   int root_copy; /* for the stubs: outlives the sandbox's own mount of the root, and with it the file server */
   struct stub_list stubs;
@@ -107,21 +106,19 @@ static void open_host_parts(struct supervisor *self) {
 
 /* Opens everything that lies on the host, while paths still mean the host's files. */
 static void open_sources(struct supervisor *self) {
-  self->opened.root = trace_open_root(&self->trace, &self->spec.root);
+  self->opened.root = trace_open_root(trace_of_root(&self->traces), &self->spec.root);
   if (self->spec.nodev) {
     struct mount_attr nodev = {.attr_set = MOUNT_ATTR_NODEV};
     if (mount_setattr(self->opened.root, "", AT_EMPTY_PATH, &nodev, sizeof nodev) < 0) fail(errno, CODE, "/", "cannot set nodev");
   }
   open_host_parts(self);
   self->opened.mounts = wire_allocate(self->spec.mount_count * sizeof *self->opened.mounts);
-  self->mount_traces = wire_allocate(self->spec.mount_count * sizeof *self->mount_traces);
   for (uint32_t i = 0; i < self->spec.mount_count; i++) {
     const struct mount_spec *mount = &self->spec.mounts[i];
     int fd = -1;
-    self->mount_traces[i].report = -1;
     if (mount->type == MOUNT_BIND) fd = open_bind(mount);
     if (self->spec.nodev) self->spec.mounts[i].devices = false;
-    if (mount->type == MOUNT_TREE) fd = trace_open_tree(&self->mount_traces[i], &mount->tree);
+    if (mount->type == MOUNT_TREE) fd = trace_open_tree(trace_of_mount(&self->traces, i), &mount->tree);
     uint64_t attributes = (mount->readonly ? MOUNT_ATTR_RDONLY : 0) | (self->spec.nodev ? MOUNT_ATTR_NODEV : 0);
     if (fd >= 0) adjust_mount(fd, attributes, mount->target);
     self->opened.mounts[i] = fd;
@@ -178,7 +175,7 @@ static void settle_mode(const struct supervisor *self, struct mount_spec *mount,
 /* Makes the places for mounts which the root lacks, and remembers them, so that they do not stay in its diff. */
 static void make_stubs(struct supervisor *self) {
   self->stubs.upper = self->spec.root.type == ROOT_OVERLAY ? self->spec.root.upper : NULL;
-  if (self->spec.root.readonly && self->trace.server == 0) return;
+  if (self->spec.root.readonly && trace_of_root(&self->traces)->server == 0) return;
   self->root_copy = open_tree(self->opened.root, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
   /* Before Linux 6.15 a mount that is attached nowhere cannot be copied; the one mount then serves both. */
   if (self->root_copy < 0) self->root_copy = fcntl(self->opened.root, F_DUPFD_CLOEXEC, 0);
@@ -242,10 +239,7 @@ static void start_init(struct supervisor *self) {
     close(CONTROL);
     if (self->cgroup >= 0) close(self->cgroup);
     if (self->root_copy >= 0) close(self->root_copy);
-    if (self->trace.report >= 0) close(self->trace.report);
-    for (uint32_t i = 0; i < self->spec.mount_count; i++) {
-      if (self->mount_traces[i].report >= 0) close(self->mount_traces[i].report);
-    }
+    traces_close(&self->traces);
     for (struct stub *stub = self->stubs.newest; stub != NULL; stub = stub->next) close(stub->parent);
     sandbox_init(&self->spec, &plan, io, status[1]);
   }
@@ -266,8 +260,8 @@ static void start_init(struct supervisor *self) {
 static void open_network(struct supervisor *self) {
   if (self->spec.network_helper[0] == NULL) return;
   self->network = network_start(self->spec.network_helper, self->init);
-  /* An init that has gone is told of by its own words. */
-  if (send(self->status, "N", 1, MSG_NOSIGNAL) < 0) return;
+  /* Nobody may hear it: an init that has gone is told of by its own words. */
+  send(self->status, "N", 1, MSG_NOSIGNAL);
 }
 
 static void kill_all(struct supervisor *self) {
@@ -275,8 +269,7 @@ static void kill_all(struct supervisor *self) {
   /* Process 1 takes the whole pid namespace with it, whatever sessions and signal handlers there are. */
   kill(self->init, SIGKILL);
   /* Afterwards, so that nobody lives to see files fail. A process that waits for a hanging server dies only with that. */
-  trace_stop(&self->trace);
-  for (uint32_t i = 0; i < self->spec.mount_count; i++) trace_stop(&self->mount_traces[i]);
+  traces_stop(&self->traces);
 }
 
 static void take_order(struct supervisor *self) {
@@ -343,9 +336,7 @@ static void take_signal(struct supervisor *self) {
   if (read(self->signals, &info, sizeof info) < 0) return;
   if (waitpid(self->init, &self->init_status, WNOHANG) == self->init) self->ended = true;
   /* What the sandbox does without its files is worth nothing, and may look like success. */
-  bool lost = trace_reap(&self->trace);
-  for (uint32_t i = 0; i < self->spec.mount_count; i++) lost = trace_reap(&self->mount_traces[i]) || lost;
-  if (lost && !self->ended) kill(self->init, SIGKILL);
+  if (traces_reap(&self->traces) && !self->ended) kill(self->init, SIGKILL);
 }
 
 static void watch(struct supervisor *self) {
@@ -399,22 +390,6 @@ static void remove_leftovers(const struct supervisor *self) {
   }
 }
 
-/* What was read of the root's traced diffs, and of each mount's. */
-static void tell_traces(struct supervisor *self) {
-  bool whole = trace_tell(&self->trace, CONTROL, self->signals);
-  for (uint32_t i = 0; i < self->spec.mount_count && whole; i++) {
-    struct trace *trace = &self->mount_traces[i];
-    if (trace->report < 0 && trace->untraced[0] == '\0') continue;
-    struct wire_out out;
-    wire_out_init(&out, CONTROL);
-    wire_put_u8(&out, 'M');
-    wire_put_text(&out, self->spec.mounts[i].target);
-    send(CONTROL, out.buffer, out.length, MSG_NOSIGNAL);
-    whole = trace_tell(trace, CONTROL, self->signals);
-  }
-  if (!whole) fail(0, "trace-lost", NULL, "the file server that shows the traced layers has ended too early");
-}
-
 /* The record of the end: init's own, or, where init was killed before it could write one, the signal that did it. */
 static void tell_end(struct supervisor *self) {
   if (self->record_length == 0) {
@@ -451,12 +426,12 @@ int sandbox_main(int argc, char **argv) {
 
   struct supervisor *self = wire_allocate(sizeof *self);
   self->cgroup = -1;
-  self->trace.report = -1;
   self->root_copy = -1;
   self->master = -1;
   self->in.from = self->in.to = self->out.from = self->out.to = self->err.from = self->err.to = -1;
   wire_in_init(&self->orders, CONTROL);
   self->spec = sandbox_spec_read(&self->orders);
+  self->traces = traces_of(self->spec.mount_count);
   prepare(self);
   enter_cgroup(self);
   open_sources(self);
@@ -469,14 +444,15 @@ int sandbox_main(int argc, char **argv) {
   open_network(self);
   watch(self);
   drain(self);
-  trace_unblock(&self->trace);
-  for (uint32_t i = 0; i < self->spec.mount_count; i++) trace_unblock(&self->mount_traces[i]);
+  traces_unblock(&self->traces);
   network_end(self->network);
   stubs_remove(&self->stubs);
   if (self->root_copy >= 0) close(self->root_copy);
   stubs_drop_copies(&self->stubs);
   if (self->orphaned) remove_leftovers(self);
-  tell_traces(self);
+  if (!traces_tell(&self->traces, &self->spec, CONTROL, self->signals)) {
+    fail(0, "trace-lost", NULL, "the file server that shows the traced layers has ended too early");
+  }
   tell_end(self);
   return 0;
 }

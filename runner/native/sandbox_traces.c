@@ -1,0 +1,52 @@
+#define _GNU_SOURCE
+#include "sandbox_traces.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "wire.h"
+
+struct traces traces_of(uint32_t mounts) {
+  struct traces traces = {.count = mounts + 1};
+  traces.all = wire_allocate(traces.count * sizeof *traces.all);
+  for (uint32_t i = 0; i < traces.count; i++) traces.all[i].report = -1;
+  return traces;
+}
+
+void traces_close(const struct traces *traces) {
+  for (uint32_t i = 0; i < traces->count; i++) {
+    if (traces->all[i].report >= 0) close(traces->all[i].report);
+  }
+}
+
+bool traces_reap(const struct traces *traces) {
+  bool ended = false;
+  for (uint32_t i = 0; i < traces->count; i++) ended = trace_reap(&traces->all[i]) || ended;
+  return ended;
+}
+
+void traces_stop(const struct traces *traces) {
+  for (uint32_t i = 0; i < traces->count; i++) trace_stop(&traces->all[i]);
+}
+
+void traces_unblock(const struct traces *traces) {
+  for (uint32_t i = 0; i < traces->count; i++) trace_unblock(&traces->all[i]);
+}
+
+static void name_mount(const char *target, int control) {
+  struct wire_out out;
+  wire_out_init(&out, control);
+  wire_put_u8(&out, 'M');
+  wire_put_text(&out, target);
+  send(control, out.buffer, out.length, MSG_NOSIGNAL);
+}
+
+bool traces_tell(const struct traces *traces, const struct sandbox_spec *spec, int control, int signals) {
+  for (uint32_t i = 0; i < traces->count; i++) {
+    struct trace *trace = &traces->all[i];
+    if (trace->report < 0 && trace->untraced[0] == '\0') continue;
+    if (i > 0) name_mount(spec->mounts[i - 1].target, control);
+    if (!trace_tell(trace, control, signals)) return false;
+  }
+  return true;
+}
