@@ -23,6 +23,11 @@ test('noiseFilter takes patterns of the user too', () => {
   expect(isNoise(imagePath('/cache-1/deep/file'))).toBe(true);
 });
 
+test('noiseFilter takes a folder whose name has a backslash before it for what it means', () => {
+  expect(noiseFilter(['/\\*odd/*.log'])(imagePath('/*odd/x.log'))).toBe(true);
+  expect(noiseFilter(['/b\\uild/x.log'])(imagePath('/build/x.log'))).toBe(true);
+});
+
 test('checkNoise refuses what would fit nothing', () => {
   expect(() => checkNoise(['/var/log/*.log', '/x'])).not.toThrow();
   for (const wrong of ['log', '/', '', '/['])

@@ -1,5 +1,5 @@
 import { type ImagePath, UsageError } from '../core/index.ts';
-import { compileGoPattern, hasWildcard } from './go-match.ts';
+import { compileGoPattern, hasWildcard, unescapePattern } from './go-match.ts';
 
 /**
  * Files that differ in every run of the programs that write them, whatever these did: logs with the time of day, caches
@@ -43,21 +43,14 @@ export function noiseFilter(patterns: readonly string[]): (path: ImagePath) => b
   const all = [...USUAL_NOISE, ...patterns];
   const compiled = all.flatMap((pattern) => compileNoise(pattern) ?? []);
   const fits = (path: string): boolean => compiled.some((pattern) => pattern.test(path));
-  const tops = new Set(all.map((pattern) => pattern.split('/')[1] ?? ''));
+  const firsts = all.map((pattern) => pattern.split('/')[1] ?? '');
   // Most diffs have no file in any of these folders, and may have tens of thousands elsewhere.
-  const isElsewhere = [...tops].some(hasWildcard)
-    ? () => false
-    : (path: string) => !tops.has(path.slice(0, firstSlash(path)));
+  const tops = firsts.some(hasWildcard) ? undefined : new Set(firsts.map(unescapePattern));
   return (path) => {
-    if (isElsewhere(path)) return false;
+    if (tops?.has(path.split('/', 1)[0] ?? '') === false) return false;
     for (let end = path.length; end > 0; end = path.lastIndexOf('/', end - 1)) {
       if (fits(path.slice(0, end))) return true;
     }
     return false;
   };
-}
-
-function firstSlash(path: string): number {
-  const slash = path.indexOf('/');
-  return slash === -1 ? path.length : slash;
 }
