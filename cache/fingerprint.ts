@@ -6,6 +6,7 @@ import {
   type ImagePath,
   isDigest,
   MachineError,
+  shownMode,
 } from '../core/index.ts';
 import type { FileFact, Selection, TreeInput } from './contract.ts';
 import { fieldText, TYPE_LETTERS } from './fact-text.ts';
@@ -75,13 +76,11 @@ function entryFact(
   path: ImagePath,
   known: { readonly owner: { readonly uid: number; readonly gid: number }; readonly digest?: Digest },
 ): FileFact {
-  const { type, mode } = entry;
   const { uid, gid } = known.owner;
   return {
     path,
-    type,
-    // The kernel gives every symlink mode 0777 and never looks at it (symlink(7)).
-    mode: type === 'symlink' ? 0o777 : mode,
+    type: entry.type,
+    mode: shownMode(entry),
     uid,
     gid,
     ...(known.digest === undefined ? {} : { digest: known.digest }),

@@ -36,6 +36,11 @@ export interface Entry {
   readonly xattrs?: Readonly<Record<string, Uint8Array>>;
 }
 
+/** The mode as the kernel shows it: it gives every symlink 0777 and never looks at that (symlink(7)). */
+export function shownMode({ type, mode }: Pick<Entry, 'type' | 'mode'>): number {
+  return type === 'symlink' ? 0o777 : mode;
+}
+
 /**
  * One line of a diff (OCI image-spec, layer.md, "Change Types"). `set` adds or replaces a name; `whiteout` says that a
  * name of the parent is gone; `opaque` says that everything which the parent holds in that folder is gone.

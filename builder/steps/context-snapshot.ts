@@ -5,6 +5,7 @@ import {
   FOLDER_TIME,
   type ImagePath,
   type Snapshotter,
+  shownMode,
   type Time,
   type Tree,
   type TreeOp,
@@ -47,12 +48,11 @@ export async function entriesToLay(source: MountSource, place: ContextMount): Pr
   const { action, slot } = queryOf(source, place);
   const times = new StickyTimes(await earlierCopies(slot, action, place.parts));
   const lay = async (entry: Entry, path: ImagePath): Promise<Entry> => {
-    const { type, mode, uid, gid, size, linkTarget, device } = entry;
+    const { type, uid, gid, size, linkTarget, device } = entry;
     return {
       path,
       type,
-      // The kernel gives every symlink this mode.
-      mode: type === 'symlink' ? 0o777 : mode,
+      mode: shownMode(entry),
       uid,
       gid,
       size,
