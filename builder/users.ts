@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import {
   err,
@@ -31,6 +32,8 @@ export interface ImageUser extends UserIds {
 }
 
 const MAX_ID = 2 ** 31 - 1;
+/** Up to this size a file is read in this thread: to have another one do so takes longer, and every RUN waits for it. */
+const SMALL_FILE_BYTES = 64 * 1024;
 /** Files of accounts larger than this are refused: they are read whole. */
 const MAX_ACCOUNT_FILE_BYTES = 16 * 1024 * 1024;
 
@@ -121,14 +124,16 @@ async function readGroups(tree: Tree): Promise<readonly Group[]> {
   });
 }
 
-async function readLines(tree: Tree, path: ImagePath): Promise<readonly (readonly string[])[]> {
-  const found = await resolvePath(tree, path, { followLast: true });
+async function readLines(tree: Tree, name: ImagePath): Promise<readonly (readonly string[])[]> {
+  const found = await resolvePath(tree, name, { followLast: true });
   if (found?.entry?.type !== 'file') return [];
   if (found.entry.size > MAX_ACCOUNT_FILE_BYTES) {
-    throw new MachineError('account-file-too-large', `/${path} of the image has ${found.entry.size} bytes`, {
+    throw new MachineError('account-file-too-large', `/${name} of the image has ${found.entry.size} bytes`, {
       hint: 'Use a numeric user, or a base image with an ordinary passwd file.',
     });
   }
-  const text = await readFile(fsPath(await tree.hostPath(found.path)), 'utf8');
+  const path = fsPath(await tree.hostPath(found.path));
+  const text =
+    found.entry.size > SMALL_FILE_BYTES ? await readFile(path, 'utf8') : readFileSync(path, 'utf8');
   return text.split('\n').map((line) => line.trim().split(':'));
 }

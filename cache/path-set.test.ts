@@ -107,14 +107,24 @@ describe('pathSetOf', () => {
     expect(readPathSet(two.bytes, one.set.digest)).toBeUndefined();
     expect(readPathSet(Buffer.alloc(0), one.set.digest)).toBeUndefined();
     expect(readPathSet(Buffer.from('else'), digestOf('else'))).toBeUndefined();
-    const stored = await pack(one.bytes);
+    expect(decodePrograms(Buffer.from('[]'), 0)).toBeUndefined();
+  });
+
+  it.each([
+    ['few', 1],
+    ['many', 500],
+  ])('is stored so that damage to it shows: %s paths', async (_, count) => {
+    const paths = Array.from({ length: count }, (_path, at) => `folder/file-${at}` as ImagePath);
+    const { set, bytes } = pathSetOf(sortObservations(paths.map((path) => ({ path, uses: 3 }))));
+    const stored = await pack(bytes);
+    expect(unpack(stored)).toEqual(bytes);
     for (let at = 0; at < stored.length; at += 1) {
       const damaged = Buffer.from(stored);
       damaged.writeUInt8(damaged.readUInt8(at) ^ 0x10, at);
-      const bytes = unpack(damaged);
-      if (bytes !== undefined) expect(readPathSet(bytes, one.set.digest) ?? one.set).toEqual(one.set);
+      const read = unpack(damaged);
+      if (read !== undefined) expect(readPathSet(read, set.digest) ?? set).toEqual(set);
     }
-    expect(unpack(stored.subarray(0, -1))).toBeUndefined();
-    expect(decodePrograms(Buffer.from('[]'), 0)).toBeUndefined();
+    for (const length of [0, 1, 4, stored.length - 1])
+      expect(unpack(stored.subarray(0, length))).toBeUndefined();
   });
 });

@@ -1,5 +1,5 @@
 import { promisify } from 'node:util';
-import { constants, zstdCompress, zstdDecompressSync } from 'node:zlib';
+import { constants, crc32, zstdCompress, zstdDecompressSync } from 'node:zlib';
 import { comparePaths, type Digest, digestOf, type ImagePath, type Observation, USE } from '../core/index.ts';
 
 const compress = promisify(zstdCompress);
@@ -139,9 +139,20 @@ export function programAt({ names, of }: Programs, at: number): string | undefin
   return names[(of[at] ?? 0) - 1];
 }
 
-/** Bytes as they are stored: zstd with a checksum. */
+/** First byte of what is stored as it is, behind its CRC-32 as u32 (little-endian); no frame of zstd begins so. */
+const PLAIN = 0;
+const PLAIN_HEADER_BYTES = 5;
+
+/** The state of one compression has megabytes, and takes longer to make than all else of a small step's record. */
+const MOST_PLAIN_BYTES = 2048;
+
+/** Bytes as they are stored, with a checksum: few as they are, more as zstd. */
 export async function pack(bytes: Uint8Array): Promise<Buffer> {
-  return compress(bytes, { params: { [constants.ZSTD_c_checksumFlag]: 1 } });
+  if (bytes.length > MOST_PLAIN_BYTES)
+    return compress(bytes, { params: { [constants.ZSTD_c_checksumFlag]: 1 } });
+  const header = Buffer.alloc(PLAIN_HEADER_BYTES, PLAIN);
+  header.writeUInt32LE(crc32(bytes), 1);
+  return Buffer.concat([header, bytes]);
 }
 
 /** Larger pieces than zlib's own: most sets then come out in one or two. */
@@ -149,9 +160,16 @@ const UNPACK_CHUNK = 256 * 1024;
 
 /** What {@link pack} was given; undefined where the stored bytes are damaged. */
 export function unpack(stored: Uint8Array): Buffer | undefined {
+  if (stored[0] === PLAIN) return unpackPlain(Buffer.from(stored.buffer, stored.byteOffset, stored.length));
   try {
     return zstdDecompressSync(stored, { chunkSize: UNPACK_CHUNK });
   } catch {
     return undefined;
   }
+}
+
+function unpackPlain(stored: Buffer): Buffer | undefined {
+  if (stored.length < PLAIN_HEADER_BYTES) return undefined;
+  const bytes = stored.subarray(PLAIN_HEADER_BYTES);
+  return crc32(bytes) === stored.readUInt32LE(1) ? bytes : undefined;
 }

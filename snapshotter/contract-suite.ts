@@ -42,10 +42,12 @@ export function describeContract(driver: 'overlay' | 'copy', userXattrs = false)
     name,
     write: (root: RootMount) => treeOps.apply(root, list),
   });
-  /** What is left in the folders of active snapshots and uncommitted diffs. */
+  /** What is left in the folders of active snapshots and uncommitted diffs; what only waits for its removal is nothing. */
   const leftovers = () => ({
     active: readdirSync(join(rig.root, 'active')).flatMap((name) =>
-      readdirSync(join(rig.root, 'active', name)),
+      readdirSync(join(rig.root, 'active', name)).filter(
+        (home) => !isIdle(join(rig.root, 'active', name, home)),
+      ),
     ),
     data: readdirSync(join(rig.root, 'diffs/data')).length,
     trash: readdirSync(join(rig.root, 'trash')),
@@ -244,6 +246,12 @@ export function describeContract(driver: 'overlay' | 'copy', userXattrs = false)
       );
       await snapshotter.remove([diffIdOf('tar')]);
       expect(leftovers().data).toBe(2);
+    });
+
+    test('leaves no folder behind when the snapshotter is closed', async () => {
+      for (let i = 0; i < 20; i++) await layer(snapshotter, undefined, ops(`a${i}`, [file('a', `${i}`)]));
+      await snapshotter.close();
+      expect(readdirSync(join(rig.root, 'active'))).toEqual([]);
     });
 
     test('is mounted for reading', async () => {
@@ -458,4 +466,9 @@ export function describeContract(driver: 'overlay' | 'copy', userXattrs = false)
 
 function removal(path: string): TreeOp {
   return { op: 'remove', path: imagePath(path) };
+}
+
+/** Whether an active snapshot's folder holds nothing of a tree any more. */
+function isIdle(home: string): boolean {
+  return readdirSync(home).every((name) => name === 'work');
 }

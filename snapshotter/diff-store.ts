@@ -4,6 +4,7 @@ import { mkdir, open, readFile, readlink, rename, rmdir, symlink, unlink } from 
 import { LRUCache } from 'lru-cache';
 import {
   asDigest,
+  changePath,
   type DiffId,
   type Digest,
   digestHex,
@@ -14,6 +15,7 @@ import {
   isDigest,
   joinHost,
   MachineError,
+  ROOT_PATH,
   type SnapshotId,
   type StoredDiff,
   type TreeOps,
@@ -54,6 +56,9 @@ const LINK_TARGET = /^\.\.\/data\/([A-Za-z0-9_-]+)$/;
 
 const HEX_DIGITS = 64;
 
+/** To remove a folder takes a disk some time, to start a process for it too. */
+const IDLE_AT_ONCE = 16;
+
 /** Tries to commit under a name that exists but leads to nothing, because another process removes it meanwhile. */
 const MOST_TRIES = 16;
 
@@ -72,6 +77,11 @@ function boundName(diffId: DiffId, parent: SnapshotId | undefined): string {
   return `${digestHex(diffId)}.${parent === undefined ? 'scratch' : digestHex(parent)}`;
 }
 
+/** The root folder of a diff that changes it. */
+function rootOf({ root, changes: [first] }: Omit<Manifest, 'createdAtMs'>): Entry | undefined {
+  return first !== undefined && changePath(first) === ROOT_PATH ? root : undefined;
+}
+
 /** One diff on disk: `diffs/data/<uid>`, where it stays until it is removed, committed or not. */
 export class Diff implements TreeLayer {
   readonly uid: string;
@@ -79,10 +89,12 @@ export class Diff implements TreeLayer {
   readonly folder: HostPath;
   readonly #store: DiffStore;
   readonly #notes: DigestNotes;
-  #header: Promise<ManifestHeader> | undefined;
+  #root: Promise<Entry | undefined> | undefined;
 
-  constructor(store: DiffStore, uid: string) {
+  /** @param made what has just become this diff; absent: it is read where it is asked for. */
+  constructor(store: DiffStore, uid: string, made?: Omit<Manifest, 'createdAtMs'>) {
     this.uid = uid;
+    if (made !== undefined) this.#root = Promise.resolve(rootOf(made));
     this.home = joinHost(store.dataFolder, uid);
     this.folder = joinHost(this.home, 'fs');
     this.#store = store;
@@ -93,10 +105,12 @@ export class Diff implements TreeLayer {
     return this.#store.index(this);
   }
 
-  async root(): Promise<Entry | undefined> {
-    this.#header ??= this.#store.header(this.uid).then((header) => header ?? this.#torn());
-    const { root, changesRoot } = await this.#header;
-    return changesRoot ? root : undefined;
+  root(): Promise<Entry | undefined> {
+    this.#root ??= this.#store
+      .header(this.uid)
+      .then((header) => header ?? this.#torn())
+      .then(({ root, changesRoot }) => (changesRoot ? root : undefined));
+    return this.#root;
   }
 
   async digest(path: ImagePath): Promise<Digest> {
@@ -150,6 +164,8 @@ export class DiffStore {
   readonly #diffs = new Map<string, Diff>();
   /** Data folders that were found sound since this machine's last start. */
   readonly #sound = new Set<string>();
+  readonly #idle: HostPath[] = [];
+  readonly #removals: Promise<void>[] = [];
   #ready: Promise<void> | undefined;
   #bootId: Promise<string> | undefined;
 
@@ -202,7 +218,9 @@ export class DiffStore {
     this.#sound.add(uid);
     this.#indexes.set(uid, index);
     this.folders.keep(uid, folders);
-    return this.#diff(uid);
+    const diff = new Diff(this, uid, manifest);
+    this.#diffs.set(uid, diff);
+    return diff;
   }
 
   /**
@@ -339,7 +357,20 @@ export class DiffStore {
     return freed;
   }
 
+  /**
+   * Removes folders of this session's active snapshots, of which nobody needs to know that they are gone: several at once, beside all
+   * else, the last ones by {@link close}.
+   */
+  removeLater(folder: HostPath): void {
+    this.#idle.push(folder);
+    if (this.#idle.length < IDLE_AT_ONCE) return;
+    const removed = this.options.tree.removeAll(this.#idle.splice(0));
+    // What it leaves is tried again by `close`.
+    this.#removals.push(removed.catch(() => undefined));
+  }
+
   async close(): Promise<void> {
+    await Promise.all(this.#removals);
     const own = joinHost(this.#active, this.options.session);
     // Mostly nothing is left in it, and no process need be started.
     const isGone = await rmdir(own).then(

@@ -42,6 +42,6 @@ export interface Writable {
    * it was changed. Nobody may have the tree mounted.
    */
   capture(): Promise<readonly Change[]>;
-  /** Removes `home`, after `fs` has been taken out of it. */
+  /** Removes `home`, after `fs` has been taken out of it: now, or at some time before the snapshotter is closed. */
   cleanUp(): Promise<void>;
 }

@@ -20,7 +20,12 @@ function folders(count: number): readonly HostPath[] {
 }
 
 describe('the overlay driver', () => {
-  const driver = createOverlayDriver({ tree: treeOps, userXattrs: false, empty: '/empty' as HostPath });
+  const driver = createOverlayDriver({
+    tree: treeOps,
+    userXattrs: false,
+    empty: '/empty' as HostPath,
+    removeLater: () => undefined,
+  });
   const prepare = (count: number, base?: number) => {
     const lowers = folders(count);
     const stack = { lowers, tree: new MergedTree([], emptyRoot()), root: emptyRoot() };

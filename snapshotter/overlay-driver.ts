@@ -1,4 +1,4 @@
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { lstat } from 'node:fs/promises';
 import {
   type Change,
@@ -23,11 +23,13 @@ export interface OverlayDriverOptions {
   readonly userXattrs: boolean;
   /** An empty folder on the same file system. */
   readonly empty: HostPath;
+  /** Removes a folder at some time, at the latest when the snapshotter is closed. */
+  readonly removeLater: (folder: HostPath) => void;
 }
 
 /** The kernel's OverlayFS: the upper folder of an active snapshot already is its diff. */
 export function createOverlayDriver(options: OverlayDriverOptions): Driver {
-  const { tree, userXattrs, empty } = options;
+  const { tree, userXattrs, empty, removeLater } = options;
   return {
     name: 'overlay',
     async prepare(home, stack, traced) {
@@ -44,7 +46,7 @@ export function createOverlayDriver(options: OverlayDriverOptions): Driver {
           const changes = await tree.scanDiff(upper, { userXattrs });
           return withoutIdleMarks(tree, { folder: upper, changes, lowers: stack.lowers });
         },
-        cleanUp: () => removeWork(tree, home),
+        cleanUp: async () => removeLater(home),
       };
     },
     // Without an upper folder the kernel asks for two lower ones.
@@ -77,17 +79,6 @@ function checkCount(layers: number): void {
     `the kernel stacks at most ${MOST_LOWERS} layers, here are ${layers}`,
     { hint: 'join instructions, or copy the files of a stage into a fresh one' },
   );
-}
-
-/** Only the kernel has written to the work folder: a few entries, for which no process need be started. */
-async function removeWork(tree: TreeOps, home: HostPath): Promise<void> {
-  try {
-    rmSync(home, { recursive: true });
-  } catch (error) {
-    // The kernel's own folder has mode 000, which only root may read.
-    if (errnoOf(error) !== 'EACCES' && errnoOf(error) !== 'EPERM') throw error;
-    await tree.removeAll([home]);
-  }
 }
 
 interface Captured {

@@ -47,7 +47,12 @@ export function createSnapshotter(options: SnapshotterOptions): Snapshotter {
   const { tree, userXattrs } = options;
   const driver =
     options.driver === 'overlay'
-      ? createOverlayDriver({ tree, userXattrs, empty: store.emptyFolder })
+      ? createOverlayDriver({
+          tree,
+          userXattrs,
+          empty: store.emptyFolder,
+          removeLater: (folder) => store.removeLater(folder),
+        })
       : createCopyDriver({ tree, userXattrs, digestFile: options.digestFile });
   const context: Context = { store, driver, holds: new Holds(store) };
   return {
