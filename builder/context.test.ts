@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, lutimesSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, lstatSync, lutimesSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { mkdtemp, realpath, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -7,17 +7,22 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import {
   digestOf,
+  type Entry,
   encodePath,
+  type FileLooks,
   fsPath,
   type HostPath,
   type ImagePath,
   imagePath,
   MachineError,
+  rowOf,
 } from '../core/index.ts';
+import { createLookInto, hasNativeProgram, locateNative, NativeServer } from '../runner/index.ts';
 import { ContextTree } from './context.ts';
 import { NO_IGNORE_RULES, parseIgnoreFile } from './ignore.ts';
 
 const asRoot = process.getuid?.() === 0;
+const native = process.env['VARVE_NATIVE'];
 
 let folder = '';
 
@@ -38,7 +43,7 @@ function contextTree(ignoreFile?: string): ContextTree {
   return new ContextTree({
     folder: folder as HostPath,
     ignore: parsed?.value ?? NO_IGNORE_RULES,
-    digestFile: async (path) => digestOf(`content of ${path}`),
+    digestFiles: async (files) => files.map(({ path }) => digestOf(`content of ${path}`)),
   });
 }
 
@@ -171,33 +176,107 @@ describe('ContextTree with ignore rules', () => {
   });
 });
 
-describe('ContextTree.isUnchanged', () => {
-  test('is true of a file as it was, and of one that nobody looked at', async () => {
+const CHANGES: readonly [title: string, change: (path: string) => void][] = [
+  ['written to', (path) => writeFileSync(path, 'more text')],
+  ['given another mode', (path) => chmodSync(path, 0o777)],
+  ['given another time', (path) => lutimesSync(path, 0, 99)],
+  ['removed', (path) => rmSync(path)],
+  [
+    'replaced',
+    (path) => {
+      rmSync(path);
+      writeFileSync(path, 'text');
+    },
+  ],
+];
+
+describe('ContextTree.firstChanged', () => {
+  test('passes over a file as it was, and one that nobody looked at', async () => {
     write('file', 'text');
     const tree = contextTree();
-    expect(await tree.isUnchanged(imagePath('other'))).toBe(true);
     await tree.lstat(imagePath('file'));
-    expect(await tree.isUnchanged(imagePath('file'))).toBe(true);
+    expect(await tree.firstChanged([imagePath('other/file'), imagePath('file')])).toBeUndefined();
   });
 
-  test.each<[title: string, change: (path: string) => void]>([
-    ['written to', (path) => writeFileSync(path, 'more text')],
-    ['given another mode', (path) => chmodSync(path, 0o777)],
-    ['given another time', (path) => lutimesSync(path, 0, 99)],
-    ['removed', (path) => rmSync(path)],
-    [
-      'replaced',
-      (path) => {
-        rmSync(path);
-        writeFileSync(path, 'text');
-      },
-    ],
-  ])('is false of a file that was %s', async (_title, change) => {
+  test.each(CHANGES)('tells a file that was %s', async (_title, change) => {
     write('file', 'text');
+    write('same', 'text');
     const tree = contextTree();
     await tree.lstat(imagePath('file'));
     change(join(folder, 'file'));
-    expect(await tree.isUnchanged(imagePath('file'))).toBe(false);
+    expect(await tree.firstChanged([imagePath('same'), imagePath('file')])).toBe('file');
+  });
+});
+
+describe.skipIf(!hasNativeProgram(native))('ContextTree of many files (needs the native program)', () => {
+  const IGNORED = 'skipped\n**/left-out\nhidden\n!hidden/part-3/shown\n';
+  let looks: FileLooks;
+
+  beforeEach(() => {
+    for (let i = 0; i < 1200; i += 1) write(`many/part-${i % 20}/file-${i}`, `text ${i}`);
+    for (let i = 0; i < 20; i += 1) {
+      for (const name of ['left-out', 'é', 'Z', 'z', '\ufffd', 'a b']) write(`many/part-${i}/deep/${name}`);
+      for (const name of ['shown', 'not shown']) write(`many/hidden/part-${i}/${name}`);
+      write(`many/skipped/part-${i}/file`);
+      symlinkSync(`../part-${i}`, join(folder, `many/part-${i}/link`));
+      writeFileSync(fsPath(join(folder, `many/part-${i}/odd\udcff`)), '');
+    }
+    looks = createLookInto(new NativeServer(() => locateNative(native)))(join(folder, 'many') as HostPath);
+  });
+
+  afterEach(() => looks.end());
+
+  function manyTree(others: { readonly looks?: FileLooks }): ContextTree {
+    const parsed = parseIgnoreFile(IGNORED);
+    if (!parsed.ok) throw new Error(parsed.error);
+    return new ContextTree({
+      folder: join(folder, 'many') as HostPath,
+      ignore: parsed.value,
+      digestFiles: async (files) => files.map(({ path }) => digestOf(path)),
+      ...others,
+    });
+  }
+
+  async function entriesOf(tree: ContextTree, at: ImagePath = imagePath('')): Promise<Entry[]> {
+    const found: Entry[] = [];
+    for (const entry of await tree.list(at)) {
+      found.push(entry);
+      if (entry.type === 'dir') found.push(...(await entriesOf(tree, entry.path)));
+    }
+    return found;
+  }
+
+  test('reading ahead finds what is found without it', async () => {
+    const ahead = manyTree({ looks });
+    await ahead.readAhead(imagePath(''));
+    const entries = await entriesOf(ahead);
+    expect(entries).toEqual(await entriesOf(manyTree({})));
+    expect(entries.map(({ path }) => path)).toContain('hidden/part-3/shown');
+    expect(entries.length).toBe(20 + 1200 + 20 * (1 + 5 + 1 + 1) + 3);
+  });
+
+  test.each(CHANGES)('one among them that was %s is told', async (_title, change) => {
+    const tree = manyTree({ looks });
+    await tree.readAhead(imagePath(''));
+    const files = (await entriesOf(tree)).flatMap(({ type, path }) => (type === 'file' ? [path] : []));
+    expect(await tree.firstChanged(files)).toBeUndefined();
+    change(join(folder, 'many/part-7/file-127'));
+    expect(await tree.firstChanged(files)).toBe('part-7/file-127');
+  });
+
+  test('many files are read in bulk, no further than a byte behind their size, and no symlink', async () => {
+    const asked = ['part-1/file-21', 'part-2/absent', 'part-3/link', 'part-4/odd\udcff', 'part-5'];
+    writeFileSync(join(folder, 'many/part-1/file-21'), 'text, and more');
+    const read = await looks.read(asked.map((path) => ({ path: imagePath(path), size: 4 })));
+    expect(read.map((one) => one?.digest)).toEqual([
+      digestOf('text,'),
+      undefined,
+      undefined,
+      digestOf(''),
+      undefined,
+    ]);
+    const stat = lstatSync(join(folder, 'many/part-1/file-21'), { bigint: true });
+    expect(read[0]?.after).toEqual(rowOf(stat));
   });
 });
 
@@ -240,7 +319,7 @@ describe('ContextTree on what it may not read', () => {
     const gone = new ContextTree({
       folder: folder as HostPath,
       ignore: NO_IGNORE_RULES,
-      digestFile: async () => digestOf(''),
+      digestFiles: async (files) => files.map(() => digestOf('')),
     });
     await expect(gone.list(imagePath(''))).rejects.toMatchObject({
       code: 'context-unreadable',

@@ -1,36 +1,56 @@
 import { type BigIntStats, lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import {
+  baseName,
   comparePaths,
   type Digest,
   decodePath,
-  deviceOf,
   type Entry,
   encodePath,
+  entryOfRow,
   errnoOf,
-  fileTypeOf,
+  type FileLooks,
   fsPath,
   type HostPath,
   type ImagePath,
+  isDirRow,
+  isFileRow,
+  isLinkedRow,
+  isSymlinkRow,
   joinHost,
   joinPath,
+  type LookedFolder,
   MachineError,
   parentPath,
+  placeInRow,
+  ROOT_PATH,
+  rowAt,
+  rowOf,
+  type StatRow,
+  sameTuple,
   type Tree,
-  timeOf,
 } from '../core/index.ts';
+import { ContextFolder, keepNames } from './context-folder.ts';
 import type { IgnoreRules } from './ignore.ts';
 
-/** The part of a stat that a file index compares; see `FileIndex` in the cache room. */
-export type DigestFile = (path: ImagePath, file: HostPath, stat: BigIntStats) => Promise<Digest>;
+/** Digests of regular files, by what lstat(2) said of them; see `FileIndex.digests` in the cache room. */
+export type DigestFiles = (
+  files: readonly { readonly path: ImagePath; readonly row: StatRow }[],
+) => Promise<readonly Digest[]>;
 
 /** How many files are looked at in one go before the event loop gets its turn. */
 const TURN_FILES = 512;
+/** So many files are looked at in this thread before others are looked at in bulk: a process that does that has to be started. */
+const FEW_FILES = 1000;
+/** Folders that are listed by one order. */
+const ORDER_FOLDERS = 128;
 
 export interface ContextOptions {
   readonly folder: HostPath;
   readonly ignore: IgnoreRules;
-  readonly digestFile: DigestFile;
+  readonly digestFiles: DigestFiles;
+  /** Looks at files in bulk; absent: all are looked at in this thread. */
+  readonly looks?: FileLooks | undefined;
   /** How an entry is to be seen, where that is not as it lies on disk. */
   readonly present?: (entry: Entry) => Entry;
 }
@@ -39,41 +59,58 @@ export interface ContextOptions {
  * A build context in a folder, less what its `.dockerignore` leaves out. Owners read as 0:0 and extended attributes as none,
  * as Docker sends a context. Each folder is read once.
  *
- * Files are looked at in this thread: to hand each look to another thread and back takes several times as long as the look.
+ * Files are looked at in this thread, one by one: to hand each look to another thread and back takes several times as long as the look. Many
+ * at once are looked at by another process.
  */
 export class ContextTree implements Tree {
   readonly #options: ContextOptions;
-  readonly #folders = new Map<ImagePath, Promise<ReadonlyMap<ImagePath, Entry>>>();
-  readonly #stats = new Map<ImagePath, BigIntStats>();
+  readonly #folders = new Map<ImagePath, ContextFolder>();
+  readonly #reading = new Map<ImagePath, Promise<ContextFolder>>();
+  #root: StatRow | undefined;
   #looks = 0;
+  #turn = 0;
 
   constructor(options: ContextOptions) {
     this.#options = options;
   }
 
   async lstat(path: ImagePath): Promise<Entry | undefined> {
-    if (path === '') return this.#read(path);
-    return (await this.#folder(parentPath(path))).get(path);
+    if (path === '') return this.#entry(path, this.#look(path));
+    return (await this.#folder(parentPath(path))).entry(baseName(path));
   }
 
   async list(path: ImagePath): Promise<readonly Entry[]> {
-    return [...(await this.#folder(path)).values()];
+    return (await this.#folder(path)).entries();
   }
 
-  #folder(path: ImagePath): Promise<ReadonlyMap<ImagePath, Entry>> {
-    const known = this.#folders.get(path);
-    if (known !== undefined) return known;
-    const listing = this.#readFolder(path);
-    this.#folders.set(path, listing);
-    return listing;
+  async readAhead(path: ImagePath): Promise<void> {
+    let folders: readonly ImagePath[] = [path];
+    while (folders.length > 0) {
+      await this.#readFolders(folders.filter((folder) => !this.#folders.has(folder)));
+      folders = folders.flatMap((folder) => this.#folders.get(folder)?.folders() ?? []);
+    }
   }
 
   async digest(path: ImagePath): Promise<Digest> {
-    const stat = this.#stats.get(path) ?? this.#stat(path);
-    if (!stat.isFile()) throw new Error(`digest of ${JSON.stringify(path)}, which is no regular file`);
+    const [digest] = await this.digests([path]);
+    if (digest === undefined) throw new Error('no digest');
+    return digest;
+  }
+
+  async digests(paths: readonly ImagePath[]): Promise<readonly Digest[]> {
+    const files: { readonly path: ImagePath; readonly row: StatRow }[] = [];
+    for (const path of paths) {
+      const row = (await this.#row(path)) ?? this.#look(path)?.row;
+      if (row === undefined || !isFileRow(row))
+        throw new Error(`digest of ${JSON.stringify(path)}, which is no regular file`);
+      files.push({ path, row });
+    }
     try {
-      return await this.#options.digestFile(path, this.#host(path), stat);
+      return await this.#options.digestFiles(files);
     } catch (error) {
+      const [path = ROOT_PATH, ...others] = paths;
+      // One of several: which, is found by asking for each.
+      if (others.length > 0) for (const one of paths) await this.digest(one);
       throw readFailure(path, error);
     }
   }
@@ -94,57 +131,148 @@ export class ContextTree implements Tree {
   }
 
   /**
-   * Was a file changed since it was first looked at? Asked after its bytes were used, so that what was hashed is what was used.
+   * The first of these files that was changed since it was looked at. Asked after their bytes were used, so that what was hashed is what was
+   * used.
    */
-  async isUnchanged(path: ImagePath): Promise<boolean> {
-    const before = this.#stats.get(path);
-    if (before === undefined) return true;
-    let now: BigIntStats;
-    try {
-      now = this.#stat(path);
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return false;
-      throw readFailure(path, error);
-    }
-    return (
-      now.ino === before.ino &&
-      now.size === before.size &&
-      now.mtimeNs === before.mtimeNs &&
-      now.ctimeNs === before.ctimeNs
-    );
+  async firstChanged(paths: readonly ImagePath[]): Promise<ImagePath | undefined> {
+    const { looks } = this.#options;
+    if (looks === undefined || paths.length < FEW_FILES) return paths.find((path) => this.#isChanged(path));
+    const folders = [...new Set(paths.map(parentPath))];
+    const now = new Map<ImagePath, ContextFolder>();
+    await this.#listed(looks, folders, (folder, looked) => {
+      if (looked !== undefined) now.set(folder, new ContextFolder(folder, looked, undefined));
+    });
+    return paths.find((path) => {
+      const before = this.#known(path);
+      const row = now.get(parentPath(path))?.row(baseName(path));
+      const isSame = before !== undefined && row !== undefined && sameTuple(before, row);
+      return !isSame && this.#isChanged(path);
+    });
   }
 
   /** Tells a file by its place on the disk, where it has other names too; undefined where it has none, or is none. */
   sharedFile(path: ImagePath): string | undefined {
-    const stat = this.#stats.get(path);
-    return stat?.isFile() === true && stat.nlink > 1n ? `${stat.dev} ${stat.ino}` : undefined;
+    const row = this.#known(path);
+    return row !== undefined && isFileRow(row) && isLinkedRow(row) ? placeInRow(row) : undefined;
   }
 
-  /** The entries of a folder by path, in path order. */
-  async #readFolder(path: ImagePath): Promise<ReadonlyMap<ImagePath, Entry>> {
-    if (path !== '') {
-      const self = await this.lstat(path);
-      if (self?.type !== 'dir') return new Map();
+  #isChanged(path: ImagePath): boolean {
+    const before = this.#known(path);
+    if (before === undefined) return false;
+    try {
+      return !sameTuple(before, rowOf(this.#stat(path)));
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return true;
+      throw readFailure(path, error);
     }
-    const found: Entry[] = [];
-    for (const name of this.#names(path)) {
-      const entry = this.#readUnignored(joinPath(path, name));
-      if (entry !== undefined) found.push(entry);
+  }
+
+  /** What was found at `path` when it was first looked at. */
+  #known(path: ImagePath): StatRow | undefined {
+    return path === '' ? this.#root : this.#folders.get(parentPath(path))?.row(baseName(path));
+  }
+
+  async #row(path: ImagePath): Promise<StatRow | undefined> {
+    if (path === '') return this.#root;
+    return (this.#folders.get(parentPath(path)) ?? (await this.#folder(parentPath(path)))).row(
+      baseName(path),
+    );
+  }
+
+  async #folder(path: ImagePath): Promise<ContextFolder> {
+    const known = this.#folders.get(path);
+    if (known !== undefined) return known;
+    let reading = this.#reading.get(path);
+    if (reading === undefined) {
+      reading = this.#readFolder(path).finally(() => this.#reading.delete(path));
+      this.#reading.set(path, reading);
     }
-    found.sort((a, b) => comparePaths(a.path, b.path));
-    if (this.#looks > TURN_FILES) {
-      this.#looks = 0;
+    return reading;
+  }
+
+  async #readFolder(path: ImagePath): Promise<ContextFolder> {
+    const self = path === '' ? undefined : await this.lstat(path);
+    const isFolder = path === '' || self?.type === 'dir';
+    const folder = this.#keep(path, isFolder ? this.#lookInto(path) : NOTHING);
+    if (this.#looks - this.#turn > TURN_FILES) {
+      this.#turn = this.#looks;
       await nextTurn();
     }
-    return new Map(found.map((entry) => [entry.path, entry]));
+    return folder;
   }
 
-  #readUnignored(path: ImagePath): Entry | undefined {
+  /** Reads folders that are known to be ones. */
+  async #readFolders(folders: readonly ImagePath[]): Promise<void> {
+    const { looks } = this.#options;
+    let at = 0;
+    for (; at < folders.length && (looks === undefined || this.#looks < FEW_FILES); at += 1)
+      await this.#folder(folders[at] ?? ROOT_PATH);
+    if (looks === undefined || at === folders.length) return;
+    await this.#listed(looks, folders.slice(at), (folder, looked) => {
+      this.#keep(folder, looked === undefined ? this.#lookInto(folder) : this.#unignored(folder, looked));
+    });
+  }
+
+  /** Lists folders by orders of some each, all of which are under way at once. */
+  async #listed(
+    looks: FileLooks,
+    folders: readonly ImagePath[],
+    take: (folder: ImagePath, looked: LookedFolder | undefined) => void,
+  ): Promise<void> {
+    const orders: Promise<void>[] = [];
+    for (let from = 0; from < folders.length; from += ORDER_FOLDERS) {
+      const order = folders.slice(from, from + ORDER_FOLDERS);
+      const takeAll = (found: readonly (LookedFolder | undefined)[]) => {
+        for (const [at, folder] of order.entries()) take(folder, found[at]);
+      };
+      orders.push(looks.list(order).then(takeAll));
+    }
+    await Promise.all(orders);
+  }
+
+  /** What is found first at a path holds for the whole build. */
+  #keep(path: ImagePath, looked: LookedFolder): ContextFolder {
+    const known = this.#folders.get(path);
+    if (known !== undefined) return known;
+    const folder = new ContextFolder(path, looked, this.#options.present);
+    this.#folders.set(path, folder);
+    return folder;
+  }
+
+  /** What of a folder that was listed by others belongs to the context. */
+  #unignored(folder: ImagePath, looked: LookedFolder): LookedFolder {
     const { ignore } = this.#options;
-    if (!ignore.ignores(path)) return this.#read(path);
-    if (!ignore.mayReinclude(path)) return undefined;
-    const entry = this.#read(path);
-    return entry?.type === 'dir' && this.#holdsAnything(path) ? entry : undefined;
+    const kept: number[] = [];
+    for (const [at, name] of looked.names.entries()) {
+      const path = joinPath(folder, name);
+      if (!ignore.ignores(path) || (isDirRow(rowAt(looked.rows, at)) && this.#letsIn(path))) kept.push(at);
+    }
+    return keepNames(looked, kept);
+  }
+
+  /** What lies in a folder and belongs to the context. */
+  #lookInto(folder: ImagePath): LookedFolder {
+    const { ignore } = this.#options;
+    const names: string[] = [];
+    const rows: StatRow[] = [];
+    const targets = new Map<number, string>();
+    for (const name of this.#names(folder).toSorted(comparePaths)) {
+      const path = joinPath(folder, name);
+      const isIgnored = ignore.ignores(path);
+      if (isIgnored && !ignore.mayReinclude(path)) continue;
+      const found = this.#look(path);
+      if (found === undefined) continue;
+      if (isIgnored && !(isDirRow(found.row) && this.#letsIn(path))) continue;
+      if (found.target !== undefined) targets.set(names.length, found.target);
+      names.push(name);
+      rows.push(found.row);
+    }
+    return { names, rows: Buffer.concat(rows), targets };
+  }
+
+  /** An ignored folder is part of the context when something in it is let in again. */
+  #letsIn(path: ImagePath): boolean {
+    return this.#options.ignore.mayReinclude(path) && this.#holdsAnything(path);
   }
 
   #names(path: ImagePath): readonly string[] {
@@ -155,41 +283,34 @@ export class ContextTree implements Tree {
     }
   }
 
-  /** An ignored folder is part of the context when something in it is let in again. */
   #holdsAnything(path: ImagePath): boolean {
     for (const name of this.#names(path)) {
       const child = joinPath(path, name);
       const { ignore } = this.#options;
       if (!ignore.ignores(child)) return true;
       if (!ignore.mayReinclude(child)) continue;
-      if (this.#read(child)?.type === 'dir' && this.#holdsAnything(child)) return true;
+      const found = this.#look(child);
+      if (found !== undefined && isDirRow(found.row) && this.#holdsAnything(child)) return true;
     }
     return false;
   }
 
-  #read(path: ImagePath): Entry | undefined {
-    let stat: BigIntStats;
-    let linkTarget: string | undefined;
+  /** What lies at `path`, a symlink with its target; undefined where nothing does. */
+  #look(path: ImagePath): Looked | undefined {
     try {
-      stat = this.#stat(path);
-      if (stat.isSymbolicLink()) linkTarget = decodePath(readlinkSync(fsPath(this.#host(path)), 'buffer'));
+      const row = rowOf(this.#stat(path));
+      if (path === '') this.#root ??= row;
+      if (!isSymlinkRow(row)) return { row };
+      return { row, target: decodePath(readlinkSync(fsPath(this.#host(path)), 'buffer')) };
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') return undefined;
       throw readFailure(path, error);
     }
-    this.#stats.set(path, stat);
-    const type = fileTypeOf(stat);
-    const entry: Entry = {
-      path,
-      type,
-      mode: Number(stat.mode & 0o7777n),
-      uid: 0,
-      gid: 0,
-      size: type === 'file' ? Number(stat.size) : 0,
-      mtime: timeOf(stat.mtimeNs),
-      ...(linkTarget === undefined ? {} : { linkTarget }),
-      ...(type === 'char' || type === 'block' ? { device: deviceOf(stat.rdev) } : {}),
-    };
+  }
+
+  #entry(path: ImagePath, found: Looked | undefined): Entry | undefined {
+    if (found === undefined) return undefined;
+    const entry = entryOfRow(found.row, path, found.target);
     return this.#options.present?.(entry) ?? entry;
   }
 
@@ -202,6 +323,13 @@ export class ContextTree implements Tree {
     return joinHost(this.#options.folder, path);
   }
 }
+
+interface Looked {
+  readonly row: StatRow;
+  readonly target?: string;
+}
+
+const NOTHING: LookedFolder = { names: [], rows: Buffer.alloc(0), targets: new Map() };
 
 function readFailure(path: ImagePath, error: unknown): unknown {
   const errno = errnoOf(error);

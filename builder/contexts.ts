@@ -5,6 +5,7 @@ import {
   type BuildRequest,
   type BuildSession,
   type Entry,
+  type FileLooks,
   type GitSource,
   type HostPath,
   joinHost,
@@ -39,7 +40,7 @@ import {
 import { BuildStop, stop } from './stop.ts';
 
 export interface ContextsOptions {
-  readonly parts: Pick<BuilderParts, 'sources' | 'temporary' | 'treeOps' | 'openFileIndex'>;
+  readonly parts: Pick<BuilderParts, 'sources' | 'temporary' | 'treeOps' | 'openFileIndex' | 'lookInto'>;
   readonly request: Pick<BuildRequest, 'context' | 'dockerfile' | 'namedContexts' | 'buildArgs'>;
   readonly signal: AbortSignal;
   /** Credentials for sources: see {@link authorizationFor}. */
@@ -68,6 +69,7 @@ export class Contexts implements AsyncDisposable {
   readonly #checkouts = new Map<string, Promise<GitCheckout>>();
   readonly #files = new Map<string, Promise<FetchedFile>>();
   readonly #indexes: FileIndex[] = [];
+  readonly #looks: FileLooks[] = [];
   /** Files and folders of this build alone. */
   readonly #made: HostPath[] = [];
   #main: OpenContext = { tree: EMPTY_TREE, where: 'the build context' };
@@ -113,6 +115,7 @@ export class Contexts implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    for (const looks of this.#looks) looks.end();
     for (const path of this.#made) await rm(path, { recursive: true, force: true });
   }
 
@@ -134,12 +137,16 @@ export class Contexts implements AsyncDisposable {
   }
 
   async #localTree(folder: HostPath, ignore: IgnoreRules | undefined): Promise<Tree> {
-    const index = await this.#options.parts.openFileIndex(folder);
+    const { openFileIndex, lookInto } = this.#options.parts;
+    const looks = lookInto?.(folder);
+    if (looks !== undefined) this.#looks.push(looks);
+    const index = await openFileIndex(folder, looks);
     this.#indexes.push(index);
     return new ContextTree({
       folder,
       ignore: ignore ?? NO_IGNORE_RULES,
-      digestFile: (path, file, at) => index.digest(path, file, at),
+      digestFiles: (files) => index.digests(files),
+      looks,
     });
   }
 

@@ -2,7 +2,9 @@ import type { BuildLog, CacheMounts, FileIndex, StepCache } from '../cache/index
 import type {
   BuildFailure,
   BuiltImage,
+  FileLooks,
   HostPath,
+  LookInto,
   Platform,
   Runner,
   Snapshotter,
@@ -31,7 +33,9 @@ export interface BuilderParts {
   readonly cache: StepCache;
   readonly cacheMounts: CacheMounts;
   readonly buildLog: BuildLog;
-  readonly openFileIndex: (context: HostPath) => Promise<FileIndex>;
+  readonly openFileIndex: (context: HostPath, looks: FileLooks | undefined) => Promise<FileIndex>;
+  /** Absent: files are looked at one by one, in this thread. */
+  readonly lookInto?: LookInto;
   readonly images: ImageStore;
   readonly blobs: BlobStore;
   readonly layerTable: LayerTable;

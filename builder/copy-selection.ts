@@ -238,6 +238,7 @@ export async function listInside(
       if (waiting.at(-1)?.path === path) waiting.pop();
     }
   };
+  await tree.readAhead?.(root);
   await visit(root, ROOT_PATH);
   return found;
 }

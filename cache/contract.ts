@@ -2,11 +2,11 @@ import type {
   DiffId,
   Digest,
   FileType,
-  HostPath,
   ImagePath,
   Observation,
   ObservedTree,
   SnapshotId,
+  StatRow,
   StepInfo,
   StepKey,
   StepKind,
@@ -282,21 +282,20 @@ export interface StepCache {
 /** stat tuple -> digest of one folder's files, kept between builds, as Git's index does. */
 export interface FileIndex {
   /**
-   * The digest of a regular file, read only if its stat tuple (device, inode, size, mtime ns, ctime ns) is new or so young
-   * that it cannot be trusted yet.
+   * The digest of the regular file at `path` in the folder, read only if its stat tuple (device, inode, size, mtime ns, ctime ns,
+   * mode) is new or so young that it cannot be trusted yet.
    */
-  digest(path: ImagePath, file: HostPath, stat: FileStat): Promise<Digest>;
+  digest(path: ImagePath, row: StatRow): Promise<Digest>;
+  /** As `digest` of each, in their order; those that must be read are read in bulk. */
+  digests(files: readonly IndexedFile[]): Promise<readonly Digest[]>;
   /** Writes the index where it changed (temporary name, then rename). */
   save(): Promise<void>;
 }
 
-export interface FileStat {
-  readonly dev: bigint;
-  readonly ino: bigint;
-  readonly size: bigint;
-  readonly mtimeNs: bigint;
-  readonly ctimeNs: bigint;
-  readonly mode: bigint;
+export interface IndexedFile {
+  readonly path: ImagePath;
+  /** What lstat(2) said of it last. */
+  readonly row: StatRow;
 }
 
 /** What `varve why` tells of one step. */

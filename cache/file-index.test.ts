@@ -3,6 +3,7 @@ import {
   appendFileSync,
   chmodSync,
   lstatSync,
+  readFileSync,
   renameSync,
   statSync,
   utimesSync,
@@ -14,11 +15,22 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import xxhash from 'xxhash-wasm';
-import { type Digest, digestOf, fsPath, type HostPath, type ImagePath } from '../core/index.ts';
+import {
+  type Digest,
+  digestOf,
+  type FileLooks,
+  fsPath,
+  type HostPath,
+  type ImagePath,
+  type LookedFile,
+  rowOf,
+  type StatRow,
+} from '../core/index.ts';
 import type { FileIndex } from './contract.ts';
 import { type DigestFile, fileDigester } from './file-digest.ts';
 import { type FileIndexOptions, marker, openFileIndex, SETTLED_MS } from './file-index.ts';
-import { decodeIndex, encodeIndex, type IndexEntry, indexName } from './index-format.ts';
+import { decodeIndex, encodeIndex, indexName } from './index-format.ts';
+import { type IndexEntry, IndexTable } from './index-table.ts';
 
 const HOUR_MS = 3_600_000;
 
@@ -47,8 +59,11 @@ function openIndex(options: Partial<FileIndexOptions> = {}): Promise<FileIndex> 
 }
 
 function ask(index: FileIndex, name: string): Promise<Digest> {
-  const file = join(context, name) as HostPath;
-  return index.digest(name as ImagePath, file, lstatSync(fsPath(file), { bigint: true }));
+  return index.digest(name as ImagePath, rowFor(name));
+}
+
+function rowFor(name: string): StatRow {
+  return rowOf(lstatSync(fsPath(join(context, name)), { bigint: true }));
 }
 
 function put(name: string, content: string): void {
@@ -57,6 +72,18 @@ function put(name: string, content: string): void {
 
 function indexFile(): string {
   return join(root, 'index', indexName(context));
+}
+
+/** What an index file remembers; undefined where it is not one of the context's. */
+function entriesIn(bytes: Buffer): ReadonlyMap<string, IndexEntry> | undefined {
+  const table = decodeIndex(context, bytes);
+  return table === undefined ? undefined : new Map(table);
+}
+
+function tableOf(entries: Iterable<readonly [string, IndexEntry]>): IndexTable {
+  const table = new IndexTable();
+  for (const [path, { mark, digest }] of entries) table.set(path, mark, digest);
+  return table;
 }
 
 describe('FileIndex.digest', () => {
@@ -127,7 +154,7 @@ describe('FileIndex.digest', () => {
     put('a', 'two');
     await ask(index, 'a');
     await index.save();
-    expect(decodeIndex(context, await readFile(indexFile()))?.size).toBe(0);
+    expect(entriesIn(await readFile(indexFile()))?.size).toBe(0);
   });
 
   it('reads again when the file changes while it is read, and gives up after three readings', async () => {
@@ -150,12 +177,10 @@ describe('FileIndex.digest', () => {
 
   it('takes the stat tuple from the file, not from a stale one that it is given', async () => {
     put('a', 'one');
-    const stale = lstatSync(join(context, 'a'), { bigint: true });
+    const stale = rowFor('a');
     put('a', 'longer');
     const index = await openIndex();
-    expect(await index.digest('a' as ImagePath, join(context, 'a') as HostPath, stale)).toBe(
-      digestOf('longer'),
-    );
+    expect(await index.digest('a' as ImagePath, stale)).toBe(digestOf('longer'));
     expect(await ask(index, 'a')).toBe(digestOf('longer'));
     expect(reads).toEqual(['a', 'a']);
   });
@@ -176,11 +201,11 @@ describe('FileIndex.digest', () => {
       () => mkdir(join(context, 'a')),
     ]) {
       put('a', 'one');
-      const stat = lstatSync(join(context, 'a'), { bigint: true });
+      const row = rowFor('a');
       await rm(join(context, 'a'));
       await place();
       const index = await openIndex();
-      const asked = index.digest('a' as ImagePath, join(context, 'a') as HostPath, stat);
+      const asked = index.digest('a' as ImagePath, row);
       await expect(asked).rejects.toMatchObject({ code: 'file-changing' });
       await rm(join(context, 'a'), { recursive: true });
     }
@@ -188,10 +213,10 @@ describe('FileIndex.digest', () => {
 
   it('names a file that vanished', async () => {
     put('a', 'one');
-    const stat = lstatSync(join(context, 'a'), { bigint: true });
+    const row = rowFor('a');
     await rm(join(context, 'a'));
     const index = await openIndex();
-    await expect(index.digest('a' as ImagePath, join(context, 'a') as HostPath, stat)).rejects.toMatchObject({
+    await expect(index.digest('a' as ImagePath, row)).rejects.toMatchObject({
       code: 'file-vanished',
     });
   });
@@ -214,6 +239,71 @@ describe('FileIndex.digest', () => {
   });
 });
 
+describe('FileIndex.digests', () => {
+  const names = Array.from({ length: 200 }, (_, n) => `f${n}`);
+
+  /** Reads as a {@link FileLooks} does; what `meddle` gives for a file is told in the place of what was read. */
+  function looksWith(meddle: (name: string, found: LookedFile) => LookedFile | undefined): FileLooks {
+    return {
+      list: async () => [],
+      end: () => undefined,
+      read: async (files) =>
+        files.map(({ path }) => {
+          reads.push(`bulk ${path}`);
+          return meddle(path, { digest: digestOf(readFileSync(join(context, path))), after: rowFor(path) });
+        }),
+    };
+  }
+
+  function askAll(index: FileIndex): Promise<readonly Digest[]> {
+    return index.digests(names.map((name) => ({ path: name as ImagePath, row: rowFor(name) })));
+  }
+
+  beforeEach(() => {
+    for (const name of names) put(name, `content of ${name}`);
+  });
+
+  const right = names.map((name) => digestOf(`content of ${name}`));
+
+  it('reads many files in bulk, once, and remembers them', async () => {
+    const looks = looksWith((_, found) => found);
+    const index = await openIndex({ looks });
+    expect(await Promise.all([askAll(index), askAll(index)])).toEqual([right, right]);
+    expect(reads).toEqual(names.map((name) => `bulk ${name}`));
+    await index.save();
+    reads = [];
+    expect(await askAll(await openIndex({ looks }))).toEqual(right);
+    expect(reads).toEqual([]);
+  });
+
+  it('reads a file itself that did not hold still in bulk, or that could not be read there', async () => {
+    const lie = digestOf('what was never there');
+    const looks = looksWith((name, found) => {
+      if (name === 'f7') return { digest: lie, after: rowFor('f8') };
+      return name === 'f9' ? undefined : found;
+    });
+    const index = await openIndex({ looks });
+    expect(await askAll(index)).toEqual(right);
+    expect(reads.filter((read) => !read.startsWith('bulk'))).toEqual(['f7', 'f9']);
+  });
+
+  it('trusts no young file that was read in bulk', async () => {
+    const index = await openIndex({ looks: looksWith((_, found) => found), clock: () => Date.now() });
+    await askAll(index);
+    await index.save();
+    reads = [];
+    expect(await askAll(index)).toEqual(right);
+    expect(reads.length).toBe(names.length);
+  });
+
+  it('reads few files itself', async () => {
+    const index = await openIndex({ looks: looksWith((_, found) => found) });
+    const some = names.slice(0, 3).map((name) => ({ path: name as ImagePath, row: rowFor(name) }));
+    expect(await index.digests(some)).toEqual(right.slice(0, 3));
+    expect(reads).toEqual(names.slice(0, 3));
+  });
+});
+
 describe('FileIndex.save', () => {
   it('writes nothing where nothing changed', async () => {
     put('a', 'one');
@@ -233,13 +323,13 @@ describe('FileIndex.save', () => {
     await ask(index, 'gone');
     await index.save();
     for (let saving = 1; saving <= 32; saving += 1) {
-      expect(decodeIndex(context, await readFile(indexFile()))?.has('gone')).toBe(true);
+      expect(entriesIn(await readFile(indexFile()))?.has('gone')).toBe(true);
       index = await openIndex();
       put('a', String(saving));
       await ask(index, 'a');
       await index.save();
     }
-    expect(decodeIndex(context, await readFile(indexFile()))?.has('gone')).toBe(false);
+    expect(entriesIn(await readFile(indexFile()))?.has('gone')).toBe(false);
   });
 
   it('leaves a whole index and no temporary file when several save at once', async () => {
@@ -250,7 +340,7 @@ describe('FileIndex.save', () => {
     }
     await Promise.all(indexes.map((index) => index.save()));
     expect(await readdir(join(root, 'index'))).toEqual([indexName(context)]);
-    expect(decodeIndex(context, await readFile(indexFile()))?.size).toBe(1);
+    expect(entriesIn(await readFile(indexFile()))?.size).toBe(1);
   });
 });
 
@@ -280,7 +370,7 @@ describe.skipIf(process.getuid?.() !== 0)('on a full disk (needs root)', () => {
     expect(await readdir(join(disk, 'index'))).toEqual([indexName(context)]);
     await rm(join(disk, 'filler'));
     await index.save();
-    expect(decodeIndex(context, await readFile(file))?.size).toBe(2);
+    expect(entriesIn(await readFile(file))?.size).toBe(2);
   });
 });
 
@@ -295,7 +385,7 @@ describe('openFileIndex', () => {
     flipped[70] = (flipped[70] ?? 0) ^ 1;
     const newer = Buffer.from(good);
     newer.writeUInt32LE(2, 8);
-    const foreign = encodeIndex('/elsewhere' as HostPath, new Map([['a', entry('stale')]]));
+    const foreign = encodeIndex('/elsewhere' as HostPath, tableOf([['a', entry('stale')]]));
     for (const bytes of [
       Buffer.alloc(0),
       good.subarray(0, -1),
@@ -314,8 +404,8 @@ describe('openFileIndex', () => {
   });
 
   it('loads 50,000 files within two seconds', async () => {
-    const entries = new Map(
-      Array.from({ length: 50_000 }, (_, n) => [`node_modules/package/lib/f${n}.js`, entry(`${n}`)]),
+    const entries = tableOf(
+      Array.from({ length: 50_000 }, (_, n) => [`node_modules/package/lib/f${n}.js`, entry(`${n}`)] as const),
     );
     await mkdir(join(root, 'index'));
     await writeFile(indexFile(), encodeIndex(context, entries));
@@ -333,8 +423,8 @@ describe('decodeIndex', () => {
     );
     fc.assert(
       fc.property(fc.uniqueArray(path.filter((text) => !text.includes('\0'))), (paths) => {
-        const entries = new Map(paths.map((name, age) => [name, { ...entry(name), age }]));
-        expect(decodeIndex(context, encodeIndex(context, entries))).toEqual(entries);
+        const entries = new Map(paths.map((name) => [name, entry(name)]));
+        expect(entriesIn(encodeIndex(context, tableOf(entries)))).toEqual(entries);
       }),
     );
   });
@@ -342,7 +432,7 @@ describe('decodeIndex', () => {
   it('refuses every index with one byte changed', () => {
     const good = encodeIndex(
       context,
-      new Map([
+      tableOf([
         ['a', entry('a')],
         ['b', entry('b')],
       ]),
@@ -359,12 +449,18 @@ describe('marker', () => {
   it('is pinned for a sample and changes with every part of the tuple', async () => {
     const mark = marker(await xxhash());
     const stat = { dev: 1n, ino: 2n, size: 3n, mtimeNs: -4n, ctimeNs: 5n, mode: 0o100644n };
-    expect(mark(stat)).toBe('154751c04ae5b2e6');
-    const others = Object.keys(stat).map((part) => mark({ ...stat, [part]: 9n }));
-    expect(new Set([mark(stat), ...others]).size).toBe(7);
+    const rest = lstatSync('/', { bigint: true });
+    const of = (parts: Partial<typeof stat>) => mark(rowOf(Object.assign(Object.create(rest), stat, parts)));
+    expect(of({}).toString(16)).toBe('154751c04ae5b2e6');
+    const others = Object.keys(stat).map((part) => of({ [part]: 9n }));
+    expect(new Set([of({}), ...others]).size).toBe(7);
   });
 });
 
 function entry(content: string): IndexEntry {
-  return { mark: digestOf(content).slice(7, 23) as IndexEntry['mark'], digest: digestOf(content), age: 0 };
+  return {
+    mark: BigInt(`0x${digestOf(content).slice(7, 23)}`) as IndexEntry['mark'],
+    digest: digestOf(content),
+    age: 0,
+  };
 }

@@ -4,16 +4,25 @@ import xxhash, { type XXHashAPI } from 'xxhash-wasm';
 import {
   type Digest,
   errnoOf,
+  type FileLooks,
   type FileMark,
   fsPath,
   type HostPath,
   type ImagePath,
+  isFileRow,
   joinHost,
   MachineError,
+  rowOf,
+  STAT_TUPLE_BYTES,
+  type StatRow,
+  sameTuple,
+  sizeInRow,
+  timesInRow,
 } from '../core/index.ts';
-import type { FileIndex, FileStat } from './contract.ts';
+import type { FileIndex, IndexedFile } from './contract.ts';
 import { type DigestFile, fileDigester } from './file-digest.ts';
-import { decodeIndex, encodeIndex, type IndexEntry, indexName } from './index-format.ts';
+import { decodeIndex, encodeIndex, indexName } from './index-format.ts';
+import { IndexTable } from './index-table.ts';
 import { DISK_FULL_HINT, isDiskFull } from './store-error.ts';
 
 export interface FileIndexOptions {
@@ -25,6 +34,8 @@ export interface FileIndexOptions {
   readonly clock: () => number;
   /** Reads a file; absent: SHA-256 of what lies on disk. */
   readonly digestFile?: DigestFile;
+  /** Reads many files of the folder; absent: they are read one by one. */
+  readonly looks?: FileLooks | undefined;
 }
 
 /**
@@ -39,8 +50,12 @@ const TRIES = 3;
 const FORGOTTEN_AGE = 32;
 const STALE_TEMP_MS = 60 * 60 * 1000;
 
-const S_IFMT = 0o170000n;
-const S_IFREG = 0o100000n;
+/** Fewer files are read here: to have a process started for them takes longer. */
+const FEWEST_IN_BULK = 64;
+/** Files that are read here at the same time. */
+const AT_ONCE = 16;
+/** Files of one order. */
+const ORDER_FILES = 512;
 
 /**
  * Opens the index of one folder. An index file that is damaged, foreign or of another version counts as empty.
@@ -52,36 +67,31 @@ export async function openFileIndex(options: FileIndexOptions): Promise<FileInde
   const file = joinHost(options.root, 'index', indexName(options.context));
   const [hash, bytes] = await Promise.all([xxhash(), readIfThere(file)]);
   const known = bytes === undefined ? undefined : decodeIndex(options.context, bytes);
-  return new StatIndex(options, { file, mark: marker(hash), known: known ?? new Map() });
+  return new StatIndex(options, { file, mark: marker(hash), known: known ?? new IndexTable() });
 }
 
-/** xxh64 over the stat tuple: device, inode, size, mtime, ctime, mode as unsigned 64-bit little-endian numbers; 16 hex digits. */
-export function marker(hash: XXHashAPI): (stat: FileStat) => FileMark {
-  const tuple = new BigUint64Array(6);
-  const bytes = new Uint8Array(tuple.buffer);
-  return ({ dev, ino, size, mtimeNs, ctimeNs, mode }) => {
-    // Times before 1970 are negative; the array keeps their 64 bits.
-    tuple.set([dev, ino, size, mtimeNs, ctimeNs, mode]);
-    return hash.h64Raw(bytes).toString(16).padStart(16, '0') as FileMark;
-  };
+/** xxh64 over the stat tuple of a row. */
+export function marker(hash: XXHashAPI): (row: StatRow) => FileMark {
+  return (row) => hash.h64Raw(row.subarray(0, STAT_TUPLE_BYTES)) as FileMark;
 }
 
 class StatIndex implements FileIndex {
   readonly #options: FileIndexOptions;
   readonly #file: HostPath;
-  readonly #mark: (stat: FileStat) => FileMark;
+  readonly #mark: (row: StatRow) => FileMark;
   readonly #digestFile: DigestFile;
-  readonly #known: Map<string, IndexEntry>;
-  readonly #asked = new Set<string>();
+  readonly #known: IndexTable;
   readonly #running = new Map<string, Promise<Digest>>();
+  /** Whoever reads in bulk waits for those before: most of his files they have read. */
+  #bulk: Promise<unknown> = Promise.resolve();
   #changed = false;
 
   constructor(
     options: FileIndexOptions,
     state: {
       readonly file: HostPath;
-      readonly mark: (stat: FileStat) => FileMark;
-      readonly known: Map<string, IndexEntry>;
+      readonly mark: (row: StatRow) => FileMark;
+      readonly known: IndexTable;
     },
   ) {
     this.#options = options;
@@ -91,29 +101,50 @@ class StatIndex implements FileIndex {
     this.#digestFile = options.digestFile ?? fileDigester();
   }
 
-  async digest(path: ImagePath, file: HostPath, stat: FileStat): Promise<Digest> {
-    this.#asked.add(path);
-    const mark = this.#mark(stat);
-    const known = this.#known.get(path);
-    if (known?.mark === mark && this.#settled(stat)) return known.digest;
-    const reading = `${mark}${path}`;
+  async digest(path: ImagePath, row: StatRow): Promise<Digest> {
+    const known = this.#find({ path, row }, this.#youngest());
+    if (known !== undefined) return known;
+    const reading = `${this.#mark(row)} ${path}`;
     let digest = this.#running.get(reading);
     if (digest === undefined) {
-      digest = this.#read(path, file, stat).finally(() => this.#running.delete(reading));
+      digest = this.#read(path, row).finally(() => this.#running.delete(reading));
       this.#running.set(reading, digest);
     }
     return digest;
   }
 
+  async digests(files: readonly IndexedFile[]): Promise<readonly Digest[]> {
+    const youngest = this.#youngest();
+    const found = files.map((file) => this.#find(file, youngest));
+    const missing = found.reduce((count, digest) => count + (digest === undefined ? 1 : 0), 0);
+    if (missing >= FEWEST_IN_BULK && this.#options.looks !== undefined) {
+      const reading = this.#bulk.then(() => this.#readInBulk(files, found));
+      this.#bulk = reading.catch(() => undefined);
+      await reading;
+    }
+    const digests: Digest[] = [];
+    let rest: Promise<Digest>[] = [];
+    for (const [at, { path, row }] of files.entries()) {
+      const known = found[at];
+      if (known === undefined) rest.push(this.digest(path, row).then((digest) => (digests[at] = digest)));
+      else digests[at] = known;
+      if (rest.length < AT_ONCE) continue;
+      await Promise.all(rest);
+      rest = [];
+    }
+    await Promise.all(rest);
+    return digests;
+  }
+
   async save(): Promise<void> {
     if (!this.#changed) return;
     this.#changed = false;
-    const entries = this.#aged();
+    const table = this.#known.aged(FORGOTTEN_AGE);
     const temp = `${this.#file}.${randomUUID()}.tmp`;
     try {
       await mkdir(joinHost(this.#options.root, 'index'), { recursive: true, mode: 0o700 });
       await this.#removeStaleTemps();
-      await writeFile(temp, encodeIndex(this.#options.context, entries), { flag: 'wx', mode: 0o600 });
+      await writeFile(temp, encodeIndex(this.#options.context, table), { flag: 'wx', mode: 0o600 });
       await rename(temp, this.#file);
     } catch (cause) {
       this.#changed = true;
@@ -126,18 +157,63 @@ class StatIndex implements FileIndex {
     }
   }
 
+  /** The remembered digest of a file that has not changed and is old enough to be trusted. */
+  #find({ path, row }: IndexedFile, youngest: bigint): Digest | undefined {
+    const known = this.#known.find(path);
+    if (known === undefined || !isSettled(row, youngest)) return undefined;
+    return known.mark === this.#mark(row) ? known.digest : undefined;
+  }
+
+  /** Fills in digests that are missing. What did not hold still, or could not be read, is left out. */
+  async #readInBulk(files: readonly IndexedFile[], digests: (Digest | undefined)[]): Promise<void> {
+    const youngest = this.#youngest();
+    const wanted: number[] = [];
+    for (const [at, file] of files.entries()) {
+      if (digests[at] !== undefined) continue;
+      digests[at] = this.#find(file, youngest);
+      if (digests[at] === undefined && isFileRow(file.row)) wanted.push(at);
+    }
+    const orders: Promise<void>[] = [];
+    for (let from = 0; from < wanted.length; from += ORDER_FILES) {
+      const order = wanted.slice(from, from + ORDER_FILES).flatMap((at) => {
+        const file = files[at];
+        return file === undefined ? [] : [{ at, ...file, size: sizeInRow(file.row) }];
+      });
+      orders.push(this.#readOrder(order, youngest, digests));
+    }
+    await Promise.all(orders);
+  }
+
+  async #readOrder(
+    order: readonly (IndexedFile & { readonly at: number; readonly size: number })[],
+    youngest: bigint,
+    digests: (Digest | undefined)[],
+  ): Promise<void> {
+    const found = (await this.#options.looks?.read(order)) ?? [];
+    for (const [number, { at, path, row }] of order.entries()) {
+      const read = found[number];
+      if (read === undefined || !sameTuple(row, read.after)) continue;
+      digests[at] = read.digest;
+      this.#remember(
+        path,
+        isSettled(row, youngest) ? { mark: this.#mark(row), digest: read.digest } : undefined,
+      );
+    }
+  }
+
   /** Reads the file until its stat tuple is the same before and after. */
-  async #read(path: ImagePath, file: HostPath, stat: FileStat): Promise<Digest> {
-    let before = stat;
+  async #read(path: ImagePath, row: StatRow): Promise<Digest> {
+    const file = joinHost(this.#options.context, path);
+    let before = row;
     for (let tries = 0; tries < TRIES; tries += 1) {
-      const settled = this.#settled(before);
-      const digest = isFile(before) ? await this.#tryDigest(file, Number(before.size)) : undefined;
-      const after: FileStat = await lstat(fsPath(file), { bigint: true }).catch((error) => {
+      const settled = isSettled(before, this.#youngest());
+      const digest = isFileRow(before) ? await this.#tryDigest(file, sizeInRow(before)) : undefined;
+      const stat = await lstat(fsPath(file), { bigint: true }).catch((error) => {
         throw fileError(file, error);
       });
-      const mark = this.#mark(after);
-      if (digest !== undefined && mark === this.#mark(before)) {
-        this.#remember(path, settled ? { mark, digest, age: 0 } : undefined);
+      const after = rowOf(stat);
+      if (digest !== undefined && sameTuple(after, before)) {
+        this.#remember(path, settled ? { mark: this.#mark(after), digest } : undefined);
         return digest;
       }
       before = after;
@@ -159,25 +235,15 @@ class StatIndex implements FileIndex {
     }
   }
 
-  #remember(path: ImagePath, entry: IndexEntry | undefined): void {
-    if (entry !== undefined) this.#known.set(path, entry);
-    else if (!this.#known.delete(path)) return;
+  #remember(path: ImagePath, known: { readonly mark: FileMark; readonly digest: Digest } | undefined): void {
+    if (known !== undefined) this.#known.set(path, known.mark, known.digest);
+    else if (!this.#known.remove(path)) return;
     this.#changed = true;
   }
 
-  /** Times in the future, which a clock that was set back leaves, are as young as those of this moment. */
-  #settled({ mtimeNs, ctimeNs }: FileStat): boolean {
-    const limit = BigInt(Math.floor(this.#options.clock() - SETTLED_MS)) * 1_000_000n;
-    return mtimeNs < limit && ctimeNs < limit;
-  }
-
-  #aged(): ReadonlyMap<string, IndexEntry> {
-    const entries = new Map<string, IndexEntry>();
-    for (const [path, entry] of this.#known) {
-      const age = this.#asked.has(path) ? 0 : entry.age + 1;
-      if (age < FORGOTTEN_AGE) entries.set(path, { ...entry, age });
-    }
-    return entries;
+  /** Files are trusted whose times lie before this, in nanoseconds. */
+  #youngest(): bigint {
+    return BigInt(Math.floor(this.#options.clock() - SETTLED_MS)) * 1_000_000n;
   }
 
   /** Removes what a process left that died while saving. */
@@ -193,8 +259,10 @@ class StatIndex implements FileIndex {
   }
 }
 
-function isFile({ mode }: FileStat): boolean {
-  return (mode & S_IFMT) === S_IFREG;
+/** Times in the future, which a clock that was set back leaves, are as young as those of this moment. */
+function isSettled(row: StatRow, youngest: bigint): boolean {
+  const { mtimeNs, ctimeNs } = timesInRow(row);
+  return mtimeNs < youngest && ctimeNs < youngest;
 }
 
 async function readIfThere(file: HostPath): Promise<Buffer | undefined> {

@@ -20,6 +20,8 @@ export interface FingerprintOptions {
 }
 
 const DEFAULT_CONCURRENCY = 16;
+/** Files that are taken together: the most of which more than their facts is in memory. */
+const BATCH = 8192;
 
 /** First line of the hashed text. Raised with every change of the format. */
 const FORMAT = 'varve tree 1';
@@ -36,45 +38,78 @@ export async function fingerprint(
   selections: readonly Selection[],
   options: FingerprintOptions = {},
 ): Promise<TreeInput> {
-  const facts: FileFact[] = new Array(selections.length);
-  let next = 0;
-  const work = async (): Promise<void> => {
-    while (next < selections.length) {
-      options.signal?.throwIfAborted();
-      const at = next++;
-      const selection = selections[at];
-      if (selection !== undefined) facts[at] = await factOf(selection, options);
-    }
-  };
-  const workers = Math.min(options.concurrency ?? DEFAULT_CONCURRENCY, selections.length);
-  try {
-    await Promise.all(Array.from({ length: workers }, work));
-  } finally {
-    // After a failure, workers that still run take no further file.
-    next = selections.length;
+  const facts: FileFact[] = [];
+  for (let from = 0; from < selections.length; from += BATCH) {
+    for (const fact of await factsOf(selections.slice(from, from + BATCH), options)) facts.push(fact);
   }
   facts.sort((a, b) => comparePaths(a.path, b.path));
   return { name, digest: factsDigest(facts), facts };
 }
 
-async function factOf(selection: Selection, options: FingerprintOptions): Promise<FileFact> {
-  const { tree, from, to } = selection;
-  const entry = await tree.lstat(from);
-  if (entry === undefined) {
+async function factsOf(
+  selections: readonly Selection[],
+  options: FingerprintOptions,
+): Promise<readonly FileFact[]> {
+  const entries = await eachOf(selections, options, async ({ tree, from }) => {
+    const entry = await tree.lstat(from);
+    if (entry !== undefined) return entry;
     throw new MachineError('file-vanished', `${JSON.stringify(from)} was removed while it was being read`, {
       hint: 'Build again when nothing else changes these files.',
     });
-  }
-  return entryFact(entry, to, {
-    owner: options.owner ?? entry,
-    ...(entry.type === 'file' ? { digest: await tree.digest(from) } : {}),
   });
+  const files = selections.filter((_, at) => entries[at]?.type === 'file');
+  const digests = await digestsOf(files, options);
+  let next = 0;
+  return entries.map((entry, at) =>
+    entryFact(entry, selections[at]?.to ?? entry.path, {
+      owner: options.owner ?? entry,
+      digest: entry.type === 'file' ? digests[next++] : undefined,
+    }),
+  );
+}
+
+async function digestsOf(
+  files: readonly Selection[],
+  options: FingerprintOptions,
+): Promise<readonly Digest[]> {
+  const tree = files[0]?.tree;
+  if (tree?.digests !== undefined && files.every((file) => file.tree === tree))
+    return tree.digests(files.map(({ from }) => from));
+  return eachOf(files, options, (file) => file.tree.digest(file.from));
+}
+
+/** What `work` makes of each of `items`, of which some are worked on at once. */
+async function eachOf<T, Made>(
+  items: readonly T[],
+  { concurrency = DEFAULT_CONCURRENCY, signal }: FingerprintOptions,
+  work: (item: T) => Promise<Made>,
+): Promise<Made[]> {
+  const made: Made[] = new Array(items.length);
+  const queue = items.entries();
+  let failed = false;
+  const worker = async (): Promise<void> => {
+    for (const [at, item] of queue) {
+      signal?.throwIfAborted();
+      // After a failure, workers that still run take no further item.
+      if (failed) return;
+      made[at] = await work(item);
+    }
+  };
+  try {
+    await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, worker));
+  } finally {
+    failed = true;
+  }
+  return made;
 }
 
 function entryFact(
   entry: Entry,
   path: ImagePath,
-  known: { readonly owner: { readonly uid: number; readonly gid: number }; readonly digest?: Digest },
+  known: {
+    readonly owner: { readonly uid: number; readonly gid: number };
+    readonly digest: Digest | undefined;
+  },
 ): FileFact {
   const { uid, gid } = known.owner;
   return {

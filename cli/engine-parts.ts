@@ -31,6 +31,7 @@ import {
   sweepTemporary,
 } from '../image/index.ts';
 import {
+  createLookInto,
   createPortableTreeOps,
   createRunner,
   createTreeOps,
@@ -170,7 +171,8 @@ export async function openParts(
     cache,
     cacheMounts: openCacheMounts({ root, clock: now }),
     buildLog: cache.builds,
-    openFileIndex: (context) => openFileIndex({ root, context, clock: now }),
+    openFileIndex: (context, looks) => openFileIndex({ root, context, clock: now, looks }),
+    ...(hasNative ? { lookInto: createLookInto(native) } : {}),
     images,
     blobs,
     layerTable,

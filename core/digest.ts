@@ -16,8 +16,8 @@ export type DiffId = Digest & Brand<string, 'DiffId'>;
  */
 export type SnapshotId = Brand<string, 'SnapshotId'>;
 
-/** Says "probably unchanged" about a file inside this machine's own index; never decides a hit. */
-export type FileMark = Brand<string, 'FileMark'>;
+/** Says "probably unchanged" about a file inside this machine's own index; never decides a hit. 64 bits. */
+export type FileMark = Brand<bigint, 'FileMark'>;
 
 /** The digest of a step's canonical key struct. */
 export type StepKey = Brand<string, 'StepKey'>;

@@ -13,6 +13,10 @@ export interface Tree {
   list(path: ImagePath): Promise<readonly Entry[]>;
   /** The digest of a regular file's bytes. @throws Error where `path` is no regular file. */
   digest(path: ImagePath): Promise<Digest>;
+  /** `digest` of each, for many at once. Absent: they are asked for one by one. */
+  digests?(paths: readonly ImagePath[]): Promise<readonly Digest[]>;
+  /** Says that all below the folder will be listed, which then takes less time. */
+  readAhead?(folder: ImagePath): Promise<void>;
   /** Where a regular file's bytes can be read on this machine, until the tree is disposed of. */
   hostPath(path: ImagePath): Promise<HostPath>;
 }

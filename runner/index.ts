@@ -1,4 +1,5 @@
 export { type CdiDevice, type DeviceEdits, devicesNamed, editsOf, readDevices } from './cdi.ts';
+export { createLookInto } from './file-looks.ts';
 export { GET_NATIVE, hasNativeProgram, locateNative } from './native-program.ts';
 export { NativeServer } from './native-server.ts';
 export { findNetworkHelper, type NetworkHelper } from './network-helper.ts';

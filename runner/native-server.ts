@@ -4,7 +4,14 @@ import { MachineError } from '../core/index.ts';
 import { WireReader, WireWriter } from './native-wire.ts';
 
 /** Commands of the native program that a server forks processes for, by the letters of `runner/native/serve.c`. */
-const TASKS = { sandbox: 's', apply: 'a', 'scan-diff': 'd', 'scan-tree': 't', remove: 'r' } as const;
+const TASKS = {
+  sandbox: 's',
+  apply: 'a',
+  'scan-diff': 'd',
+  'scan-tree': 't',
+  remove: 'r',
+  look: 'l',
+} as const;
 export type NativeTask = keyof typeof TASKS;
 
 /** A tag and a wait status end what a task writes. */

@@ -122,6 +122,13 @@ export class WireReader {
     return high * 0x1_0000_0000 + low;
   }
 
+  /** The next `size` bytes: a view, not a copy. */
+  raw(size: number): Buffer {
+    this.#at += size;
+    if (this.#at > this.#buffer.length) throw new RangeError('bytes reach beyond the stream');
+    return this.#buffer.subarray(this.#at - size, this.#at);
+  }
+
   /** A text of bytes, as {@link decodePath} makes it. */
   path(): string {
     const size = this.#field();

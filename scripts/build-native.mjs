@@ -34,6 +34,7 @@ const WARNINGS = [
 
 const FLAGS = [
   '-O2',
+  '-pthread',
   '-fstack-protector-strong',
   '-fPIE',
   '-static-pie',

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { asDigest, type Digest, type Entry, fsPath, type HostPath } from '../../core/index.ts';
+import { asDigest, type Digest, type Entry, fsPath, type HostPath, joinHost } from '../../core/index.ts';
 import { ContextTree } from '../context.ts';
 import { NO_IGNORE_RULES } from '../ignore.ts';
 
@@ -12,7 +12,11 @@ export function folderTree(folder: HostPath, present?: (entry: Entry) => Entry):
   return new ContextTree({
     folder,
     ignore: NO_IGNORE_RULES,
-    digestFile: (_path, file) => digestFile(file),
+    digestFiles: async (files) => {
+      const digests: Digest[] = [];
+      for (const { path } of files) digests.push(await digestFile(joinHost(folder, path)));
+      return digests;
+    },
     ...(present === undefined ? {} : { present }),
   });
 }

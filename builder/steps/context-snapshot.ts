@@ -135,11 +135,11 @@ async function* operations({ tree }: MountSource, entries: readonly Entry[]): As
 
 async function refuseChanges({ tree, entry, inside }: MountSource, mount: BindMount): Promise<void> {
   if (!(tree instanceof ContextTree)) return;
-  for (const one of [entry, ...(await inside())]) {
-    if (one.type !== 'file' || (await tree.isUnchanged(one.path))) continue;
-    stop('context-changed', `${JSON.stringify(one.path)} changed while it was made ready to be mounted`, {
-      range: mount.range,
-      hint: 'Build again when nothing writes to the build context.',
-    });
-  }
+  const files = [entry, ...(await inside())].filter(({ type }) => type === 'file');
+  const changed = await tree.firstChanged(files.map(({ path }) => path));
+  if (changed === undefined) return;
+  stop('context-changed', `${JSON.stringify(changed)} changed while it was made ready to be mounted`, {
+    range: mount.range,
+    hint: 'Build again when nothing writes to the build context.',
+  });
 }

@@ -364,12 +364,12 @@ async function refuseChangedSources(step: CopyStep, found: readonly FoundSource[
       source.root.entry,
       ...source.root.inside.map((inside) => inside.entry),
     ];
-    for (const entry of entries) {
-      if (entry.type !== 'file' || (await source.tree.isUnchanged(entry.path))) continue;
-      stop('context-changed', `${JSON.stringify(entry.path)} changed while it was copied`, {
-        range: step.info.range,
-        hint: 'Build again when nothing writes to the build context.',
-      });
-    }
+    const files = entries.filter(({ type }) => type === 'file').map(({ path }) => path);
+    const changed = await source.tree.firstChanged(files);
+    if (changed === undefined) continue;
+    stop('context-changed', `${JSON.stringify(changed)} changed while it was copied`, {
+      range: step.info.range,
+      hint: 'Build again when nothing writes to the build context.',
+    });
   }
 }

@@ -20,6 +20,9 @@ int tree_scan_plain_main(int argc, char **argv);
 /* Orders on stdin: host paths until the end of the stream. Removes each with all below it. */
 int tree_remove_main(int argc, char **argv);
 
+/* Orders on stdin, answers on stdout: lists folders and reads files; see folder_look.c. */
+int folder_look_main(int argc, char **argv);
+
 /* Runs the program that its arguments name, as root of a user namespace where the caller is not root and can have one. */
 int as_root_main(int argc, char **argv);
 

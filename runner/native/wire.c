@@ -129,7 +129,7 @@ void wire_flush(struct wire_out *out) {
 
 static void put(struct wire_out *out, const void *bytes, size_t size) {
   if (out->length + size > out->capacity) {
-    if (out->length >= WIRE_BUFFER) wire_flush(out);
+    if (out->fd >= 0 && out->length >= WIRE_BUFFER) wire_flush(out);
     size_t wanted = out->length + size;
     if (wanted > out->capacity) {
       out->capacity = wanted < WIRE_BUFFER ? WIRE_BUFFER : wanted * 2;

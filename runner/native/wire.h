@@ -41,6 +41,7 @@ struct wire_out {
   unsigned char *buffer;
 };
 
+/* With -1 for `fd` all that is put stays in the buffer, which the caller frees. */
 void wire_out_init(struct wire_out *out, int fd);
 void wire_put_u8(struct wire_out *out, uint8_t value);
 void wire_put_u16(struct wire_out *out, uint16_t value);

@@ -1,0 +1,81 @@
+import {
+  comparePaths,
+  type Entry,
+  entryOfRow,
+  type ImagePath,
+  isDirRow,
+  joinPath,
+  type LookedFolder,
+  rowAt,
+  STAT_ROW_BYTES,
+  type StatRow,
+} from '../core/index.ts';
+
+/** What lies in one folder of a context: rows rather than entries, which are made anew whenever they are asked for. */
+export class ContextFolder {
+  readonly #path: ImagePath;
+  readonly #looked: LookedFolder;
+  readonly #present: ((entry: Entry) => Entry) | undefined;
+
+  /** @param looked has its names in the order of their bytes. @param present how an entry is to be seen, where not as it lies on disk. */
+  constructor(path: ImagePath, looked: LookedFolder, present: ((entry: Entry) => Entry) | undefined) {
+    this.#path = path;
+    this.#looked = looked;
+    this.#present = present;
+  }
+
+  /** In path order. */
+  entries(): readonly Entry[] {
+    return this.#looked.names.map((name, at) => this.#entry(name, at));
+  }
+
+  /** The paths of the folders among them. */
+  folders(): readonly ImagePath[] {
+    const { names, rows } = this.#looked;
+    return names.filter((_, at) => isDirRow(rowAt(rows, at))).map((name) => joinPath(this.#path, name));
+  }
+
+  entry(name: string): Entry | undefined {
+    const at = this.#find(name);
+    return at === undefined ? undefined : this.#entry(name, at);
+  }
+
+  row(name: string): StatRow | undefined {
+    const at = this.#find(name);
+    return at === undefined ? undefined : rowAt(this.#looked.rows, at);
+  }
+
+  #entry(name: string, at: number): Entry {
+    const { rows, targets } = this.#looked;
+    const entry = entryOfRow(rowAt(rows, at), joinPath(this.#path, name), targets.get(at));
+    return this.#present?.(entry) ?? entry;
+  }
+
+  #find(name: string): number | undefined {
+    const { names } = this.#looked;
+    let low = 0;
+    let high = names.length - 1;
+    while (low <= high) {
+      const middle = (low + high) >>> 1;
+      const other = names[middle] ?? '';
+      if (other === name) return middle;
+      if (comparePaths(other, name) < 0) low = middle + 1;
+      else high = middle - 1;
+    }
+    return undefined;
+  }
+}
+
+/** What of `looked` is `kept`, by the number of each name. */
+export function keepNames(looked: LookedFolder, kept: readonly number[]): LookedFolder {
+  if (kept.length === looked.names.length) return looked;
+  const rows = Buffer.allocUnsafe(kept.length * STAT_ROW_BYTES);
+  const targets = new Map<number, string>();
+  const names = kept.map((from, to) => {
+    const target = looked.targets.get(from);
+    if (target !== undefined) targets.set(to, target);
+    rowAt(looked.rows, from).copy(rows, to * STAT_ROW_BYTES);
+    return looked.names[from] ?? '';
+  });
+  return { names, rows, targets };
+}
