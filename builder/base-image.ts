@@ -142,6 +142,11 @@ export class BaseImages {
     return image;
   }
 
+  /** Were all images in the local store, so that no registry was asked? */
+  areStored(): boolean {
+    return [...this.#found.values()].every(({ resolved }) => resolved === undefined);
+  }
+
   /** The image that an earlier `find` or `lookUp` gave. */
   imageOf(use: ImageUse): UsableImage {
     const image = this.#found.get(use.manifestDigest);

@@ -1,4 +1,4 @@
-import { explainHit, explainMiss, explainObserved } from '../cache/index.ts';
+import { type BuildReport, explainHit, explainMiss, explainObserved } from '../cache/index.ts';
 import {
   type BuildRequest,
   type BuildSession,
@@ -14,13 +14,14 @@ import {
   unreachable,
 } from '../core/index.ts';
 import type { Dockerfile } from '../parser/index.ts';
+import { nothingToDo } from './all-hits.ts';
 import { assembleImage } from './assemble.ts';
 import { BaseImages, wayOfSnapshot } from './base-image.ts';
 import { answerCall, type CallAnswer, type CallKind } from './checks/call.ts';
 import type { Linter } from './checks/linter.ts';
 import { withChecks } from './checks/with-checks.ts';
 import { Contexts } from './contexts.ts';
-import type { BuilderParts, BuildSuccess, FailedBuild } from './contract.ts';
+import type { BuilderParts, BuildSuccess, FailedBuild, UnchangedBuild } from './contract.ts';
 import type { LoadedDockerfile } from './dockerfile.ts';
 import { earlierCopies } from './earlier-copies.ts';
 import { EMPTY_TREE } from './empty-tree.ts';
@@ -137,7 +138,7 @@ class BuildRun {
         ok: true,
         ...(success.image === undefined ? {} : { image: success.image }),
       });
-      return ok(success);
+      return ok({ ...success, unchanged: () => this.#unchanged() });
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       this.#conclude(message);
@@ -388,27 +389,39 @@ class BuildRun {
     return summariesOf(inOrder(this.#solver));
   }
 
+  /** What a later build may take this one's answer for; undefined where another would have to look again. */
+  #unchanged(): UnchangedBuild | undefined {
+    const solver = this.#solver;
+    if (this.#graph === undefined || solver === undefined || !this.#images.areStored()) return undefined;
+    if (!nothingToDo(this.#request, this.#graph, solver.solved)) return undefined;
+    const host = this.#contexts.looks.facts(this.#startedAtMs);
+    return host === undefined ? undefined : { host, records: solver.hits(), report: this.#report(undefined) };
+  }
+
   /** Keeps the report of this build. A store that cannot take it does not fail a build that is done. */
   #conclude(error: string | undefined): void {
-    const { id } = this.#request;
-    const asked = this.#graph?.targets[0]?.stage;
-    const target = this.#graph?.stages.find((stage) => stage.index === asked)?.name ?? '';
     try {
-      this.#parts.buildLog.save({
-        id,
-        startedAtMs: this.#startedAtMs,
-        finishedAtMs: this.#parts.now(),
-        dockerfile: this.#dockerfile?.file ?? '',
-        context: this.#contexts.name,
-        target,
-        ok: error === undefined,
-        ...(error === undefined ? {} : { error }),
-        steps: reportedSteps(inOrder(this.#solver)),
-      });
+      this.#parts.buildLog.save(this.#report(error));
     } catch (cause) {
       if (cause instanceof MachineError) return;
       throw cause;
     }
+  }
+
+  #report(error: string | undefined): BuildReport {
+    const asked = this.#graph?.targets[0]?.stage;
+    const target = this.#graph?.stages.find((stage) => stage.index === asked)?.name ?? '';
+    return {
+      id: this.#request.id,
+      startedAtMs: this.#startedAtMs,
+      finishedAtMs: this.#parts.now(),
+      dockerfile: this.#dockerfile?.file ?? '',
+      context: this.#contexts.name,
+      target,
+      ok: error === undefined,
+      ...(error === undefined ? {} : { error }),
+      steps: reportedSteps(inOrder(this.#solver)),
+    };
   }
 }
 

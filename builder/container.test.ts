@@ -51,6 +51,7 @@ function parts(outcome: SandboxOutcome | Error = { kind: 'exited', code: 0 }) {
     observed: unused,
     changedPaths: unused,
     mountable: unused,
+    facts: async () => [],
     removeDamaged: async () => [],
     diffs: unused,
     remove: unused,

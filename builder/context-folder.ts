@@ -24,6 +24,10 @@ export class ContextFolder {
     this.#present = present;
   }
 
+  get looked(): LookedFolder {
+    return this.#looked;
+  }
+
   /** In path order. */
   entries(): readonly Entry[] {
     return this.#looked.names.map((name, at) => this.#entry(name, at));

@@ -20,6 +20,7 @@ import {
   joinHost,
   joinPath,
   type LookedFolder,
+  type LookedRows,
   MachineError,
   parentPath,
   placeInRow,
@@ -67,6 +68,10 @@ export class ContextTree implements Tree {
   readonly #folders = new Map<ImagePath, ContextFolder>();
   readonly #reading = new Map<ImagePath, Promise<ContextFolder>>();
   #root: StatRow | undefined;
+  /** What was looked at to find out that it is no part of the context, or that a folder is. */
+  readonly #passed = new Map<ImagePath, StatRow>();
+  /** Folders that were searched for that. */
+  readonly #searched = new Set<ImagePath>();
   #looks = 0;
   #turn = 0;
 
@@ -150,6 +155,30 @@ export class ContextTree implements Tree {
     });
   }
 
+  /** All that was looked at so far; undefined where that is not known of a folder. */
+  looked(): readonly LookedRows[] | undefined {
+    const folders: LookedRows[] = [];
+    for (const [path, { looked }] of this.#folders) {
+      const row = this.#known(path);
+      if (row === undefined && (path === '' || !this.#folders.has(parentPath(path)))) return undefined;
+      // What is no folder stands among what lies in its own folder, or is not there, as that says.
+      if (row !== undefined && isDirRow(row))
+        folders.push({ path, row, names: looked.names, rows: looked.rows });
+    }
+    for (const path of this.#searched) {
+      const row = this.#known(path) ?? this.#passed.get(path);
+      if (row === undefined) return undefined;
+      folders.push({ path, row, names: [], rows: NOTHING.rows });
+    }
+    for (const [path, rows] of this.#passed) {
+      const folder = parentPath(path);
+      const row = this.#known(folder) ?? this.#passed.get(folder);
+      if (row === undefined) return undefined;
+      folders.push({ path: folder, row, names: [baseName(path)], rows });
+    }
+    return folders;
+  }
+
   /** Tells a file by its place on the disk, where it has other names too; undefined where it has none, or is none. */
   sharedFile(path: ImagePath): string | undefined {
     const row = this.#known(path);
@@ -193,6 +222,7 @@ export class ContextTree implements Tree {
   async #readFolder(path: ImagePath): Promise<ContextFolder> {
     const self = path === '' ? undefined : await this.lstat(path);
     const isFolder = path === '' || self?.type === 'dir';
+    if (path === '') this.#root ??= this.#look(path)?.row;
     const folder = this.#keep(path, isFolder ? this.#lookInto(path) : NOTHING);
     if (this.#looks - this.#turn > TURN_FILES) {
       this.#turn = this.#looks;
@@ -245,7 +275,8 @@ export class ContextTree implements Tree {
     const kept: number[] = [];
     for (const [at, name] of looked.names.entries()) {
       const path = joinPath(folder, name);
-      if (!ignore.ignores(path) || (isDirRow(rowAt(looked.rows, at)) && this.#letsIn(path))) kept.push(at);
+      const row = rowAt(looked.rows, at);
+      if (!ignore.ignores(path) || (isDirRow(row) && this.#letsIn(path, row))) kept.push(at);
     }
     return keepNames(looked, kept);
   }
@@ -262,7 +293,7 @@ export class ContextTree implements Tree {
       if (isIgnored && !ignore.mayReinclude(path)) continue;
       const found = this.#look(path);
       if (found === undefined) continue;
-      if (isIgnored && !(isDirRow(found.row) && this.#letsIn(path))) continue;
+      if (isIgnored && !(isDirRow(found.row) && this.#letsIn(path, found.row))) continue;
       if (found.target !== undefined) targets.set(names.length, found.target);
       names.push(name);
       rows.push(found.row);
@@ -271,8 +302,8 @@ export class ContextTree implements Tree {
   }
 
   /** An ignored folder is part of the context when something in it is let in again. */
-  #letsIn(path: ImagePath): boolean {
-    return this.#options.ignore.mayReinclude(path) && this.#holdsAnything(path);
+  #letsIn(path: ImagePath, row: StatRow): boolean {
+    return this.#options.ignore.mayReinclude(path) && this.#holdsAnything(path, row);
   }
 
   #names(path: ImagePath): readonly string[] {
@@ -283,14 +314,16 @@ export class ContextTree implements Tree {
     }
   }
 
-  #holdsAnything(path: ImagePath): boolean {
+  #holdsAnything(path: ImagePath, own: StatRow): boolean {
+    this.#passed.set(path, own);
+    this.#searched.add(path);
     for (const name of this.#names(path)) {
       const child = joinPath(path, name);
       const { ignore } = this.#options;
       if (!ignore.ignores(child)) return true;
       if (!ignore.mayReinclude(child)) continue;
       const found = this.#look(child);
-      if (found !== undefined && isDirRow(found.row) && this.#holdsAnything(child)) return true;
+      if (found !== undefined && isDirRow(found.row) && this.#holdsAnything(child, found.row)) return true;
     }
     return false;
   }

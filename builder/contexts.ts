@@ -27,6 +27,7 @@ import {
   openContextFolder,
 } from './dockerfile.ts';
 import { EMPTY_TREE } from './empty-tree.ts';
+import { HostLooks } from './host-looks.ts';
 import { type IgnoreRules, NO_IGNORE_RULES } from './ignore.ts';
 import {
   authorizationFor,
@@ -77,6 +78,8 @@ export class Contexts implements AsyncDisposable {
   ignore: IgnoreRules | undefined;
   /** Names the main context in the log of builds and in slots. */
   name = '';
+  /** What was looked at on the machine. */
+  readonly looks = new HostLooks();
 
   constructor(options: ContextsOptions) {
     this.#options = options;
@@ -91,14 +94,15 @@ export class Contexts implements AsyncDisposable {
     const { request } = this.#options;
     const { context } = request;
     const folder = await this.#folderOf(context);
+    if (folder?.look === undefined) this.looks.miss();
     this.name = nameOf(context, folder?.path);
     const isPlain = folder?.dockerfile !== undefined && request.dockerfile.kind === 'file';
     const source = isPlain ? { kind: 'file' as const, path: folder.dockerfile } : request.dockerfile;
     const loaded = await loadDockerfile(source, folder, (url) => this.fetchFile(url, {}));
     if (folder === undefined) return loaded;
-    if (folder.isLocal) this.ignore = await loadIgnoreRules(request.dockerfile, folder.path);
+    if (folder.isLocal) this.ignore = await loadIgnoreRules(request.dockerfile, folder.path, folder.look);
     const tree = folder.isLocal
-      ? await this.#localTree(folder.path, this.ignore)
+      ? await this.#localTree(folder, this.ignore)
       : folderTree(folder.path, folder.present);
     this.#main = { tree, where: 'the build context' };
     return loaded;
@@ -125,10 +129,11 @@ export class Contexts implements AsyncDisposable {
       throw new Error(`context ${name} has no files of its own`);
     const where = `context ${name}`;
     if (context.kind === 'directory') {
-      const folder = await openContextFolder(context.path);
-      const ignore = await loadIgnoreRules({ kind: 'inline', text: '' }, folder);
-      return { tree: await this.#localTree(folder, ignore), where };
+      const path = await openContextFolder(context.path);
+      const ignore = await loadIgnoreRules({ kind: 'inline', text: '' }, path, this.#look);
+      return { tree: await this.#localTree({ path, named: context.path }, ignore), where };
     }
+    this.looks.miss();
     const folder =
       context.kind === 'git'
         ? await this.#gitFolder(context.url)
@@ -136,18 +141,25 @@ export class Contexts implements AsyncDisposable {
     return { tree: folderTree(folder.path, folder.present), where };
   }
 
-  async #localTree(folder: HostPath, ignore: IgnoreRules | undefined): Promise<Tree> {
+  readonly #look = (path: string): void => this.looks.file(path);
+
+  async #localTree(
+    { path: folder, named = folder }: Pick<ReadyFolder, 'path' | 'named'>,
+    ignore: IgnoreRules | undefined,
+  ): Promise<Tree> {
     const { openFileIndex, lookInto } = this.#options.parts;
     const looks = lookInto?.(folder);
     if (looks !== undefined) this.#looks.push(looks);
     const index = await openFileIndex(folder, looks);
     this.#indexes.push(index);
-    return new ContextTree({
+    const tree = new ContextTree({
       folder,
       ignore: ignore ?? NO_IGNORE_RULES,
       digestFiles: (files) => index.digests(files),
       looks,
     });
+    this.looks.tree({ path: named, real: folder }, () => tree.looked());
+    return tree;
   }
 
   /** Makes the main context's folder ready; undefined for an empty context. */
@@ -162,7 +174,7 @@ export class Contexts implements AsyncDisposable {
             hint: 'Give the folder that holds the files to build from; name the Dockerfile with -f.',
           });
         }
-        return { path, isLocal: true };
+        return { path, isLocal: true, named: context.path, look: this.#look };
       }
       case 'archive':
         return { path: await this.#unpacked(context.path), isLocal: false };
@@ -312,6 +324,8 @@ export interface Asked {
 
 /** A context's folder. */
 interface ReadyFolder extends ContextFolder {
+  /** What led to `path`; absent: itself. */
+  readonly named?: HostPath;
   readonly present?: (entry: Entry) => Entry;
   /** The context is this one file, a Dockerfile. */
   readonly dockerfile?: string;

@@ -1,8 +1,9 @@
-import type { BuildLog, CacheMounts, FileIndex, StepCache } from '../cache/index.ts';
+import type { BuildLog, BuildReport, CacheMounts, FileIndex, StepCache, StepRecord } from '../cache/index.ts';
 import type {
   BuildFailure,
   BuiltImage,
   FileLooks,
+  HostFact,
   HostPath,
   LookInto,
   Platform,
@@ -64,8 +65,20 @@ export interface BuildSuccess {
   /** The text that the ranges of warnings point into. */
   readonly dockerfile?: { readonly file: string; readonly text: string };
   readonly steps: readonly StepSummary[];
+  /** Gives something where there was nothing to do, nor will be as long as what it rests on stays as it is. */
+  readonly unchanged?: () => UnchangedBuild | undefined;
   /** What running the reused steps again showed, where that was asked for. */
   readonly verified?: readonly VerifiedStep[];
+}
+
+/** A build in which each step was an exact hit. */
+export interface UnchangedBuild {
+  /** All that it looked at on the machine, as it was then. */
+  readonly host: readonly HostFact[];
+  /** The records that were hit, by the position of their step. */
+  readonly records: ReadonlyMap<number, StepRecord>;
+  /** What the log of builds has of it. */
+  readonly report: BuildReport;
 }
 
 /** What came of one that did not. */

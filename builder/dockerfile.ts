@@ -23,6 +23,8 @@ export interface ContextFolder {
   readonly path: HostPath;
   /** The user's own; else one that was made of what came from elsewhere, and whose symlinks lead nowhere outside of it. */
   readonly isLocal: boolean;
+  /** Told of each of the machine's files before it is read. */
+  readonly look?: (path: string) => void;
 }
 
 /** A Dockerfile's text and the name to call it by in messages. */
@@ -51,6 +53,7 @@ export async function loadDockerfile(
     return file.size > MAX_BYTES ? tooLarge(name, file.size) : textOf(name, await readFile(file.path));
   }
   const path = await pathInContext(source.path, context);
+  context?.look?.(path);
   try {
     return textOf(source.path, await readText(path, context));
   } catch (error) {
@@ -60,6 +63,7 @@ export async function loadDockerfile(
       if (basename(path) === 'Dockerfile') {
         const lower = join(dirname(source.path), 'dockerfile');
         const at = await pathInContext(lower, context);
+        context?.look?.(at);
         const bytes = await readText(at, context).catch(() => undefined);
         if (bytes !== undefined) return textOf(lower, bytes);
       }
@@ -146,10 +150,15 @@ function pathOf(path: string, context: HostPath): string {
 }
 
 /** The rules of `<dockerfile>.dockerignore` beside the Dockerfile, else of the context's `.dockerignore`. */
-export async function loadIgnoreRules(source: DockerfileSource, context: HostPath): Promise<IgnoreRules> {
+export async function loadIgnoreRules(
+  source: DockerfileSource,
+  context: HostPath,
+  look?: (path: string) => void,
+): Promise<IgnoreRules> {
   const candidates = [join(context, '.dockerignore')];
   if (source.kind === 'file') candidates.unshift(`${pathOf(source.path, context)}.dockerignore`);
   for (const path of candidates) {
+    look?.(path);
     const text = await readOptional(path);
     if (text === undefined) continue;
     const rules = parseIgnoreFile(text);

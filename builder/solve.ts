@@ -318,6 +318,11 @@ export class Solver implements AsyncDisposable {
     );
   }
 
+  /** The records that were hit, by the position of their step. */
+  hits(): ReadonlyMap<number, StepRecord> {
+    return new Map(this.#reused.map(({ attempt, record }) => [attempt.step.info.index, record]));
+  }
+
   #finish(solved: SolvedStep, standing: Standing): Standing {
     this.solved.set(solved.step.info.index, solved);
     this.#tell(solved.step, solved);

@@ -2,6 +2,7 @@ import type {
   DiffId,
   Digest,
   FileType,
+  HostPath,
   ImagePath,
   Observation,
   ObservedTree,
@@ -14,6 +15,7 @@ import type {
   StoredDiff,
   Tree,
 } from '../core/index.ts';
+import type { UnchangedNote } from './unchanged-note.ts';
 
 /** What can stand in a key: JSON without floats; objects are encoded with their keys sorted by code unit. */
 export type Canonical =
@@ -373,6 +375,11 @@ export interface PruneResult {
 /** The step cache as its owner, the composition root, sees it: with what `varve cache` and `varve why` need. */
 export interface PrunableCache extends StepCache {
   readonly builds: BuildLog;
+  /**
+   * Leaves a note of a build in which nothing had to be done: the same call is answered by it, without varve, as long as all in it is so.
+   * Does nothing where a record was taken away or replaced since this cache was opened. @param temporary a folder of this process
+   */
+  noteUnchanged(note: Omit<UnchangedNote, 'generation' | 'database'>, temporary: HostPath): void;
   /** Forgets what processes that died left here: their sessions, what they held, their locks. */
   sweep(): void;
   /** Sessions that have the store open, and those that died without closing it. */

@@ -13,6 +13,8 @@ export interface DatabaseOptions {
   /** Called after every opening, also when the file was found to have been replaced: the place to write what must be in it. */
   readonly onOpen: (database: Database) => void;
   readonly onWarning: (message: string) => void;
+  /** Called when a file was begun, or brought to another version. */
+  readonly onMigrate?: () => void;
 }
 
 export type Row = Readonly<Record<string, SQLOutputValue>>;
@@ -200,7 +202,7 @@ function opensWell(options: DatabaseOptions): boolean {
 }
 
 /** Opens, sets WAL, and migrates an older schema in one transaction. Two processes may do this at once. */
-function openConnection({ path, migrations }: DatabaseOptions): DatabaseSync {
+function openConnection({ path, migrations, onMigrate }: DatabaseOptions): DatabaseSync {
   // Preimages hold the values of build arguments: nobody else may read them. SQLite gives its log the same mode.
   createEmpty(path);
   const connection = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
@@ -209,7 +211,10 @@ function openConnection({ path, migrations }: DatabaseOptions): DatabaseSync {
     retryBusy(() => connection.exec('PRAGMA journal_mode = WAL'));
     // A power cut may lose the last records, which costs a step's time, but never leaves a torn file.
     connection.exec('PRAGMA synchronous = NORMAL');
-    if (versionOf(connection) !== migrations.length) migrate(connection, path, migrations);
+    if (versionOf(connection) !== migrations.length) {
+      migrate(connection, path, migrations);
+      onMigrate?.();
+    }
     return connection;
   } catch (error) {
     connection.close();

@@ -303,7 +303,12 @@ export function explainObserved(
 /** One short sentence for a person who asks why a step was reused. `nowMs` is the time of asking. */
 export function explainHit(record: StepRecord, nowMs: number): string {
   const past = span(nowMs - record.ranAtMs);
-  return `same action, parent and inputs as ${past === undefined ? 'a moment ago' : `${past} ago`}${saved(record)}`;
+  return explainHitSince(record, past === undefined ? 'a moment ago' : `${past} ago`);
+}
+
+/** As {@link explainHit}; `ago` says when the step ran. */
+export function explainHitSince(record: StepRecord, ago: string): string {
+  return `same action, parent and inputs as ${ago}${saved(record)}`;
 }
 
 function saved({ durationMs }: StepRecord): string {

@@ -16,8 +16,21 @@ export {
 } from './canonical.ts';
 export * from './contract.ts';
 export { type EvictionInput, selectVictims, type Victim } from './evict.ts';
-export { explainHit, explainMiss, explainObserved, type ObservedHitFacts } from './explain.ts';
+export {
+  explainHit,
+  explainHitSince,
+  explainMiss,
+  explainObserved,
+  type ObservedHitFacts,
+} from './explain.ts';
 export type { DigestFile } from './file-digest.ts';
 export { type FileIndexOptions, openFileIndex } from './file-index.ts';
 export { type FingerprintOptions, factsDigest, fingerprint } from './fingerprint.ts';
 export { isSessionAlive, openStepCache, type StepCacheOptions } from './store.ts';
+export {
+  encodeNote,
+  type NotedOutput,
+  type NoteHead,
+  type OutputPiece,
+  type UnchangedNote,
+} from './unchanged-note.ts';

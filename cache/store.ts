@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync } from 'node:fs';
+import { mkdirSync, readdirSync, statSync } from 'node:fs';
 import {
   type DiffId,
   digestHex,
@@ -28,12 +28,15 @@ import type {
 } from './contract.ts';
 import { Database, digestOfRow, textOf } from './database.ts';
 import { selectVictims, type Victim } from './evict.ts';
+import { Generation } from './generation.ts';
 import { isLocked, type KernelLock, NamedLocks, tryLock, waitForLockBlocking } from './locks.ts';
 import { Observations } from './observed.ts';
 import { checksumOf, recordOf, repeatableOf, titleOf, usageOf } from './record-row.ts';
 import { MIGRATIONS } from './schema.ts';
 import { Slots } from './slots.ts';
 import { DISK_FULL_HINT, isDiskFull } from './store-error.ts';
+import { UnchangedNotes } from './unchanged-notes.ts';
+import { takeInUses, withUses } from './unchanged-uses.ts';
 
 export interface StepCacheOptions {
   /** The store's folder; made where it does not exist. */
@@ -49,6 +52,7 @@ export interface StepCacheOptions {
 const SESSION_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 const SESSION_WAIT_MS = 5000;
 const LONGEST_TITLE = 200;
+const DATABASE = 'varve.db';
 
 /**
  * Opens the records of the store at `root`: `varve.db`, and beside it `locks/` (steps being worked on) and `sessions/` (one lock
@@ -96,6 +100,10 @@ class SqliteStepCache implements PrunableCache {
   readonly #slots: Slots;
   readonly #observations: Observations;
   readonly #steps: NamedLocks;
+  readonly #generation: Generation;
+  /** The generation in which this process found the store; what it notes holds as long as that lasts. */
+  readonly #found: string | undefined;
+  readonly #notes: UnchangedNotes;
   /** What this process holds: written again into a database that took the place of a damaged one. */
   readonly #held = new Set<DiffId>();
   #state: 'open' | 'pruning' | 'closed' = 'open';
@@ -104,17 +112,23 @@ class SqliteStepCache implements PrunableCache {
     const { root } = options;
     this.#options = options;
     this.#lock = lock;
+    this.#generation = new Generation(root);
+    this.#notes = new UnchangedNotes(root);
+    this.#found = this.#generation.read();
     this.#database = new Database({
-      path: joinHost(root, 'varve.db'),
+      path: joinHost(root, DATABASE),
       repairLock: joinHost(root, 'locks', 'repair.lock'),
       migrations: MIGRATIONS,
       onOpen: (database) => this.#register(database),
       onWarning: (message) => options.onWarning?.(message),
+      onMigrate: () => this.#generation.renew(),
     });
+    // Before notes were known there was none; and a disk that was full had no room for one.
+    if (this.#found === undefined && this.#generation.read() === undefined) this.#generation.renew();
     this.#slots = new Slots(this.#database);
     this.#observations = new Observations(this.#database);
     this.#steps = new NamedLocks(joinHost(root, 'locks'));
-    this.builds = buildLog(this.#database);
+    this.builds = withUses(buildLog(this.#database), () => takeInUses(this.#database, this.#notes));
   }
 
   async lookup(query: StepQuery): Promise<Lookup> {
@@ -158,8 +172,10 @@ class SqliteStepCache implements PrunableCache {
       origin,
       stands_on: result.standsOn === undefined ? null : JSON.stringify(result.standsOn),
     };
-    this.#database.transaction(() => {
+    const replaced = this.#database.transaction(() => {
       if (layer !== undefined) this.#insertHold(this.#database, layer.diffId);
+      const replaces = this.#database.get('SELECT 1 FROM records WHERE key = ?', key) !== undefined;
+      if (replaces) this.#generation.renew();
       this.#database.run(
         `INSERT OR REPLACE INTO records
            (key, parent, diff_id, layer_bytes, created_at, ran_at, duration_ms, origin, stands_on, checksum,
@@ -170,7 +186,9 @@ class SqliteStepCache implements PrunableCache {
         ...[title.slice(0, LONGEST_TITLE).toWellFormed(), nowMs],
       );
       this.#slots.write(query, listings, { key, ms: nowMs });
+      return replaces;
     });
+    if (replaced) this.#generation.renew();
     if (layer !== undefined) this.#held.add(layer.diffId);
     const diff = layer === undefined ? {} : { diffId: layer.diffId, layerBytes: layer.size };
     return { key, origin, ...diff, createdAtMs, ranAtMs, durationMs };
@@ -236,6 +254,14 @@ class SqliteStepCache implements PrunableCache {
     });
   }
 
+  noteUnchanged(note: Parameters<PrunableCache['noteUnchanged']>[0], temporary: HostPath): void {
+    this.#mustBeOpen();
+    const generation = this.#generation.read();
+    if (generation === undefined || generation !== this.#found) return;
+    const { size } = statSync(joinHost(this.#options.root, DATABASE));
+    this.#notes.write({ ...note, generation, database: { path: DATABASE, bytes: size } }, temporary);
+  }
+
   forget(key: StepKey): void {
     this.removeRecords([key]);
   }
@@ -266,6 +292,7 @@ class SqliteStepCache implements PrunableCache {
 
   usage(): readonly RecordUsage[] {
     this.#mustBeOpen();
+    takeInUses(this.#database, this.#notes);
     return this.#usage();
   }
 
@@ -286,6 +313,8 @@ class SqliteStepCache implements PrunableCache {
   ): Promise<PruneResult> {
     this.#mustBeOpen();
     this.#state = 'pruning';
+    takeInUses(this.#database, this.#notes);
+    this.#generation.renew();
     try {
       const victims = this.#database.transaction(() => {
         this.#cleanUp();
@@ -303,6 +332,8 @@ class SqliteStepCache implements PrunableCache {
       }
       return result;
     } finally {
+      this.#generation.renew();
+      this.#notes.clear();
       this.#state = 'open';
     }
   }
@@ -367,6 +398,8 @@ class SqliteStepCache implements PrunableCache {
   /** Takes away what sessions that died have left: their holds, their lock files, and those of their steps. */
   #cleanUp(): void {
     const { root } = this.#options;
+    // Whoever died may have been about to take records away.
+    this.#generation.renew();
     for (const row of this.#database.all('SELECT session FROM sessions')) {
       const session = textOf(row, 'session');
       if (!this.isAlive(session)) this.#database.run('DELETE FROM sessions WHERE session = ?', session);
@@ -413,11 +446,13 @@ class SqliteStepCache implements PrunableCache {
   }
 
   #removeRecords(keys: readonly StepKey[]): number {
-    return this.#database.transaction(() => {
-      let removed = 0;
-      for (const key of keys) removed += this.#database.run('DELETE FROM records WHERE key = ?', key);
-      return removed;
-    });
+    return this.#generation.around(() =>
+      this.#database.transaction(() => {
+        let removed = 0;
+        for (const key of keys) removed += this.#database.run('DELETE FROM records WHERE key = ?', key);
+        return removed;
+      }),
+    );
   }
 
   #now(): number {

@@ -21,8 +21,7 @@ const SYSTEM_CONFIG = '/etc/varve/config.toml';
 export async function loadConfig(env: Environment): Promise<VarveConfig> {
   const only = env['VARVE_CONFIG'] ?? '';
   if (only !== '') return (await readConfig(only, true)) ?? DEFAULT_CONFIG;
-  const user = join(xdgFolder(env, 'XDG_CONFIG_HOME', '.config'), 'varve', 'config.toml');
-  const [system, own] = [await readConfig(SYSTEM_CONFIG, false), await readConfig(user, false)];
+  const [system, own] = [await readConfig(SYSTEM_CONFIG, false), await readConfig(userConfig(env), false)];
   return mergeConfigs(system ?? DEFAULT_CONFIG, own ?? DEFAULT_CONFIG);
 }
 
@@ -33,6 +32,16 @@ function mergeConfigs(below: VarveConfig, above: VarveConfig): VarveConfig {
     cache: { ...below.cache, ...above.cache },
     build: { ...below.build, ...above.build },
   };
+}
+
+/** Where {@link loadConfig} looks. */
+export function configFiles(env: Environment): readonly string[] {
+  const only = env['VARVE_CONFIG'] ?? '';
+  return only === '' ? [SYSTEM_CONFIG, userConfig(env)] : [only];
+}
+
+function userConfig(env: Environment): string {
+  return join(xdgFolder(env, 'XDG_CONFIG_HOME', '.config'), 'varve', 'config.toml');
 }
 
 async function readConfig(file: string, required: boolean): Promise<VarveConfig | undefined> {

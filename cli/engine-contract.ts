@@ -1,5 +1,12 @@
-import type { BuildSuccess, CallAnswer, CallKind, FailedBuild, VerifiedStep } from '../builder/index.ts';
-import type { BuildReport, RecordUsage } from '../cache/index.ts';
+import type {
+  BuildSuccess,
+  CallAnswer,
+  CallKind,
+  FailedBuild,
+  UnchangedBuild,
+  VerifiedStep,
+} from '../builder/index.ts';
+import type { BuildReport, NotedOutput, RecordUsage } from '../cache/index.ts';
 import type {
   BuildRequest,
   BuildSession,
@@ -22,6 +29,18 @@ import type { StoredImage, TransferProgress } from '../image/index.ts';
 export interface Engine extends AsyncDisposable {
   /** Builds, and sends what happens to `onEvent` as it happens; the last event is `build.finished`. */
   build(request: BuildRequest, options: BuildCallOptions): Promise<Result<BuildSuccess, FailedBuild>>;
+
+  /**
+   * Leaves a note of a build in which nothing had to be done, for the native program: the same call is answered by it as long as nothing
+   * changes. `hostFacts`: what the command itself looked at. Does nothing where that could be noticed.
+   */
+  noteUnchanged(
+    unchanged: UnchangedBuild,
+    told: {
+      readonly call: Uint8Array;
+      readonly output: readonly NotedOutput[];
+    },
+  ): Promise<void>;
 
   /**
    * Answers a question about a Dockerfile without building it; sends no events. Needs neither root nor the native program.

@@ -52,6 +52,10 @@ import { readVersion } from './version.ts';
 export interface EngineParts extends BuilderParts {
   readonly cache: PrunableCache;
   readonly root: HostPath;
+  /** Where the native program lies; undefined where it is missing. */
+  readonly nativeProgram: string | undefined;
+  /** Did the store say anything to the user? */
+  readonly hasWarned: () => boolean;
 }
 
 const ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64' };
@@ -114,7 +118,12 @@ export async function openParts(
   await makeStateFolder(root);
   await checkOwner(root);
   const session = `${process.pid}-${randomBytes(6).toString('hex')}`;
-  const cache = openStepCache({ root, clock: now, session, onWarning: warn });
+  let hasWarned = false;
+  const onWarning = (message: string): void => {
+    hasWarned = true;
+    warn(message);
+  };
+  const cache = openStepCache({ root, clock: now, session, onWarning });
   cleanup.defer(() => cache.close());
   const programs = programsOf(env);
   const hasNative = hasNativeProgram(programs.nativeProgram);
@@ -165,6 +174,8 @@ export async function openParts(
   const runner = createRunner({ ...programs, native, networkHelper, tempFolder: temporary });
   return {
     root,
+    nativeProgram: hasNative ? locateNative(programs.nativeProgram) : undefined,
+    hasWarned: () => hasWarned,
     snapshotter,
     runner,
     treeOps,

@@ -77,6 +77,11 @@ class ComposedEngine implements Engine {
     return result;
   }
 
+  noteUnchanged: Engine['noteUnchanged'] = async (unchanged, told) => {
+    const { noteUnchanged } = await import('./engine-unchanged.ts');
+    await noteUnchanged(this.#parts, this.#env, { unchanged, ...told });
+  };
+
   call: Engine['call'] = (request, call, options) => callBuild(this.#parts, { ...request, call }, options);
 
   async run(

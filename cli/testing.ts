@@ -89,6 +89,7 @@ function completed(part: FakeEngine): Engine {
   };
   return {
     build: missing('build'),
+    noteUnchanged: missing('noteUnchanged'),
     call: missing('call'),
     run: missing('run'),
     images: missing('images'),

@@ -4,6 +4,7 @@ export * from './build.ts';
 export * from './csv.ts';
 export * from './digest.ts';
 export * from './entry.ts';
+export * from './fact.ts';
 export * from './failure.ts';
 export * from './file-looks.ts';
 export * from './git-url.ts';

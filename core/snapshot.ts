@@ -1,5 +1,6 @@
 import type { DiffId, Digest, SnapshotId } from './digest.ts';
 import type { Change } from './entry.ts';
+import type { StoreFact } from './fact.ts';
 import type { RootMount } from './mount.ts';
 import type { ObservedTree } from './observation.ts';
 import type { HostPath, ImagePath } from './path.ts';
@@ -45,6 +46,8 @@ export interface Snapshotter {
    * such, where the driver can.
    */
   mountable(snapshot: Snapshot, options?: { readonly traced?: boolean }): Promise<MountableSnapshot>;
+  /** What the store has of the committed diffs that this process has found; undefined where one of them is gone by now. */
+  facts(): Promise<readonly StoreFact[] | undefined>;
   /** Every committed diff, in no order. */
   diffs(): Promise<readonly StoredDiff[]>;
   /**

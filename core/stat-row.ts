@@ -18,6 +18,7 @@ export type StatRow = Brand<Buffer, 'StatRow'>;
 export const STAT_ROW_BYTES = 64;
 export const STAT_TUPLE_BYTES = 48;
 
+const SIZE_OF_NUMBER = 8;
 const SIZE = 16;
 const MTIME = 24;
 const CTIME = 32;
@@ -83,6 +84,18 @@ export function placeInRow(row: StatRow): string {
 /** Exact within 2^53. */
 export function sizeInRow(row: StatRow): number {
   return row.readUInt32LE(SIZE) + row.readUInt32LE(SIZE + 4) * TWO_TO_32;
+}
+
+/** Are all of these rows of one device, and was none of what they tell changed at `beforeNs` (ns since 1970, about) or later? */
+export function areSettledRows(rows: Buffer, device: Buffer, beforeNs: number): boolean {
+  for (let at = 0; at < rows.length; at += STAT_ROW_BYTES) {
+    if (device.compare(rows, at, at + SIZE_OF_NUMBER, 0, SIZE_OF_NUMBER) !== 0) return false;
+    for (const field of [MTIME, CTIME]) {
+      const high = rows.readInt32LE(at + field + 4);
+      if (high * TWO_TO_32 + rows.readUInt32LE(at + field) >= beforeNs) return false;
+    }
+  }
+  return true;
 }
 
 /** When its content and when anything of it was changed last. */

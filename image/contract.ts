@@ -8,6 +8,7 @@ import type {
   ImageManifest,
   Platform,
   Reference,
+  StoreFact,
   TreeOp,
 } from '../core/index.ts';
 import type { Credentials } from './registry/credentials.ts';
@@ -113,6 +114,10 @@ export interface ImageStore {
   tag(meant: Digest | NameMeaning, name: string): Promise<void>;
   /** Takes a name away, or `only` one image out of what it means. Returns the images that had it, with their names before that. */
   untag(name: string, only?: Digest): Promise<readonly StoredImage[]>;
+  /**
+   * What the images rest on that this process has resolved and put; undefined where one was found otherwise than by its name.
+   */
+  facts(): readonly StoreFact[] | undefined;
   /** Forgets an image without names; its blobs go with the next prune. */
   delete(manifestDigest: Digest): Promise<void>;
 }

@@ -1,4 +1,5 @@
 import { readFile, rm } from 'node:fs/promises';
+import { basename } from 'node:path';
 import {
   type Digest,
   digestHex,
@@ -64,13 +65,24 @@ export interface NameFiles {
   of(manifest: Digest): Promise<readonly string[]>;
 }
 
+/** What a name's file was found to hold, or was made to hold; no text: there is none. */
+export interface NameUse {
+  readonly file: string;
+  readonly text: string | undefined;
+}
+
 /** One file for each name, called by the name's digest: names are longer than file names may be. */
-export function createNameFiles(folder: HostPath): NameFiles {
+export function createNameFiles(folder: HostPath, told: (use: NameUse) => void = () => {}): NameFiles {
   const fileOf = (name: string): HostPath => joinHost(folder, `${digestHex(digestOf(name))}.json`);
 
   async function read(file: HostPath): Promise<NamedImage | undefined> {
+    const text = await textOf(file);
+    return text === undefined ? undefined : parseName(text, file);
+  }
+
+  async function textOf(file: HostPath): Promise<string | undefined> {
     try {
-      return parseName(await readFile(file, 'utf8'), file);
+      return await readFile(file, 'utf8');
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') return undefined;
       throw diskError(error, 'reading the names of images');
@@ -84,8 +96,18 @@ export function createNameFiles(folder: HostPath): NameFiles {
   }
 
   return {
-    get: (name) => read(fileOf(name)),
-    set: (named) => writeWhole(fileOf(named.name), JSON.stringify({ version: NAME_VERSION, ...named })),
+    get: async (name) => {
+      const file = fileOf(name);
+      const text = await textOf(file);
+      told({ file: basename(file), text });
+      return text === undefined ? undefined : parseName(text, file);
+    },
+    set: async (named) => {
+      const file = fileOf(named.name);
+      const text = JSON.stringify({ version: NAME_VERSION, ...named });
+      await writeWhole(file, text);
+      told({ file: basename(file), text });
+    },
     remove: (name) => rm(fileOf(name), { force: true }),
     all,
     of: async (manifest) =>

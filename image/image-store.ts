@@ -11,6 +11,7 @@ import {
   MachineError,
   type Platform,
   parseReference,
+  type StoreFact,
 } from '../core/index.ts';
 import { namesIn } from './blob-store.ts';
 import type { ImageStore, NameMeaning, StoredImage } from './contract.ts';
@@ -35,13 +36,20 @@ import { formatPlatform } from './platform.ts';
  */
 export function createImageStore(options: LayerSources & { readonly root: HostPath }): ImageStore {
   const { blobs, root } = options;
-  const names = createNameFiles(joinHost(root, 'images', 'names'));
+  const used = new UsedFiles();
+  const names = createNameFiles(joinHost(root, 'images', 'names'), ({ file, text }) =>
+    text === undefined ? used.miss() : used.note(`images/names/${file}`, Buffer.from(text)),
+  );
   const marks = joinHost(root, 'images', 'manifests');
   const markOf = (digest: Digest): HostPath => joinHost(marks, digestHex(digest));
 
   async function load(manifestDigest: Digest, all: readonly NamedImage[]): Promise<StoredImage> {
-    const manifest = parseManifest(await blobs.read(manifestDigest));
-    const config = parseConfig(await blobs.read(manifest.config.digest));
+    const manifestBytes = await blobs.read(manifestDigest);
+    const manifest = parseManifest(manifestBytes);
+    const configBytes = await blobs.read(manifest.config.digest);
+    const config = parseConfig(configBytes);
+    used.note(`blobs/sha256/${digestHex(manifestDigest)}`, manifestBytes);
+    used.note(`blobs/sha256/${digestHex(manifest.config.digest)}`, configBytes);
     const named = all.filter((entry) => meanings(entry).has(manifestDigest));
     const asked = named.filter((entry) => entry.manifest !== manifestDigest);
     const whole = named.flatMap(({ name, index }) =>
@@ -90,6 +98,7 @@ export function createImageStore(options: LayerSources & { readonly root: HostPa
     await blobs.put(image.config);
     const { digest } = await blobs.put(manifestBytes);
     await writeWhole(markOf(digest), '');
+    used.note(`images/manifests/${digestHex(digest)}`, new Uint8Array());
     for (const name of image.names) {
       const named = { name, manifest: digest };
       const before = image.beside === undefined ? undefined : await names.get(name);
@@ -140,8 +149,12 @@ export function createImageStore(options: LayerSources & { readonly root: HostPa
     return image === undefined ? undefined : { manifest: image.manifestDigest };
   }
 
+  const listAll = (): Promise<readonly StoredImage[]> => {
+    used.miss();
+    return list();
+  };
   const resolve: ImageStore['resolve'] = (nameOrId, platform) =>
-    resolveImage(nameOrId, { platform, list, names, load: loadIfThere });
+    resolveImage(nameOrId, { platform, list: listAll, names, load: loadIfThere });
 
   async function remove(manifestDigest: Digest): Promise<void> {
     const left = await names.of(manifestDigest);
@@ -163,8 +176,32 @@ export function createImageStore(options: LayerSources & { readonly root: HostPa
       }),
     tag,
     untag,
+    facts: () => used.facts(),
     delete: remove,
   };
+}
+
+/** Small files of the store that answers were made of, as they were then. */
+class UsedFiles {
+  readonly #files = new Map<string, Uint8Array>();
+  #isWhole = true;
+
+  note(path: string, bytes: Uint8Array): void {
+    const before = this.#files.get(path);
+    // An image that takes its own base's name: what was found there will not be found again.
+    if (before !== undefined && !Buffer.from(before).equals(bytes)) this.miss();
+    this.#files.set(path, bytes);
+  }
+
+  /** An answer was made of what cannot be told by files. */
+  miss(): void {
+    this.#isWhole = false;
+  }
+
+  facts(): readonly StoreFact[] | undefined {
+    if (!this.#isWhole) return undefined;
+    return [...this.#files].map(([path, bytes]) => ({ kind: 'content', path, bytes }));
+  }
 }
 
 interface Lookup {

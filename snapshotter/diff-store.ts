@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { mkdir, open, readFile, readlink, rename, rmdir, symlink, unlink } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
 import {
@@ -16,8 +16,10 @@ import {
   joinHost,
   MachineError,
   ROOT_PATH,
+  rowOf,
   type SnapshotId,
   type StoredDiff,
+  type StoreFact,
   type TreeOps,
 } from '../core/index.ts';
 import { DiffIndex } from './diff-index.ts';
@@ -166,6 +168,8 @@ export class DiffStore {
   readonly #sound = new Set<string>();
   readonly #idle: HostPath[] = [];
   readonly #removals: Promise<void>[] = [];
+  /** Names that led to a sound diff, and its data folder. */
+  readonly #found = new Map<string, string>();
   #ready: Promise<void> | undefined;
   #bootId: Promise<string> | undefined;
 
@@ -286,9 +290,9 @@ export class DiffStore {
   async #named(name: string): Promise<Diff | undefined> {
     const uid = await this.#target(name);
     if (uid === undefined) return undefined;
-    if (this.#sound.has(uid)) return this.#diff(uid);
-    if (await this.#isSound(uid, name)) {
+    if (this.#sound.has(uid) || (await this.#isSound(uid, name))) {
       this.#sound.add(uid);
+      this.#found.set(name, uid);
       return this.#diff(uid);
     }
     await this.#forget([name]);
@@ -317,6 +321,20 @@ export class DiffStore {
     return (
       manifest !== undefined && (await check({ home, diffId, manifest }, { tree, userXattrs, makesLayer }))
     );
+  }
+
+  /** See `Snapshotter.facts`. Data folders never change, so that it does not matter when they are looked at. */
+  async facts(): Promise<readonly StoreFact[] | undefined> {
+    const facts: StoreFact[] = [];
+    for (const [name, uid] of this.#found) {
+      facts.push({ kind: 'link', path: `diffs/sha256/${name}`, target: `../data/${uid}` });
+      for (const part of ['manifest', 'fs']) {
+        const stat = lstatSync(joinHost(this.dataFolder, uid, part), { bigint: true, throwIfNoEntry: false });
+        if (stat === undefined) return undefined;
+        facts.push({ kind: 'stored', path: `diffs/data/${uid}/${part}`, row: rowOf(stat) });
+      }
+    }
+    return facts;
   }
 
   /** Moves folders out of sight, then removes them. */

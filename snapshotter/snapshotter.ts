@@ -69,6 +69,7 @@ export function createSnapshotter(options: SnapshotterOptions): Snapshotter {
       onStore('compare two snapshots', () => changedPaths(context, { before, snapshot, base })),
     mountable: (snapshot, options) =>
       onStore('make a snapshot readable', () => mountable(context, snapshot, options)),
+    facts: () => onStore('look at the diffs in use', () => store.facts()),
     diffs: () => onStore('list the diffs', () => store.stored()),
     removeDamaged: (signal) => onStore('check the diffs', () => store.removeDamaged(signal)),
     remove: (diffIds) => onStore('remove diffs', () => store.remove(diffIds)),

@@ -127,6 +127,7 @@ export class FakeStore {
     };
     return {
       driver: 'copy',
+      facts: async () => [],
       removeDamaged: async () => [],
       observed: async () => this.#tree(),
       changedPaths: async () => 3,

@@ -1,7 +1,8 @@
 import { statSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { BuildRequest, BuildSession, Diagnostic } from '../../core/index.ts';
+import type { NotedOutput } from '../../cache/index.ts';
+import type { BuildEvent, BuildRequest, BuildSession, Diagnostic } from '../../core/index.ts';
 import { idOf, UsageError, unreachable } from '../../core/index.ts';
 import type { FormatOptions } from '../../parser/index.ts';
 import { type BuildOptions, readsStdin, type StdinContent, toBuildRequest } from '../argv/build-options.ts';
@@ -10,19 +11,20 @@ import { callOf } from '../argv/call.ts';
 import { readAgent, readSecret } from '../argv/session-options.ts';
 import { openSession } from '../build-session.ts';
 import { type CommandContext, defineCommand, write } from '../command.ts';
-import type { BuildSuccess, FailedBuild } from '../engine-contract.ts';
+import type { BuildSuccess, Engine, FailedBuild } from '../engine-contract.ts';
 import { INTERRUPTED } from '../interrupt.ts';
 import { chooseMode, openRenderer, type ProgressMode } from '../progress/renderer.ts';
 import { safeText } from '../progress/text.ts';
 import { renderBuildFailure } from '../render-failure.ts';
 import { metadataContent, writeAtomically } from '../result-files.ts';
 import { type Style, styleFor } from '../style.ts';
+import type { ToldBuild } from '../unchanged.ts';
 import { isAnyWrong, renderVerified } from '../views/verify.ts';
 
 /** Steps wait, for downloads and disks, more than they compute: so many run at once also where there are fewer CPUs. */
 const FEWEST_AT_ONCE = 8;
 
-export const build = defineCommand(BUILD_SPEC, async ({ flags, positionals }, context) => {
+export const build = defineCommand(BUILD_SPEC, async ({ flags, positionals, warnings }, context) => {
   const options: BuildOptions = { flags, context: positionals[0] ?? '' };
   await using spool = await openSpool(options, context);
   const config = await context.loadConfig();
@@ -50,17 +52,25 @@ export const build = defineCommand(BUILD_SPEC, async ({ flags, positionals }, co
   });
   // A file of the build before must not be taken for this one's, should it fail.
   if (flags.iidfile) await rm(flags.iidfile, { force: true });
-  return await performBuild(request, { ...options, session }, context);
+  const isSilent = warnings.length === 0;
+  return await performBuild(request, { ...options, session, isSilent }, context);
 });
+
+interface PreparedBuild extends BuildOptions {
+  readonly session: BuildSession;
+  /** Nothing was said so far. */
+  readonly isSilent: boolean;
+}
 
 async function performBuild(
   request: BuildRequest,
-  { flags, session }: BuildOptions & { readonly session: BuildSession },
+  { flags, session, isSilent }: PreparedBuild,
   context: CommandContext,
 ): Promise<number> {
   const { env, streams, interrupt, now } = context;
   const style = styleFor(streams.stderr, env);
   const mode = flags.quiet ? 'quiet' : chooseMode(progressOf(flags.progress, env), streams.stderr, env);
+  const events: BuildEvent[] = [];
   const warnings: Diagnostic[] = [];
   await using engine = await context.openEngine();
   const renderer = await openRenderer(mode, { output: streams.stderr, style, now });
@@ -71,6 +81,7 @@ async function performBuild(
       writeStdout: (chunk) => write(streams.stdout, chunk),
       onEvent: (event) => {
         if (event.type === 'warning') warnings.push(event.diagnostic);
+        if (mode === 'plain' && event.type !== 'step.log') events.push(event);
         renderer.handle(event);
       },
     })
@@ -84,16 +95,47 @@ async function performBuild(
     const content = metadataContent(result.ok ? result.value : result.error, wanted);
     await writeAtomically(flags['metadata-file'], content, 'the metadata file');
   }
+  let warned = '';
   if ((mode === 'plain' || mode === 'tty') && warnings.length > 0) {
     const { dockerfile } = result.ok ? result.value : result.error;
-    streams.stderr.write(await warningText(warnings, dockerfile, style));
+    warned = await warningText(warnings, dockerfile, style);
+    streams.stderr.write(warned);
   }
   if (!result.ok) return await reportFailure(result.error, context, style);
   await reportSuccess(result.value, { iidfile: flags.iidfile, isQuiet: mode === 'quiet' }, context);
+  if (isSilent && isRepeatable(flags) && (mode === 'quiet' || mode === 'plain'))
+    await noteIfUnchanged(result.value, { engine, mode, told: { events, warnings: warned } }, context);
   const { verified } = result.value;
   if (verified === undefined) return 0;
   streams.stderr.write(renderVerified(verified, style));
   return isAnyWrong(verified) ? 1 : 0;
+}
+
+/** Is what the build says all that it leaves outside of the store, and all that it takes in to be found there again? */
+function isRepeatable(flags: BuildOptions['flags']): boolean {
+  return !flags.iidfile && !flags['metadata-file'] && flags.secret.length === 0 && flags.ssh.length === 0;
+}
+
+/** Leaves a note of a build in which nothing had to be done. */
+async function noteIfUnchanged(
+  success: BuildSuccess,
+  {
+    engine,
+    mode,
+    told,
+  }: { readonly engine: Engine; readonly mode: 'quiet' | 'plain'; readonly told: ToldBuild },
+  { streams }: CommandContext,
+): Promise<void> {
+  const unchanged = success.unchanged?.();
+  if (unchanged === undefined || success.image === undefined) return;
+  const [{ callDigest, ownCall }, { plainAgain }] = await Promise.all([
+    import('../unchanged-call.ts'),
+    import('../unchanged.ts'),
+  ]);
+  const id = `${idOf(success.image)}\n`;
+  const output: NotedOutput =
+    mode === 'plain' ? plainAgain(told, unchanged) : { fd: 1, pieces: [{ kind: 'text', text: id }] };
+  await engine.noteUnchanged(unchanged, { call: callDigest(ownCall(streams)), output: [output] });
 }
 
 async function reportSuccess(

@@ -26,6 +26,9 @@ int folder_look_main(int argc, char **argv);
 /* Runs the program that its arguments name, as root of a user namespace where the caller is not root and can have one. */
 int as_root_main(int argc, char **argv);
 
+/* Ends a build in which nothing changed, else runs the program that its arguments name; see unchanged.c. */
+int unchanged_main(int argc, char **argv);
+
 /* Forks a process for each task that its parent asks for; see serve.c. */
 int serve_main(int argc, char **argv);
 

@@ -31,6 +31,15 @@ bool is_in_user_namespace(void) {
   return known == 1;
 }
 
+unsigned calling_user(void) {
+  unsigned inside, outside, count, uid = getuid();
+  FILE *map = fopen("/proc/self/uid_map", "re");
+  if (map == NULL) return uid;
+  bool found = fscanf(map, "%u %u %u", &inside, &outside, &count) == 3;
+  fclose(map);
+  return found && uid == 0 ? outside : uid;
+}
+
 bool may_set_groups(void) {
   char word[8] = "";
   FILE *file = fopen("/proc/self/setgroups", "re");

@@ -7,6 +7,9 @@
 /* Whether root here is not the machine's root. */
 bool is_in_user_namespace(void);
 
+/* The user that this process works for: of root of a user namespace, the one who made it. */
+unsigned calling_user(void);
+
 /* Whether supplementary groups may be set: not where the only id that is mapped is the user's own. */
 bool may_set_groups(void);
 

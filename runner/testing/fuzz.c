@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "../native/commands.h"
+#include "../native/crc32.h"
 #include "../native/sandbox_plan.h"
 #include "../native/trace_server.h"
 
@@ -269,15 +270,6 @@ static void try_tree(void) {
   empty(open("/w", O_RDONLY | O_DIRECTORY));
   char *arguments[] = {"varve-native", NULL};
   tree_apply_main(1, arguments);
-}
-
-static uint32_t crc32_of(const uint8_t *bytes, size_t size) {
-  uint32_t crc = ~0U;
-  for (size_t i = 0; i < size; i++) {
-    crc ^= bytes[i];
-    for (int bit = 0; bit < 8; bit++) crc = crc >> 1 ^ ((crc & 1) ? 0xedb88320U : 0);
-  }
-  return ~crc;
 }
 
 static void write_manifest(void) {

@@ -1,0 +1,48 @@
+import type { BuildLog } from './contract.ts';
+import type { Database } from './database.ts';
+import type { UnchangedNotes } from './unchanged-notes.ts';
+
+/**
+ * Brings into the database what the native program answered by notes: a line in the log for each build that it answered (the last one of each
+ * note), and the use of the records that the answer rests on.
+ */
+export function takeInUses(database: Database, notes: UnchangedNotes): void {
+  const newest = database.get('SELECT max(started_at) AS at FROM builds')?.['at'];
+  const uses = notes.uses(typeof newest === 'number' ? newest : Number.NEGATIVE_INFINITY);
+  if (uses.length === 0) return;
+  database.transaction(() => {
+    for (const { head, usedAtMs } of uses) {
+      const at = Math.round(usedAtMs);
+      const report = { ...head.report, startedAtMs: at, finishedAtMs: at };
+      // Anew, so that it is the last line.
+      database.run('DELETE FROM builds WHERE id = ?', report.id);
+      database.run(
+        'INSERT INTO builds (id, started_at, report) VALUES (?, ?, ?)',
+        report.id,
+        at,
+        JSON.stringify(report),
+      );
+      for (const key of head.keys) {
+        database.run('UPDATE records SET last_used_at = max(last_used_at, ?) WHERE key = ?', at, key);
+      }
+    }
+  });
+}
+
+/** `log`, brought up to date before it is read or written. */
+export function withUses(log: BuildLog, takeIn: () => void): BuildLog {
+  return {
+    save: (report) => {
+      takeIn();
+      log.save(report);
+    },
+    load: (id) => {
+      takeIn();
+      return log.load(id);
+    },
+    list: (limit) => {
+      takeIn();
+      return log.list(limit);
+    },
+  };
+}
