@@ -4,10 +4,12 @@ import {
   entryOfRow,
   type ImagePath,
   isDirRow,
+  isFileRow,
+  isLinkedRow,
   joinPath,
+  joinRows,
   type LookedFolder,
   rowAt,
-  STAT_ROW_BYTES,
   type StatRow,
 } from '../core/index.ts';
 
@@ -15,6 +17,7 @@ import {
 export class ContextFolder {
   readonly #path: ImagePath;
   readonly #looked: LookedFolder;
+  #next = -1;
   readonly #present: ((entry: Entry) => Entry) | undefined;
 
   /** @param looked has its names in the order of their bytes. @param present how an entry is to be seen, where not as it lies on disk. */
@@ -44,6 +47,12 @@ export class ContextFolder {
     return at === undefined ? undefined : this.#entry(name, at);
   }
 
+  /** Have any of the files other names too? */
+  hasLinks(): boolean {
+    const { names, rows } = this.#looked;
+    return names.some((_, at) => isFileRow(rowAt(rows, at)) && isLinkedRow(rowAt(rows, at)));
+  }
+
   row(name: string): StatRow | undefined {
     const at = this.#find(name);
     return at === undefined ? undefined : rowAt(this.#looked.rows, at);
@@ -56,6 +65,16 @@ export class ContextFolder {
   }
 
   #find(name: string): number | undefined {
+    const { names } = this.#looked;
+    // Mostly they are asked for in their order.
+    this.#next += 1;
+    if (names[this.#next] === name) return this.#next;
+    const at = this.#search(name);
+    if (at !== undefined) this.#next = at;
+    return at;
+  }
+
+  #search(name: string): number | undefined {
     const { names } = this.#looked;
     let low = 0;
     let high = names.length - 1;
@@ -73,13 +92,12 @@ export class ContextFolder {
 /** What of `looked` is `kept`, by the number of each name. */
 export function keepNames(looked: LookedFolder, kept: readonly number[]): LookedFolder {
   if (kept.length === looked.names.length) return looked;
-  const rows = Buffer.allocUnsafe(kept.length * STAT_ROW_BYTES);
   const targets = new Map<number, string>();
   const names = kept.map((from, to) => {
     const target = looked.targets.get(from);
     if (target !== undefined) targets.set(to, target);
-    rowAt(looked.rows, from).copy(rows, to * STAT_ROW_BYTES);
     return looked.names[from] ?? '';
   });
+  const rows = joinRows(kept.map((at) => rowAt(looked.rows, at)));
   return { names, rows, targets };
 }

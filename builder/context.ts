@@ -19,6 +19,7 @@ import {
   isSymlinkRow,
   joinHost,
   joinPath,
+  joinRows,
   type LookedFolder,
   type LookedRows,
   MachineError,
@@ -26,6 +27,7 @@ import {
   placeInRow,
   ROOT_PATH,
   rowAt,
+  rowBytes,
   rowOf,
   type StatRow,
   sameTuple,
@@ -74,6 +76,12 @@ export class ContextTree implements Tree {
   readonly #searched = new Set<ImagePath>();
   #looks = 0;
   #turn = 0;
+  #sharesFiles = false;
+  /** The folder that was asked for last. */
+  #last: { readonly path: ImagePath; readonly folder: ContextFolder | undefined } = {
+    path: ROOT_PATH,
+    folder: undefined,
+  };
 
   constructor(options: ContextOptions) {
     this.#options = options;
@@ -105,7 +113,7 @@ export class ContextTree implements Tree {
   async digests(paths: readonly ImagePath[]): Promise<readonly Digest[]> {
     const files: { readonly path: ImagePath; readonly row: StatRow }[] = [];
     for (const path of paths) {
-      const row = (await this.#row(path)) ?? this.#look(path)?.row;
+      const row = this.#known(path) ?? (await this.#row(path)) ?? this.#look(path)?.row;
       if (row === undefined || !isFileRow(row))
         throw new Error(`digest of ${JSON.stringify(path)}, which is no regular file`);
       files.push({ path, row });
@@ -174,9 +182,14 @@ export class ContextTree implements Tree {
       const folder = parentPath(path);
       const row = this.#known(folder) ?? this.#passed.get(folder);
       if (row === undefined) return undefined;
-      folders.push({ path: folder, row, names: [baseName(path)], rows });
+      folders.push({ path: folder, row, names: [baseName(path)], rows: rowBytes(rows) });
     }
     return folders;
+  }
+
+  /** Have any of the files that were looked at other names too? */
+  get sharesFiles(): boolean {
+    return this.#sharesFiles;
   }
 
   /** Tells a file by its place on the disk, where it has other names too; undefined where it has none, or is none. */
@@ -198,7 +211,16 @@ export class ContextTree implements Tree {
 
   /** What was found at `path` when it was first looked at. */
   #known(path: ImagePath): StatRow | undefined {
-    return path === '' ? this.#root : this.#folders.get(parentPath(path))?.row(baseName(path));
+    if (path === '') return this.#root;
+    const name = baseName(path);
+    const length = path.length - name.length - 1;
+    const { folder, path: last } = this.#last;
+    // Mostly it lies in the folder of the one before.
+    if (folder !== undefined && last.length === length && path.startsWith(last)) return folder.row(name);
+    const parent = parentPath(path);
+    const found = this.#folders.get(parent);
+    this.#last = { path: parent, folder: found };
+    return found?.row(name);
   }
 
   async #row(path: ImagePath): Promise<StatRow | undefined> {
@@ -266,6 +288,7 @@ export class ContextTree implements Tree {
     if (known !== undefined) return known;
     const folder = new ContextFolder(path, looked, this.#options.present);
     this.#folders.set(path, folder);
+    this.#sharesFiles ||= folder.hasLinks();
     return folder;
   }
 
@@ -298,7 +321,7 @@ export class ContextTree implements Tree {
       names.push(name);
       rows.push(found.row);
     }
-    return { names, rows: Buffer.concat(rows), targets };
+    return { names, rows: joinRows(rows), targets };
   }
 
   /** An ignored folder is part of the context when something in it is let in again. */

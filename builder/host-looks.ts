@@ -6,6 +6,7 @@ import {
   type HostPath,
   type LookedRows,
   type LookedTree,
+  rowBytes,
   rowOf,
   type StatRow,
 } from '../core/index.ts';
@@ -58,7 +59,8 @@ export class HostLooks {
     const beforeNs = (beganMs - SETTLED_MS) * 1e6;
     const facts: HostFact[] = [];
     for (const [path, row] of this.#files) {
-      if (row !== undefined && !(isTrusted(path) && areSettledRows(row, row, beforeNs))) return undefined;
+      if (row !== undefined && !(isTrusted(path) && areSettledRows(rowBytes(row), row, beforeNs)))
+        return undefined;
       facts.push(row === undefined ? { kind: 'absent', path } : { kind: 'file', path, row });
     }
     for (const { place, looked } of this.#trees) {
@@ -67,7 +69,7 @@ export class HostLooks {
       const [first] = folders;
       for (const { row, rows } of folders) {
         const device = first?.row ?? row;
-        if (!areSettledRows(row, device, beforeNs) || !areSettledRows(rows, device, beforeNs))
+        if (!areSettledRows(rowBytes(row), device, beforeNs) || !areSettledRows(rows, device, beforeNs))
           return undefined;
       }
       facts.push({ kind: 'tree', ...place, folders });

@@ -1,6 +1,7 @@
 import type {
   DiffId,
   Digest,
+  Entry,
   FileType,
   HostPath,
   ImagePath,
@@ -334,6 +335,8 @@ export interface Selection {
   readonly tree: Tree;
   readonly from: ImagePath;
   readonly to: ImagePath;
+  /** What the tree says of `from`, where it was asked already. */
+  readonly entry?: Entry;
 }
 
 /** A record with what eviction weighs. */

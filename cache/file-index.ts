@@ -72,7 +72,11 @@ export async function openFileIndex(options: FileIndexOptions): Promise<FileInde
 
 /** xxh64 over the stat tuple of a row. */
 export function marker(hash: XXHashAPI): (row: StatRow) => FileMark {
-  return (row) => hash.h64Raw(row.subarray(0, STAT_TUPLE_BYTES)) as FileMark;
+  const tuple = Buffer.alloc(STAT_TUPLE_BYTES);
+  return ({ rows, from }) => {
+    rows.copy(tuple, 0, from, from + STAT_TUPLE_BYTES);
+    return hash.h64Raw(tuple) as FileMark;
+  };
 }
 
 class StatIndex implements FileIndex {

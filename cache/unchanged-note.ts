@@ -3,6 +3,7 @@ import {
   encodePath,
   type HostFact,
   type LookedTree,
+  rowBytes,
   STAT_TUPLE_BYTES,
   type StatRow,
   type StepKey,
@@ -132,7 +133,7 @@ class NoteWriter {
 
 /** The tuple of a row. */
 function putRow(out: NoteWriter, row: StatRow): void {
-  out.put(row.subarray(0, STAT_TUPLE_BYTES));
+  out.put(rowBytes(row).subarray(0, STAT_TUPLE_BYTES));
 }
 
 function putHostFact(out: NoteWriter, fact: HostFact): void {

@@ -24,6 +24,7 @@ import {
   type HostFact,
   type HostPath,
   imagePath,
+  joinRows,
   type LookedRows,
   type LookedTree,
   rowOf,
@@ -76,7 +77,7 @@ function tree(): LookedTree {
     path: imagePath(path),
     row: row(join(context, path)),
     names,
-    rows: Buffer.concat(names.map((name) => row(join(context, path, name)))),
+    rows: joinRows(names.map((name) => row(join(context, path, name)))),
   });
   return {
     kind: 'tree',

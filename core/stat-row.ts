@@ -1,19 +1,21 @@
 import type { BigIntStats } from 'node:fs';
-import type { Brand } from './brand.ts';
 import type { Entry, FileType, Time } from './entry.ts';
 import type { ImagePath } from './path.ts';
 import { deviceOf } from './stat.ts';
 
 /**
- * What lstat(2) says of one file, as 64 bytes rather than an object of a thousand: eight unsigned 64-bit numbers, little-endian. Many rows
- * stand behind one another in one buffer.
+ * What lstat(2) says of one file, as 64 bytes rather than an object of a thousand: eight unsigned 64-bit numbers, little-endian.
  *
  *     device  inode  size  mtime  ctime  mode  device number  number of links
  *
  * Times are nanoseconds since 1970; before that they are negative, as two's complement. The first six are the tuple by which a file is told to be
- * unchanged.
+ * unchanged. Rows stand behind one another in one buffer, and none is cut out: a buffer of its own would take more than the row.
  */
-export type StatRow = Brand<Buffer, 'StatRow'>;
+export interface StatRow {
+  readonly rows: Buffer;
+  /** Where it begins. */
+  readonly from: number;
+}
 
 export const STAT_ROW_BYTES = 64;
 export const STAT_TUPLE_BYTES = 48;
@@ -40,9 +42,14 @@ const TYPES: ReadonlyMap<number, FileType> = new Map([
 const BILLION = 1_000_000_000;
 const TWO_TO_32 = 2 ** 32;
 
-/** The row at number `at` of `rows`; it shares their bytes. */
+/** The row at number `at` of `rows`. */
 export function rowAt(rows: Buffer, at: number): StatRow {
-  return rows.subarray(at * STAT_ROW_BYTES, (at + 1) * STAT_ROW_BYTES) as StatRow;
+  return { rows, from: at * STAT_ROW_BYTES };
+}
+
+/** Its bytes alone, which are shared. */
+export function rowBytes({ rows, from }: StatRow): Buffer {
+  return rows.subarray(from, from + STAT_ROW_BYTES);
 }
 
 export function rowOf(stat: BigIntStats): StatRow {
@@ -51,45 +58,54 @@ export function rowOf(stat: BigIntStats): StatRow {
   for (const [at, field] of [dev, ino, size, mtimeNs, ctimeNs, mode, rdev, nlink].entries()) {
     row.writeBigUInt64LE(BigInt.asUintN(64, field), at * 8);
   }
-  return row as StatRow;
+  return { rows: row, from: 0 };
+}
+
+/** Copies of rows, behind one another. */
+export function joinRows(rows: readonly StatRow[]): Buffer {
+  const joined = Buffer.allocUnsafe(rows.length * STAT_ROW_BYTES);
+  for (const [at, { rows: source, from }] of rows.entries())
+    source.copy(joined, at * STAT_ROW_BYTES, from, from + STAT_ROW_BYTES);
+  return joined;
 }
 
 /** Whether two rows have the same tuple. */
 export function sameTuple(a: StatRow, b: StatRow): boolean {
-  return a.compare(b, 0, STAT_TUPLE_BYTES, 0, STAT_TUPLE_BYTES) === 0;
+  return a.rows.compare(b.rows, b.from, b.from + STAT_TUPLE_BYTES, a.from, a.from + STAT_TUPLE_BYTES) === 0;
 }
 
-export function isFileRow(row: StatRow): boolean {
-  return (row.readUInt32LE(MODE) & S_IFMT) === 0o100000;
+export function isFileRow({ rows, from }: StatRow): boolean {
+  return (rows.readUInt32LE(from + MODE) & S_IFMT) === 0o100000;
 }
 
-export function isDirRow(row: StatRow): boolean {
-  return (row.readUInt32LE(MODE) & S_IFMT) === 0o040000;
+export function isDirRow({ rows, from }: StatRow): boolean {
+  return (rows.readUInt32LE(from + MODE) & S_IFMT) === 0o040000;
 }
 
-export function isSymlinkRow(row: StatRow): boolean {
-  return (row.readUInt32LE(MODE) & S_IFMT) === 0o120000;
+export function isSymlinkRow({ rows, from }: StatRow): boolean {
+  return (rows.readUInt32LE(from + MODE) & S_IFMT) === 0o120000;
 }
 
 /** Has it other names too? */
-export function isLinkedRow(row: StatRow): boolean {
-  return row.readUInt32LE(NLINK) > 1 || row.readUInt32LE(NLINK + 4) > 0;
+export function isLinkedRow({ rows, from }: StatRow): boolean {
+  return rows.readUInt32LE(from + NLINK) > 1 || rows.readUInt32LE(from + NLINK + 4) > 0;
 }
 
 /** Device and inode: two names with the same are one file. */
-export function placeInRow(row: StatRow): string {
-  return row.toString('latin1', 0, SIZE);
+export function placeInRow({ rows, from }: StatRow): string {
+  return rows.toString('latin1', from, from + SIZE);
 }
 
 /** Exact within 2^53. */
-export function sizeInRow(row: StatRow): number {
-  return row.readUInt32LE(SIZE) + row.readUInt32LE(SIZE + 4) * TWO_TO_32;
+export function sizeInRow({ rows, from }: StatRow): number {
+  return rows.readUInt32LE(from + SIZE) + rows.readUInt32LE(from + SIZE + 4) * TWO_TO_32;
 }
 
 /** Are all of these rows of one device, and was none of what they tell changed at `beforeNs` (ns since 1970, about) or later? */
-export function areSettledRows(rows: Buffer, device: Buffer, beforeNs: number): boolean {
+export function areSettledRows(rows: Buffer, device: StatRow, beforeNs: number): boolean {
   for (let at = 0; at < rows.length; at += STAT_ROW_BYTES) {
-    if (device.compare(rows, at, at + SIZE_OF_NUMBER, 0, SIZE_OF_NUMBER) !== 0) return false;
+    if (device.rows.compare(rows, at, at + SIZE_OF_NUMBER, device.from, device.from + SIZE_OF_NUMBER) !== 0)
+      return false;
     for (const field of [MTIME, CTIME]) {
       const high = rows.readInt32LE(at + field + 4);
       if (high * TWO_TO_32 + rows.readUInt32LE(at + field) >= beforeNs) return false;
@@ -99,13 +115,14 @@ export function areSettledRows(rows: Buffer, device: Buffer, beforeNs: number): 
 }
 
 /** When its content and when anything of it was changed last. */
-export function timesInRow(row: StatRow): { readonly mtimeNs: bigint; readonly ctimeNs: bigint } {
-  return { mtimeNs: row.readBigInt64LE(MTIME), ctimeNs: row.readBigInt64LE(CTIME) };
+export function timesInRow({ rows, from }: StatRow): { readonly mtimeNs: bigint; readonly ctimeNs: bigint } {
+  return { mtimeNs: rows.readBigInt64LE(from + MTIME), ctimeNs: rows.readBigInt64LE(from + CTIME) };
 }
 
 /** The row as an entry that belongs to 0:0 and has no extended attributes. */
 export function entryOfRow(row: StatRow, path: ImagePath, linkTarget: string | undefined): Entry {
-  const mode = row.readUInt32LE(MODE);
+  const { rows, from } = row;
+  const mode = rows.readUInt32LE(from + MODE);
   const type = TYPES.get(mode & S_IFMT) ?? 'socket';
   return {
     path,
@@ -114,16 +131,16 @@ export function entryOfRow(row: StatRow, path: ImagePath, linkTarget: string | u
     uid: 0,
     gid: 0,
     size: type === 'file' ? sizeInRow(row) : 0,
-    mtime: timeIn(row, MTIME),
+    mtime: timeIn(rows, from + MTIME),
     ...(linkTarget === undefined ? {} : { linkTarget }),
-    ...(type === 'char' || type === 'block' ? { device: deviceOf(row.readBigUInt64LE(RDEV)) } : {}),
+    ...(type === 'char' || type === 'block' ? { device: deviceOf(rows.readBigUInt64LE(from + RDEV)) } : {}),
   };
 }
 
 /** Seconds and nanoseconds of the time at `at`, without a bigint: a rough quotient, put right by the last 32 bits of what it leaves. */
-function timeIn(row: StatRow, at: number): Time {
-  const low = row.readUInt32LE(at);
-  let sec = Math.floor((row.readInt32LE(at + 4) * TWO_TO_32 + low) / BILLION);
+function timeIn(rows: Buffer, at: number): Time {
+  const low = rows.readUInt32LE(at);
+  let sec = Math.floor((rows.readInt32LE(at + 4) * TWO_TO_32 + low) / BILLION);
   let nsec = (low - Math.imul(sec, BILLION)) >>> 0;
   if (nsec >= BILLION) {
     sec += nsec < 2 * BILLION ? 1 : -1;

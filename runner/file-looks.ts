@@ -8,8 +8,8 @@ import {
   type LookedFile,
   type LookedFolder,
   type LookInto,
+  rowAt,
   STAT_ROW_BYTES,
-  type StatRow,
 } from '../core/index.ts';
 import type { NativeServer } from './native-server.ts';
 import { WireReader, WireWriter } from './native-wire.ts';
@@ -131,15 +131,14 @@ function readFolder(reader: WireReader): LookedFolder {
   const rows = Buffer.allocUnsafe(count * STAT_ROW_BYTES);
   const targets = new Map<number, string>();
   for (let at = 0; at < count; at += 1) {
-    const row = reader.raw(STAT_ROW_BYTES) as StatRow;
-    rows.set(row, at * STAT_ROW_BYTES);
+    reader.rawInto(rows, at * STAT_ROW_BYTES, STAT_ROW_BYTES);
     names.push(reader.path());
-    if (isSymlinkRow(row)) targets.set(at, reader.path());
+    if (isSymlinkRow(rowAt(rows, at))) targets.set(at, reader.path());
   }
   return { names, rows, targets };
 }
 
 function readFile(reader: WireReader): LookedFile {
-  const after = reader.raw(STAT_ROW_BYTES) as StatRow;
+  const after = rowAt(reader.raw(STAT_ROW_BYTES), 0);
   return { after, digest: `sha256:${reader.raw(DIGEST_BYTES).toString('hex')}` as Digest };
 }

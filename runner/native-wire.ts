@@ -129,6 +129,13 @@ export class WireReader {
     return this.#buffer.subarray(this.#at - size, this.#at);
   }
 
+  /** Copies the next `size` bytes to `to`, where they begin at `at`. */
+  rawInto(to: Buffer, at: number, size: number): void {
+    this.#at += size;
+    if (this.#buffer.copy(to, at, this.#at - size, this.#at) < size)
+      throw new RangeError('bytes reach beyond the stream');
+  }
+
   /** A text of bytes, as {@link decodePath} makes it. */
   path(): string {
     const size = this.#field();

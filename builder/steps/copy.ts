@@ -205,7 +205,7 @@ async function findSources(step: CopyStep, parts: CopyParts): Promise<readonly F
  * too is for the step to know, and links to what is not copied must not move its key.
  */
 function linked(root: SelectedRoot, tree: Tree): SelectedRoot {
-  if (!(tree instanceof ContextTree)) return root;
+  if (!(tree instanceof ContextTree) || !tree.sharesFiles) return root;
   const firsts = new Map<string, ImagePath>();
   const inside = root.inside.map((one) => {
     const file = tree.sharedFile(one.entry.path);
@@ -230,7 +230,10 @@ async function fingerprintSources(
     const { root, tree } = source;
     selections.push({ tree, from: root.resolved, to: root.path });
     for (const { path, entry } of root.inside) {
-      selections.push({ tree, from: entry.path, to: joinPath(root.path, path) });
+      const selection = { tree, from: entry.path, to: joinPath(root.path, path) };
+      // Links among the files of a context were told here: they are no facts of the files.
+      const isOwn = entry.hardlinkTo !== undefined && tree instanceof ContextTree;
+      selections.push(isOwn ? selection : { ...selection, entry });
     }
   }
   return Promise.all([...byTree].map(([where, selections]) => fingerprint(where, selections, { signal })));
