@@ -6,6 +6,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -69,31 +70,36 @@ describe('bin/varve', () => {
 });
 
 describe('bundle', () => {
-  test('puts Ink and React into chunks of their own that `version` does not load', () => {
-    const entry = readFileSync(join(dist, 'varve.mjs'), 'utf8');
-    const seen = new Set<string>();
-    const follow = (text: string): void => {
-      for (const [, name = ''] of text.matchAll(/from"\.\/(chunk-[A-Z0-9]+\.mjs)"/g)) {
-        if (seen.has(name)) continue;
-        seen.add(name);
-        follow(readFileSync(join(dist, name), 'utf8'));
-      }
-    };
-    const main =
-      /import\("\.\/(chunk-[A-Z0-9]+\.mjs)"\);?var|\{main\}=await import\("\.\/(chunk-[A-Z0-9]+\.mjs)"\)/.exec(
-        entry,
-      );
-    const name = main?.[1] ?? main?.[2];
-    if (name === undefined) throw new Error('the entry does not load main');
-    follow(`from"./${name}"`);
-    const loaded = [...seen].map((chunk) => readFileSync(join(dist, chunk), 'utf8')).join('');
-    expect(loaded.length).toBeLessThan(50_000);
-    expect(loaded).not.toContain('node:crypto');
-    const chunks = readdirSync(dist).filter((file) => file.startsWith('chunk-'));
-    const withReact = chunks.filter((file) =>
-      readFileSync(join(dist, file), 'utf8').includes('react.element'),
-    );
-    expect(withReact.length).toBeGreaterThan(0);
-    for (const file of withReact) expect(seen).not.toContain(file);
+  const node26 = (...args: string[]) =>
+    spawnSync(node, args, { encoding: 'utf8', env: { HOME: home, VARVE_ROOT: join(home, 'root') } });
+  const home = mkdtempSync(join(tmpdir(), 'varve-home-'));
+  afterAll(() => rmSync(home, { recursive: true }));
+
+  test('has Ink and React in a module of their own, and `version` loads no cryptography', () => {
+    const program = readdirSync(dist).filter((file) => file.startsWith('program-'));
+    expect(program).toHaveLength(1);
+    const textOf = (file: string) => readFileSync(join(dist, file), 'utf8');
+    expect(program.map(textOf).join('')).not.toContain('react.element');
+    expect(textOf('tty.mjs')).toContain('react.element');
+    const told =
+      'process.on("exit", () => console.error(process.moduleLoadList.includes("NativeModule crypto")))';
+    const { stderr } = node26('--import', `data:text/javascript,${told}`, join(dist, 'varve.mjs'), 'version');
+    expect(stderr).toBe('false\n');
+  });
+
+  test('keeps compiled code in the folder of the user, and uses it while it is whole', () => {
+    const folder = join(home, '.cache', 'varve', 'code');
+    const version = () => node26(join(dist, 'varve.mjs'), 'version', '--short');
+    const first = version();
+    const [name = ''] = readdirSync(folder).filter((file) => file.endsWith('-version'));
+    const kept = readFileSync(join(folder, name));
+    const writtenAt = statSync(join(folder, name)).mtimeMs;
+    expect(version()).toEqual({ ...first, pid: expect.any(Number) });
+    expect(statSync(join(folder, name)).mtimeMs).toBe(writtenAt);
+    writeFileSync(join(folder, name), kept.subarray(0, kept.length / 2));
+    expect(version()).toEqual({ ...first, pid: expect.any(Number) });
+    expect(readFileSync(join(folder, name)).length).toBeGreaterThan(kept.length / 2);
+    expect(node26(join(dist, 'varve.mjs'), 'nonsense').status).toBe(2);
+    expect(readdirSync(folder).filter((file) => file.endsWith('-nonsense'))).toEqual([]);
   });
 });

@@ -1,76 +1,125 @@
-// Bundles the command line for start-up time: dist/varve.mjs, with one chunk for each part that is loaded on demand.
-import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+// Bundles the command line for start-up time: dist/varve.mjs, which runs the program, one script, with code that was compiled before.
+import { createHash } from 'node:crypto';
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join, parse, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { build } from 'esbuild';
+import { type BuildOptions, build, type OutputFile, type Plugin } from 'esbuild';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
-/** CommonJS packages (moo, nearley, react, tar-stream) ask for `require`, which an ES module does not have. */
-const BANNER =
+/** CommonJS packages (react, tar-stream) ask for `require`, which an ES module does not have. */
+const REQUIRE =
   "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);";
+
+/** The program is a function of what cli/bundled.ts gives it. */
+const FUNCTION = { begin: '(function(require,module,__url){', end: '})' };
 
 /** Ink asks for its development tools only when DEV=true; the package is not installed. */
 const STUBS = { 'react-devtools-core': 'export default { initialize() {}, connectToDevTools() {} };' };
 
-/** Worker threads: each is a file of its own beside the bundle. */
-const WORKERS: Readonly<Record<string, string>> = { 'pack-worker': 'image/pack-worker.ts' };
+/** Modules beside the program: threads, what cannot be a part of a script (Ink waits while it is loaded), and what is large and rare. */
+const MODULES: Readonly<Record<string, string>> = {
+  'pack-worker': 'image/pack-worker.ts',
+  tty: 'cli/progress/tty.ts',
+  yaml: 'yaml',
+};
 
-/** Writes dist/varve.mjs, its chunks and the workers. Chunk names hold their content's hash: old ones are removed. */
+/**
+ * Modules of ours, and of Node, do nothing by being loaded. Told so, esbuild leaves out what is not used: else `varve version`
+ * would load `node:crypto`, which alone takes 10 ms.
+ */
+const SIDE_EFFECTS: Plugin = {
+  name: 'side-effects',
+  setup(host) {
+    host.onResolve({ filter: /^node:/ }, ({ path }) => ({ path, external: true, sideEffects: false }));
+    host.onResolve({ filter: /^\.{1,2}\/.*\.ts$/ }, ({ path, resolveDir }) => ({
+      path: resolve(resolveDir, path),
+      sideEffects: false,
+    }));
+  },
+};
+
+const STUBBED: Plugin = {
+  name: 'stubs',
+  setup(host) {
+    const names = new RegExp(`^(?:${Object.keys(STUBS).join('|')})$`);
+    host.onResolve({ filter: names }, ({ path }) => ({ path, namespace: 'stub' }));
+    host.onLoad({ filter: /.*/, namespace: 'stub' }, ({ path }) => ({
+      contents: Object.entries(STUBS).find(([name]) => name === path)?.[1] ?? '',
+    }));
+  },
+};
+
+/** The program takes a module that lies beside it from there. */
+const BESIDE: Plugin = {
+  name: 'beside',
+  setup(host) {
+    host.onResolve({ filter: /(?:\/tty\.ts|^yaml)$/ }, ({ path }) => ({
+      path: `./${parse(path).name}.mjs`,
+      external: true,
+    }));
+  },
+};
+
+const COMMON = {
+  absWorkingDir: root,
+  bundle: true,
+  platform: 'node',
+  target: 'node24',
+  minifySyntax: true,
+  minifyWhitespace: true,
+  legalComments: 'none',
+  sourcemap: false,
+  write: false,
+  define: { 'process.env.NODE_ENV': '"production"', 'process.env.DEV': '"false"' },
+  logLevel: 'warning',
+} as const satisfies BuildOptions;
+
+/** Writes dist/varve.mjs, the program and the modules beside it. The program's name holds its hash: old ones are removed. */
 export async function bundle(outdir = join(root, 'dist')): Promise<void> {
-  const workers = Object.entries(WORKERS).filter(([, file]) => existsSync(join(root, file)));
-  const result = await build({
-    absWorkingDir: root,
-    entryPoints: { varve: 'cli/entry.ts', ...Object.fromEntries(workers) },
+  const program = await bundleProgram();
+  const name = `program-${createHash('sha256').update(program).digest('hex').slice(0, 16)}.js`;
+  const modules = await bundleModules(outdir, { PROGRAM: JSON.stringify(name) });
+  mkdirSync(outdir, { recursive: true });
+  writeFileSync(join(outdir, name), program);
+  for (const { path, text } of modules) writeFileSync(path, withPlainBuiltins(text));
+  const written = new Set([join(outdir, name), ...modules.map(({ path }) => path)]);
+  for (const other of readdirSync(outdir)) {
+    const file = join(outdir, other);
+    if (/^(?:chunk-.*\.mjs|program-.*\.js)$/.test(other) && !written.has(file)) rmSync(file);
+  }
+}
+
+async function bundleProgram(): Promise<string> {
+  const { outputFiles } = await build({
+    ...COMMON,
+    stdin: { contents: "import { start } from './cli/start.ts'; void start();", resolveDir: root },
+    format: 'cjs',
+    define: { ...COMMON.define, 'import.meta.url': '__url' },
+    banner: { js: FUNCTION.begin },
+    footer: { js: FUNCTION.end },
+    plugins: [BESIDE, SIDE_EFFECTS],
+    write: false,
+  });
+  return outputFiles.map(({ text }) => text).join('');
+}
+
+async function bundleModules(
+  outdir: string,
+  define: Readonly<Record<string, string>>,
+): Promise<readonly OutputFile[]> {
+  const { outputFiles } = await build({
+    ...COMMON,
+    entryPoints: { varve: 'cli/bundled.ts', ...MODULES },
     outdir,
     outExtension: { '.js': '.mjs' },
-    chunkNames: 'chunk-[hash]',
-    bundle: true,
-    splitting: true,
     format: 'esm',
-    platform: 'node',
-    target: 'node24',
-    minifySyntax: true,
-    minifyWhitespace: true,
-    legalComments: 'none',
-    sourcemap: false,
-    metafile: true,
+    define: { ...COMMON.define, ...define },
+    banner: { js: REQUIRE },
+    plugins: [SIDE_EFFECTS, STUBBED],
     write: false,
-    define: { 'process.env.NODE_ENV': '"production"', 'process.env.DEV': '"false"' },
-    banner: { js: BANNER },
-    logLevel: 'warning',
-    plugins: [
-      {
-        // Modules of ours, and of Node, do nothing by being loaded. Told so, esbuild leaves out of a chunk what it does
-        // not use: else `varve version` would load `node:crypto`, which alone takes 10 ms.
-        name: 'side-effects',
-        setup(host) {
-          host.onResolve({ filter: /^node:/ }, ({ path }) => ({ path, external: true, sideEffects: false }));
-          host.onResolve({ filter: /^\.{1,2}\/.*\.ts$/ }, ({ path, resolveDir }) => ({
-            path: resolve(resolveDir, path),
-            sideEffects: false,
-          }));
-        },
-      },
-      {
-        name: 'stubs',
-        setup(host) {
-          const names = new RegExp(`^(?:${Object.keys(STUBS).join('|')})$`);
-          host.onResolve({ filter: names }, ({ path }) => ({ path, namespace: 'stub' }));
-          host.onLoad({ filter: /.*/, namespace: 'stub' }, ({ path }) => ({
-            contents: Object.entries(STUBS).find(([name]) => name === path)?.[1] ?? '',
-          }));
-        },
-      },
-    ],
   });
-  mkdirSync(outdir, { recursive: true });
-  for (const { path, text } of result.outputFiles) writeFileSync(path, withPlainBuiltins(text));
-  const written = new Set(result.outputFiles.map(({ path }) => path));
-  for (const name of readdirSync(outdir)) {
-    const file = join(outdir, name);
-    if (/^chunk-.*\.mjs$/.test(name) && !written.has(file)) rmSync(file);
-  }
+  return outputFiles;
 }
 
 /**
