@@ -31,6 +31,7 @@ import {
   sweepTemporary,
 } from '../image/index.ts';
 import {
+  createHashTar,
   createLookInto,
   createPortableTreeOps,
   createRunner,
@@ -133,8 +134,9 @@ export async function openParts(
   await mkdir(temporary, { recursive: true, mode: 0o700 });
   cleanup.defer(() => rm(temporary, { recursive: true, force: true }));
   const layerTable = createLayerTable({ root });
+  const hashing = hasNative ? { hashTar: createHashTar(native) } : bundledWorker();
   const pack: EngineParts['packLayer'] = (source, packOptions) =>
-    packLayer(source, { ...packOptions, ...bundledWorker() });
+    packLayer(source, { ...packOptions, ...hashing });
   const makesLayer = async (diffId: DiffId, files: DiffSource) => {
     const { sourceDateEpoch } = await layerTable.get(diffId);
     const packed = await pack(files, sourceDateEpoch === undefined ? {} : { sourceDateEpoch });

@@ -59,6 +59,9 @@ export class MachineError extends Error {
   }
 }
 
+/** What to do where a file of the store is not as it was left. */
+export const STORE_CHANGED_HINT = 'something outside of varve changes files in its store';
+
 /** What to do where a user may use no other ids than the own one (subuid(5)). */
 export const UNMAPPED_ID_HINT =
   'install the package uidmap, and give the user a range of 65536 ids in /etc/subuid and /etc/subgid';

@@ -1,3 +1,4 @@
+import type { Digest } from './digest.ts';
 import type { Change, Entry, FileType, Time } from './entry.ts';
 import type { RootMount } from './mount.ts';
 import type { HostPath, ImagePath } from './path.ts';
@@ -79,3 +80,26 @@ export interface TreeOps {
   /** Removes folders with all below them, whatever their modes; what does not exist is no error. */
   removeAll(folders: readonly HostPath[]): Promise<void>;
 }
+
+/** Part of a layer's tar. */
+export type TarPiece =
+  /** Bytes as they are, good until the next piece is asked for. */
+  | { readonly kind: 'bytes'; readonly bytes: Uint8Array }
+  /** The content of a regular file, and zeros up to the end of its last block. */
+  | { readonly kind: 'file'; readonly path: ImagePath; readonly size: number };
+
+export interface HashedTar {
+  readonly digest: Digest;
+  readonly size: number;
+}
+
+/**
+ * SHA-256 of a tar whose files lie in `folder`, read and hashed by the native program beside this process.
+ *
+ * @throws MachineError `layer-source-changed` where a file is not the regular file of its size; what `pieces` throws.
+ */
+export type HashTar = (
+  folder: HostPath,
+  pieces: Iterable<TarPiece>,
+  signal?: AbortSignal,
+) => Promise<HashedTar>;

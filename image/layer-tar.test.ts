@@ -1,14 +1,16 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { appendFileSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   type Change,
   decodePath,
+  digestOf,
   type Entry,
   fsPath,
+  type HashTar,
   type HostPath,
   type ImagePath,
   joinHost,
@@ -269,6 +271,37 @@ describe('packLayer', () => {
     const packed = await packLayer(source, { onWarning: (message) => warnings.push(message) });
     expect(packed).toEqual(await digestOfTar(source));
     expect(warnings).toHaveLength(1);
+  });
+
+  it('leaves a large diff to who is given to hash it, with the same pieces', async () => {
+    const changes = [file('big', Buffer.alloc(3_000_000, 'z')), file('small', 'x')];
+    const hashed = await digestOfTar({ changes, folder });
+    const hashTar: HashTar = async (from, pieces) => {
+      const parts: Buffer[] = [];
+      for (const piece of pieces) {
+        const isFile = piece.kind === 'file';
+        parts.push(isFile ? readFileSync(join(from, piece.path)) : Buffer.from(piece.bytes));
+        if (isFile) parts.push(Buffer.alloc((512 - (piece.size % 512)) % 512));
+      }
+      const tar = Buffer.concat(parts);
+      return { digest: digestOf(tar), size: tar.length };
+    };
+    expect(await packLayer({ changes, folder }, { hashTar })).toEqual(hashed);
+  });
+
+  it('leaves a large diff to who is given to hash it, with the same pieces', async () => {
+    const changes = [file('big', Buffer.alloc(3_000_000, 'z')), file('small', 'x')];
+    const hashTar: HashTar = async (from, pieces) => {
+      const parts: Uint8Array[] = [];
+      for (const piece of pieces) {
+        if (piece.kind === 'bytes') parts.push(Buffer.from(piece.bytes));
+        else parts.push(readFileSync(join(from, piece.path)), Buffer.alloc((512 - (piece.size % 512)) % 512));
+      }
+      const tar = Buffer.concat(parts);
+      return { digest: digestOf(tar), size: tar.length };
+    };
+    const hashed = await digestOfTar({ changes, folder });
+    expect(await packLayer({ changes, folder }, { hashTar })).toEqual(hashed);
   });
 
   it('fails with the same error from its own thread', async () => {

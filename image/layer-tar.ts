@@ -13,6 +13,8 @@ import {
   joinHost,
   MachineError,
   parentPath,
+  STORE_CHANGED_HINT,
+  type TarPiece,
   type Time,
 } from '../core/index.ts';
 import type { DiffSource, PackOptions } from './contract.ts';
@@ -80,32 +82,44 @@ export function* layerTarSync(source: TarSource, options: SyncTarOptions): Gener
     return full;
   }
 
-  function* appendFile(entry: Entry): Generator<Uint8Array> {
-    const file = openUnchanged(source.hostPath(entry.path), entry);
+  function* appendFile(file: FilePiece): Generator<Uint8Array> {
+    const descriptor = openUnchanged(source.hostPath(file.path), file);
     try {
-      let left = entry.size;
+      let left = file.size;
       while (left > 0) {
-        const got = readSync(file, buffer, used, Math.min(left, buffer.length - used), null);
-        if (got === 0) throw sourceChanged(entry.path, 'became shorter');
+        const got = readSync(descriptor, buffer, used, Math.min(left, buffer.length - used), null);
+        if (got === 0) throw sourceChanged(file.path, 'became shorter');
         used += got;
         left -= got;
         if (used === buffer.length) yield flush();
       }
-      if (readSync(file, Buffer.alloc(1), 0, 1, null) !== 0) throw sourceChanged(entry.path, 'became longer');
+      if (readSync(descriptor, Buffer.alloc(1), 0, 1, null) !== 0)
+        throw sourceChanged(file.path, 'became longer');
     } finally {
-      closeSync(file);
+      closeSync(descriptor);
     }
-    yield* append(ZEROS.subarray(0, paddingOf(entry.size)));
+    yield* append(ZEROS.subarray(0, paddingOf(file.size)));
   }
 
-  for (const change of inPathOrder(source.changes)) {
+  for (const piece of tarPieces(source.changes, options)) {
+    if (piece.kind === 'bytes') yield* append(piece.bytes);
+    else yield* appendFile(piece);
+  }
+  if (used > 0) yield flush();
+}
+
+type FilePiece = Extract<TarPiece, { kind: 'file' }>;
+
+/** The tar that {@link layerTar} makes, for who reads the files elsewhere. @throws MachineError `layer-name` */
+export function* tarPieces(changes: readonly Change[], options: PackOptions): Generator<TarPiece> {
+  for (const change of inPathOrder(changes)) {
     const header = headerOf(change, options);
     if (header === undefined) continue;
-    yield* append(encodeTarHeader(header));
-    if (change.kind === 'set' && header.size > 0) yield* appendFile(change.entry);
+    yield { kind: 'bytes', bytes: encodeTarHeader(header) };
+    if (change.kind === 'set' && header.size > 0)
+      yield { kind: 'file', path: change.entry.path, size: header.size };
   }
-  yield* append(ZEROS);
-  if (used > 0) yield flush();
+  yield { kind: 'bytes', bytes: ZEROS };
 }
 
 /** Sorted copies only where needed; an `opaque` follows the `set` of its folder. */
@@ -182,23 +196,23 @@ function clampTime(time: Time, epoch: number | undefined): Time {
   return { sec: epoch, nsec: 0 };
 }
 
-function openUnchanged(file: HostPath, entry: Entry): number {
+function openUnchanged(file: HostPath, { path, size }: FilePiece): number {
   let descriptor: number;
   try {
     descriptor = openSync(fsPath(file), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (error) {
     const errno = errnoOf(error);
-    throw sourceChanged(entry.path, errno === 'ENOENT' ? 'is gone' : `cannot be read (${errno})`, error);
+    throw sourceChanged(path, errno === 'ENOENT' ? 'is gone' : `cannot be read (${errno})`, error);
   }
   const stat = fstatSync(descriptor);
-  if (stat.isFile() && stat.size === entry.size) return descriptor;
+  if (stat.isFile() && stat.size === size) return descriptor;
   closeSync(descriptor);
-  throw sourceChanged(entry.path, stat.isFile() ? 'has another size' : 'is no longer a file');
+  throw sourceChanged(path, stat.isFile() ? 'has another size' : 'is no longer a file');
 }
 
 function sourceChanged(path: ImagePath, what: string, cause?: unknown): MachineError {
   return new MachineError('layer-source-changed', `/${path} ${what} while its layer was being packed`, {
-    hint: 'something outside of varve changes files in its store',
+    hint: STORE_CHANGED_HINT,
     cause,
   });
 }

@@ -1,9 +1,16 @@
 import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import { asDigest, type Change, type DiffId, type HostPath, MachineError } from '../core/index.ts';
+import {
+  asDigest,
+  type Change,
+  type DiffId,
+  type HashTar,
+  type HostPath,
+  MachineError,
+} from '../core/index.ts';
 import type { DiffSource, PackedLayer, PackOptions } from './contract.ts';
-import { layerTar } from './layer-tar.ts';
+import { layerTar, tarPieces } from './layer-tar.ts';
 
 /** Below these a worker thread takes longer to start than the packing takes. */
 const INLINE_BYTES = 2 * 1024 * 1024;
@@ -13,6 +20,8 @@ const BATCH = 1000;
 export interface PackLayerOptions extends PackOptions {
   /** The module of the worker thread: `pack-worker.ts` beside this file, or what a bundler made of it. */
   readonly workerUrl?: URL;
+  /** Hashes large layers; absent: a worker thread does. */
+  readonly hashTar?: HashTar;
 }
 
 /** What the packing thread is told: the changes in batches, then where and how. */
@@ -33,13 +42,17 @@ export type PackReply =
 
 /**
  * The digest and size of the tar that {@link layerTar} makes of `source`; the tar itself is not kept. Large diffs are read
- * and hashed on a thread of their own.
+ * and hashed beside this thread.
  *
  * @throws MachineError as {@link layerTar}; the signal's reason when it is aborted.
  */
 export async function packLayer(source: DiffSource, options: PackLayerOptions = {}): Promise<PackedLayer> {
   options.signal?.throwIfAborted();
-  return isSmall(source.changes) ? packHere(source, options) : packOnThread(source, options);
+  if (isSmall(source.changes)) return packHere(source, options);
+  const { hashTar, signal } = options;
+  if (hashTar === undefined) return packOnThread(source, options);
+  const { digest, size } = await hashTar(source.folder, tarPieces(source.changes, options), signal);
+  return { diffId: digest as DiffId, size };
 }
 
 function isSmall(changes: readonly Change[]): boolean {

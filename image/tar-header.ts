@@ -30,6 +30,8 @@ export interface TarHeader {
 
 const MAX_OCTAL_7 = 0o7777777;
 const MAX_OCTAL_11 = 0o77777777777;
+const ZERO = 0x30;
+const SPACE = 0x20;
 const ASCII = /^[\x01-\x7f]*$/;
 
 /**
@@ -42,20 +44,25 @@ const ASCII = /^[\x01-\x7f]*$/;
  */
 export function encodeTarHeader(header: TarHeader): Buffer {
   const records = paxRecords(header);
-  const main = ustarBlock(header);
-  if (records.length === 0) return main;
-  const body = Buffer.concat(records);
-  const extended = ustarBlock({
-    name: 'PaxHeader',
-    typeflag: TYPEFLAG.pax,
-    mode: 0o644,
-    uid: 0,
-    gid: 0,
-    size: body.length,
-    mtime: { sec: 0, nsec: 0 },
-  });
-  return Buffer.concat([extended, body, Buffer.alloc(paddingOf(body.length)), main]);
+  const size = records.reduce((sum, { length }) => sum + length, 0);
+  const front = size === 0 ? 0 : BLOCK_BYTES + size + paddingOf(size);
+  // Out of the common pool: layers have a header for each of tens of thousands of files.
+  const blocks = Buffer.allocUnsafe(front + BLOCK_BYTES).fill(0);
+  if (size > 0) writeUstar(blocks.subarray(0, BLOCK_BYTES), { ...EXTENDED, size });
+  let at = BLOCK_BYTES;
+  for (const record of records) at += record.copy(blocks, at);
+  writeUstar(blocks.subarray(front), header);
+  return blocks;
 }
+
+const EXTENDED = {
+  name: 'PaxHeader',
+  typeflag: TYPEFLAG.pax,
+  mode: 0o644,
+  uid: 0,
+  gid: 0,
+  mtime: { sec: 0, nsec: 0 },
+} as const;
 
 /** Zero bytes that fill the last block of `size` bytes. */
 export function paddingOf(size: number): number {
@@ -120,8 +127,8 @@ function splitName(path: string): { readonly name: string; readonly prefix: stri
   return { name, prefix: path.slice(0, slash) };
 }
 
-function ustarBlock(header: TarHeader): Buffer {
-  const block = Buffer.alloc(BLOCK_BYTES);
+/** Fills a block of zeros. */
+function writeUstar(block: Buffer, header: TarHeader): void {
   const split = splitName(header.name) ?? { name: fallbackName(header.name), prefix: '' };
   block.write(split.name, 0, 100, 'latin1');
   writeOctal(block, header.mode, 100, 7);
@@ -137,8 +144,8 @@ function ustarBlock(header: TarHeader): Buffer {
   writeOctal(block, header.device?.major ?? 0, 329, 7);
   writeOctal(block, header.device?.minor ?? 0, 337, 7);
   block.write(split.prefix, 345, 155, 'latin1');
-  block.write(`${checksum(block).toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
-  return block;
+  writeOctal(block, checksum(block), 148, 6);
+  block[155] = SPACE;
 }
 
 /** What a reader that knows no pax sees: the first 100 ASCII characters. */
@@ -147,7 +154,12 @@ function fallbackName(path: string): string {
 }
 
 function writeOctal(block: Buffer, value: number, at: number, digits: number): void {
-  block.write(value.toString(8).padStart(digits, '0'), at, 'latin1');
+  let rest = value;
+  for (let digit = at + digits - 1; digit >= at; digit -= 1) {
+    const higher = Math.floor(rest / 8);
+    block[digit] = ZERO + rest - higher * 8;
+    rest = higher;
+  }
 }
 
 /** Sum of all bytes of a header block, the checksum field itself counted as spaces. */

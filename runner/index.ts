@@ -1,5 +1,6 @@
 export { type CdiDevice, type DeviceEdits, devicesNamed, editsOf, readDevices } from './cdi.ts';
 export { createLookInto } from './file-looks.ts';
+export { createHashTar } from './hash-tar.ts';
 export { GET_NATIVE, hasNativeProgram, locateNative } from './native-program.ts';
 export { NativeServer } from './native-server.ts';
 export { findNetworkHelper, type NetworkHelper } from './network-helper.ts';

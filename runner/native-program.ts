@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { getSystemErrorMap } from 'node:util';
-import { decodePath, MachineError, UNMAPPED_ID_HINT } from '../core/index.ts';
+import { decodePath, MachineError, STORE_CHANGED_HINT, UNMAPPED_ID_HINT } from '../core/index.ts';
 import { collectEnd, type NativeEnd, type NativeServer } from './native-server.ts';
 import { WireReader } from './native-wire.ts';
 
@@ -54,7 +54,7 @@ export interface OrderSink {
 
 export interface NativeCall {
   readonly native: NativeServer;
-  readonly command: 'apply' | 'scan-diff' | 'scan-tree' | 'remove';
+  readonly command: 'apply' | 'scan-diff' | 'scan-tree' | 'remove' | 'hash-tar';
   /** Sends all orders; the stream is ended behind it. */
   readonly feed: (sink: OrderSink) => Promise<void>;
   readonly signal?: AbortSignal | undefined;
@@ -117,6 +117,7 @@ function errnoName(errno: number): string {
 
 const HINTS: Readonly<Record<string, string>> = {
   'disk-full': 'free some space, or let `varve cache prune` do it',
+  'layer-source-changed': STORE_CHANGED_HINT,
   'unmapped-id': UNMAPPED_ID_HINT,
   'mount-failed': 'mounting needs root, or a kernel that lets users mount overlays (Linux 5.11)',
 };

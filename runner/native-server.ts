@@ -11,6 +11,7 @@ const TASKS = {
   'scan-tree': 't',
   remove: 'r',
   look: 'l',
+  'hash-tar': 'h',
 } as const;
 export type NativeTask = keyof typeof TASKS;
 

@@ -23,6 +23,9 @@ int tree_remove_main(int argc, char **argv);
 /* Orders on stdin, answers on stdout: lists folders and reads files; see folder_look.c. */
 int folder_look_main(int argc, char **argv);
 
+/* Orders on stdin: bytes and files of a folder. Their SHA-256 on stdout; see tar_hash.c. */
+int tar_hash_main(int argc, char **argv);
+
 /* Runs the program that its arguments name, as root of a user namespace where the caller is not root and can have one. */
 int as_root_main(int argc, char **argv);
 

@@ -12,8 +12,8 @@ struct command {
 static const struct command COMMANDS[] = {
     {"sandbox", sandbox_main},           {"apply", tree_apply_main},   {"scan-diff", tree_scan_diff_main},
     {"scan-tree", tree_scan_plain_main}, {"remove", tree_remove_main},
-    {"look", folder_look_main},           {"serve", serve_main},           {"as-root", as_root_main},
-    {"unchanged", unchanged_main},
+    {"look", folder_look_main},          {"hash-tar", tar_hash_main},  {"serve", serve_main},
+    {"as-root", as_root_main},           {"unchanged", unchanged_main},
 };
 
 int main(int argc, char **argv) {

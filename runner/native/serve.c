@@ -6,7 +6,7 @@
  * The server listens on an abstract address that the kernel picks, writes it to standard output, and takes connections of its parent
  * only. A connection begins with eight bytes:
  *
- *     u8 task: `s` sandbox, `a` apply, `d` scan-diff, `t` scan-tree, `r` remove, `l` look
+ *     u8 task: `s` sandbox, `a` apply, `d` scan-diff, `t` scan-tree, `r` remove, `l` look, `h` hash-tar
  *     u8 which descriptor of the task this stream becomes
  *     u8 which descriptors the task gets in all, as bits
  *     u8 0
@@ -87,6 +87,7 @@ static _Noreturn void carry_out(const struct server *server, struct task *task) 
     case 't': exit(tree_scan_plain_main(1, arguments));
     case 'r': exit(tree_remove_main(1, arguments));
     case 'l': exit(folder_look_main(1, arguments));
+    case 'h': exit(tar_hash_main(1, arguments));
     default: _exit(FAILURE_STATUS);
   }
 }
