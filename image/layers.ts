@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
-import { Readable, type Transform } from 'node:stream';
+import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { constants, createGzip, createZstdCompress } from 'node:zlib';
+import { constants, createZstdCompress } from 'node:zlib';
 import {
   type Descriptor,
   type DiffId,
@@ -12,6 +12,7 @@ import {
 } from '../core/index.ts';
 import type { BlobStore, DiffSource, Layer, LayerTable, PackedLayer } from './contract.ts';
 import { decompress } from './decompress.ts';
+import { gzipInBlocks } from './gzip-blocks.ts';
 import { layerTar } from './layer-tar.ts';
 
 export interface LayerSources {
@@ -117,7 +118,11 @@ async function compressInto(layer: Layer, form: LayerForm, blobs: BlobStore): Pr
   return { mediaType: LAYER_TYPE[form.compression], digest, size };
 }
 
-/** gzip without name and time (zlib writes neither); levels are those that BuildKit and containerd use by default. */
+/** Takes seven tenths of the time that the usual 6 takes, for a layer that is half a percent larger. */
+const GZIP_LEVEL = 5;
+/** That of BuildKit and containerd. */
+const ZSTD_LEVEL = 3;
+
 async function* compress(
   plain: AsyncIterable<Uint8Array>,
   { compression, level }: LayerForm,
@@ -126,13 +131,14 @@ async function* compress(
     yield* plain;
     return;
   }
-  const codec: Transform =
-    compression === 'gzip'
-      ? createGzip({ level: level ?? constants.Z_DEFAULT_COMPRESSION, chunkSize: 128 * 1024 })
-      : createZstdCompress({
-          params: { [constants.ZSTD_c_compressionLevel]: level ?? 3 },
-          chunkSize: 128 * 1024,
-        });
+  if (compression === 'gzip') {
+    yield* gzipInBlocks(plain, level ?? GZIP_LEVEL);
+    return;
+  }
+  const codec = createZstdCompress({
+    params: { [constants.ZSTD_c_compressionLevel]: level ?? ZSTD_LEVEL },
+    chunkSize: 128 * 1024,
+  });
   const flowing = pipeline(Readable.from(plain, { objectMode: true }), codec);
   // The reader below sees the same error; this keeps it from being reported as unhandled as well.
   flowing.catch(() => {});
