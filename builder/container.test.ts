@@ -48,6 +48,8 @@ function parts(outcome: SandboxOutcome | Error = { kind: 'exited', code: 0 }) {
     prepare: async () => active,
     find: unused,
     stack: unused,
+    original: unused,
+    patch: unused,
     observed: unused,
     changedPaths: unused,
     mountable: unused,

@@ -132,6 +132,13 @@ export class ContextTree implements Tree {
     return this.#host(path);
   }
 
+  /** The path of what {@link hostPath} gave a place for; undefined where that is of another tree. */
+  pathAt(place: HostPath): ImagePath | undefined {
+    const { folder } = this.#options;
+    const top = folder === '/' ? folder : `${folder}/`;
+    return place.startsWith(top) ? (place.slice(top.length) as ImagePath) : undefined;
+  }
+
   /** Does something lie in the folder at `path` that the ignore rules leave out? */
   async leavesOut(path: ImagePath): Promise<boolean> {
     if ((await this.lstat(path)) !== undefined) return false;

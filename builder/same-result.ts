@@ -34,7 +34,8 @@ export async function findSameResult(fresh: FreshResult): Promise<SameResult | u
     }
     const earlier = await contentOf(record, parts);
     if (earlier === undefined) continue;
-    const now = { changes: frozen.changes, folder: frozen.folder, ran: fresh.ran };
+    const { changes, folder, original } = frozen;
+    const now = { changes, folder, ...(original === undefined ? {} : { original }), ran: fresh.ran };
     const difference = await firstDifference(earlier, now, { isNoise, signal });
     if (difference === undefined) return { record, noise: frozen.changes.map(changePath).filter(isNoise) };
   }

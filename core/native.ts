@@ -2,6 +2,7 @@ import type { Digest } from './digest.ts';
 import type { Change, Entry, FileType, Time } from './entry.ts';
 import type { RootMount } from './mount.ts';
 import type { HostPath, ImagePath } from './path.ts';
+import type { DiffFolders } from './snapshot.ts';
 
 /** What an operation gives to the file that it makes. Absent `mtime`: the time of making. */
 export interface Attributes {
@@ -94,12 +95,12 @@ export interface HashedTar {
 }
 
 /**
- * SHA-256 of a tar whose files lie in `folder`, read and hashed by the native program beside this process.
+ * SHA-256 of a tar whose files lie in `folders`, read and hashed by the native program beside this process.
  *
  * @throws MachineError `layer-source-changed` where a file is not the regular file of its size; what `pieces` throws.
  */
 export type HashTar = (
-  folder: HostPath,
+  folders: DiffFolders,
   pieces: Iterable<TarPiece>,
   signal?: AbortSignal,
 ) => Promise<HashedTar>;

@@ -1,9 +1,10 @@
 import type { DiffId, Digest, SnapshotId } from './digest.ts';
-import type { Change } from './entry.ts';
+import type { Change, Entry } from './entry.ts';
 import type { StoreFact } from './fact.ts';
 import type { RootMount } from './mount.ts';
+import type { TreeOp } from './native.ts';
 import type { ObservedTree } from './observation.ts';
-import type { HostPath, ImagePath } from './path.ts';
+import { type HostPath, type ImagePath, joinHost } from './path.ts';
 import type { Tree } from './tree.ts';
 
 /**
@@ -26,6 +27,24 @@ export interface Snapshotter {
   readonly driver: 'overlay' | 'copy';
   /** A writable tree on top of `parent` (undefined: an empty root folder, 0755, 0:0). */
   prepare(parent: Snapshot | undefined, options?: PrepareOptions): Promise<ActiveSnapshot>;
+  /**
+   * The committed diff `diffId` as one that a patch can be made of; undefined where it is not in the store or bound to a parent, holds more
+   * than names (marks, the root folder, files with several names), or the driver makes no patches. Callers hold it.
+   */
+  original(diffId: DiffId): Promise<Original | undefined>;
+  /**
+   * On `parent` a snapshot whose diff says all that `original` says, but for what `ops` make: frozen, as if all had been written on
+   * an active snapshot, in the time that the operations take.
+   *
+   * @param patch its operations make files and folders, each name once, after the folders that it lies in, up from the root.
+   * @returns undefined where this is not to be had on this parent: it must be written as a whole then.
+   */
+  patch(
+    parent: Snapshot | undefined,
+    original: Original,
+    patch: Patch,
+    signal?: AbortSignal,
+  ): Promise<FrozenSnapshot | undefined>;
   /** The committed snapshot of these diffs, lowest first; undefined where a diff is not in the store. At least one. */
   find(diffIds: readonly DiffId[]): Promise<CommittedSnapshot | undefined>;
   /** `diffId` laid on `parent`; undefined where the diff is not in the store. */
@@ -82,6 +101,40 @@ export interface FreezeOptions {
   readonly digests?: ReadonlyMap<ImagePath, Digest>;
 }
 
+/** A diff on which others can stand that say the same of most names (a patch holds only what differs). */
+export interface Original {
+  /** How many names it sets. */
+  readonly count: number;
+  /** What it sets at `path`. */
+  entry(path: ImagePath): Entry | undefined;
+  /** Digest of its regular file at `path`, where that is known. */
+  digest(path: ImagePath): Digest | undefined;
+}
+
+export interface Patch {
+  readonly ops: readonly TreeOp[];
+  /** Digests of files that they make, where they are known; others are of no account. */
+  readonly digests: ReadonlyMap<ImagePath, Digest>;
+}
+
+/** Where the content of a diff's files lies. */
+export interface DiffFolders {
+  readonly folder: HostPath;
+  /** Of a patch: the folder of its original, where all files lie but those that are the patch's own. */
+  readonly original?: { readonly folder: HostPath; readonly own: ReadonlySet<ImagePath> };
+}
+
+/** Where the content of the file at `path` of a diff lies. */
+export function placeIn({ folder, original }: DiffFolders, path: ImagePath): HostPath {
+  return joinHost(original === undefined || original.own.has(path) ? folder : original.folder, path);
+}
+
+/** The content of a diff as it lies on disk. */
+export interface DiffFiles extends DiffFolders {
+  /** In path order. */
+  readonly changes: readonly Change[];
+}
+
 export interface Snapshot {
   readonly parent: Snapshot | undefined;
   /** Diff folders, topmost first. */
@@ -103,11 +156,7 @@ export interface ActiveSnapshot extends AsyncDisposable {
  * Disposing of a frozen snapshot throws away what was not committed, and what was found to be in the store already; trees that
  * were taken from it can be read until then.
  */
-export interface FrozenSnapshot extends Snapshot, AsyncDisposable {
-  /** What this snapshot changes in its parent, in path order. */
-  readonly changes: readonly Change[];
-  /** Where the content of changed files lies, by path. */
-  readonly folder: HostPath;
+export interface FrozenSnapshot extends Snapshot, DiffFiles, AsyncDisposable {
   /**
    * Puts the diff under `diffId`. The parent must be committed. Where the store has that diff already, the stored one
    * is taken and this one thrown away.
@@ -130,7 +179,7 @@ export interface CommittedSnapshot extends Snapshot {
   /** Lowest first. */
   readonly diffIds: readonly DiffId[];
   /** What the topmost diff changes, and where its files lie: for packing its layer again. */
-  top(): Promise<{ readonly changes: readonly Change[]; readonly folder: HostPath }>;
+  top(): Promise<DiffFiles>;
 }
 
 export interface MountableSnapshot extends AsyncDisposable {
@@ -139,7 +188,7 @@ export interface MountableSnapshot extends AsyncDisposable {
 
 export interface StoredDiff {
   readonly diffId: DiffId;
-  /** Bytes of its files. */
+  /** Bytes of its files; of a patch, of those that are its own. */
   readonly bytes: number;
   readonly createdAtMs: number;
 }

@@ -1,6 +1,6 @@
 import type {
-  Change,
   Descriptor,
+  DiffFiles,
   DiffId,
   Digest,
   HostPath,
@@ -142,10 +142,7 @@ export interface PackedLayer {
 }
 
 /** A diff as it lies on disk: what to pack into a layer. */
-export interface DiffSource {
-  readonly changes: readonly Change[];
-  readonly folder: HostPath;
-}
+export type DiffSource = DiffFiles;
 
 /**
  * What is known about a layer beside its diff, on disk by diffId: with what it was packed, and its compressed forms, so that

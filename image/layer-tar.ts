@@ -10,9 +10,9 @@ import {
   fsPath,
   type HostPath,
   type ImagePath,
-  joinHost,
   MachineError,
   parentPath,
+  placeIn,
   STORE_CHANGED_HINT,
   type TarPiece,
   type Time,
@@ -42,7 +42,7 @@ export interface TarSource {
  * cannot stand in a layer.
  */
 export async function* layerTar(source: DiffSource, options: PackOptions = {}): AsyncGenerator<Uint8Array> {
-  yield* asyncTar({ changes: source.changes, hostPath: (path) => joinHost(source.folder, path) }, options);
+  yield* asyncTar({ changes: source.changes, hostPath: (path) => placeIn(source, path) }, options);
 }
 
 /** {@link layerTarSync} in slices: other work gets its turn after each chunk. */

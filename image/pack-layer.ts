@@ -4,9 +4,9 @@ import { Worker } from 'node:worker_threads';
 import {
   asDigest,
   type Change,
+  type DiffFolders,
   type DiffId,
   type HashTar,
-  type HostPath,
   MachineError,
 } from '../core/index.ts';
 import type { DiffSource, PackedLayer, PackOptions } from './contract.ts';
@@ -27,7 +27,7 @@ export interface PackLayerOptions extends PackOptions {
 /** What the packing thread is told: the changes in batches, then where and how. */
 export type PackRequest =
   | { readonly type: 'changes'; readonly changes: readonly Change[] }
-  | { readonly type: 'pack'; readonly folder: HostPath; readonly sourceDateEpoch: number | undefined };
+  | { readonly type: 'pack'; readonly folders: DiffFolders; readonly sourceDateEpoch: number | undefined };
 
 /** What the packing thread answers; the last message is `done` or `failed`. */
 export type PackReply =
@@ -51,7 +51,7 @@ export async function packLayer(source: DiffSource, options: PackLayerOptions = 
   if (isSmall(source.changes)) return packHere(source, options);
   const { hashTar, signal } = options;
   if (hashTar === undefined) return packOnThread(source, options);
-  const { digest, size } = await hashTar(source.folder, tarPieces(source.changes, options), signal);
+  const { digest, size } = await hashTar(foldersOf(source), tarPieces(source.changes, options), signal);
   return { diffId: digest as DiffId, size };
 }
 
@@ -104,5 +104,9 @@ async function send(worker: Worker, source: DiffSource, options: PackOptions): P
     post({ type: 'changes', changes: source.changes.slice(at, at + BATCH) });
     await nextTurn();
   }
-  post({ type: 'pack', folder: source.folder, sourceDateEpoch: options.sourceDateEpoch });
+  post({ type: 'pack', folders: foldersOf(source), sourceDateEpoch: options.sourceDateEpoch });
+}
+
+function foldersOf({ folder, original }: DiffSource): DiffFolders {
+  return original === undefined ? { folder } : { folder, original };
 }

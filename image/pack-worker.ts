@@ -1,7 +1,7 @@
 /** Entry of the packing thread: takes `PackRequest`s, answers with `PackReply`s. */
 import { createHash } from 'node:crypto';
 import { parentPort } from 'node:worker_threads';
-import { asDigest, type Change, type DiffId, joinHost, MachineError } from '../core/index.ts';
+import { asDigest, type Change, type DiffId, MachineError, placeIn } from '../core/index.ts';
 import { layerTarSync } from './layer-tar.ts';
 import type { PackReply, PackRequest } from './pack-layer.ts';
 
@@ -9,7 +9,7 @@ function pack(changes: readonly Change[], request: Extract<PackRequest, { type: 
   const hash = createHash('sha256');
   let size = 0;
   const tar = layerTarSync(
-    { changes, hostPath: (path) => joinHost(request.folder, path) },
+    { changes, hostPath: (path) => placeIn(request.folders, path) },
     {
       reuseMemory: true,
       ...(request.sourceDateEpoch === undefined ? {} : { sourceDateEpoch: request.sourceDateEpoch }),

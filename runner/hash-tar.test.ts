@@ -42,12 +42,17 @@ describe.skipIf(!hasNativeProgram(native))('HashTar (needs the native program)',
     }
     const tar = Buffer.concat(whole);
     const digest = `sha256:${createHash('sha256').update(tar).digest('hex')}`;
-    expect(await hashTar(folder, pieces)).toEqual({ digest, size: tar.length });
+    expect(await hashTar({ folder }, pieces)).toEqual({ digest, size: tar.length });
+    const own = new Set(pieces.flatMap((piece) => (piece.kind === 'file' ? [piece.path] : [])));
+    const empty = join(folder, 'deep/er') as HostPath;
+    expect(await hashTar({ folder, original: { folder: empty, own } }, pieces)).toMatchObject({ digest });
+    const original = { folder, own: new Set<ImagePath>() };
+    expect(await hashTar({ folder: empty, original }, pieces)).toMatchObject({ digest });
   });
 
   it('takes an empty tar', async () => {
     const digest = `sha256:${createHash('sha256').digest('hex')}`;
-    expect(await hashTar(folder, [])).toEqual({ digest, size: 0 });
+    expect(await hashTar({ folder }, [])).toEqual({ digest, size: 0 });
   });
 
   it.each([
@@ -63,7 +68,7 @@ describe.skipIf(!hasNativeProgram(native))('HashTar (needs the native program)',
     rmSync(join(folder, 'link'), { force: true });
     symlinkSync('longer', join(folder, 'link'));
     mkdirSync(join(folder, 'folder'), { recursive: true });
-    const hashing = hashTar(folder, [{ kind: 'file', path: name as ImagePath, size: 10 }]);
+    const hashing = hashTar({ folder }, [{ kind: 'file', path: name as ImagePath, size: 10 }]);
     await expect(hashing).rejects.toMatchObject({
       code: 'layer-source-changed',
       message: expect.stringMatching(message),
@@ -76,7 +81,7 @@ describe.skipIf(!hasNativeProgram(native))('HashTar (needs the native program)',
       yield { kind: 'bytes', bytes: Buffer.alloc(10) };
       throw new Error('no more');
     }
-    await expect(hashTar(folder, broken())).rejects.toThrow('no more');
-    await expect(hashTar(folder, [], AbortSignal.abort(new Error('enough')))).rejects.toThrow('enough');
+    await expect(hashTar({ folder }, broken())).rejects.toThrow('no more');
+    await expect(hashTar({ folder }, [], AbortSignal.abort(new Error('enough')))).rejects.toThrow('enough');
   });
 });

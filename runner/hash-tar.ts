@@ -1,4 +1,4 @@
-import { asDigest, type HashTar, type HostPath, type TarPiece } from '../core/index.ts';
+import { asDigest, type DiffFolders, type HashTar, type TarPiece } from '../core/index.ts';
 import { callNative, type OrderSink } from './native-program.ts';
 import type { NativeServer } from './native-server.ts';
 import { WireReader, WireWriter } from './native-wire.ts';
@@ -9,8 +9,8 @@ const DIGEST_BYTES = 32;
 
 /** {@link HashTar} by the native program: one process for a layer, with a thread that reads and one that hashes. */
 export function createHashTar(native: NativeServer): HashTar {
-  return async (folder, pieces, signal) => {
-    const feed = (sink: OrderSink) => sendPieces(sink, folder, pieces);
+  return async (folders, pieces, signal) => {
+    const feed = (sink: OrderSink) => sendPieces(sink, folders, pieces);
     const reader = new WireReader(await callNative({ native, command: 'hash-tar', feed, signal }));
     if (reader.tag() !== 'D')
       throw new Error('the native program answered with something else than a digest');
@@ -19,15 +19,20 @@ export function createHashTar(native: NativeServer): HashTar {
   };
 }
 
-async function sendPieces(sink: OrderSink, folder: HostPath, pieces: Iterable<TarPiece>): Promise<void> {
+async function sendPieces(
+  sink: OrderSink,
+  { folder, original }: DiffFolders,
+  pieces: Iterable<TarPiece>,
+): Promise<void> {
   const out = new WireWriter(2 * PIECE_BYTES);
   out.text(folder);
+  out.text(original?.folder ?? '');
   for (const piece of pieces) {
     if (piece.kind === 'bytes') {
       out.tag('b');
       out.bytes(piece.bytes);
     } else {
-      out.tag('f');
+      out.tag(original === undefined || original.own.has(piece.path) ? 'f' : 'o');
       out.text(piece.path);
       out.i64(piece.size);
     }

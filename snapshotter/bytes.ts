@@ -41,6 +41,13 @@ export class ByteReader {
     return value;
   }
 
+  /** The next byte, which stays the next. */
+  peek(): number {
+    const value = this.#buffer[this.#at];
+    if (value === undefined) throw new RangeError('read past the end');
+    return value;
+  }
+
   varint(): number {
     let value = 0;
     let scale = 1;

@@ -1,16 +1,17 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import {
-  type Change,
   changePath,
   comparePaths,
+  type DiffFiles,
+  type DiffFolders,
   type Entry,
   errnoOf,
   fsPath,
   type HostPath,
   type ImagePath,
-  joinHost,
   parentPath,
+  placeIn,
   ROOT_PATH,
   type Time,
 } from '../core/index.ts';
@@ -18,11 +19,7 @@ import { sameXattrs } from './root-folder.ts';
 import { onStore } from './store-folders.ts';
 
 /** A diff as `FrozenSnapshot` and `CommittedSnapshot.top()` give it, with the time in which its step ran. */
-export interface DiffContent {
-  /** In path order. */
-  readonly changes: readonly Change[];
-  /** Where the content of its files lies, by path. */
-  readonly folder: HostPath;
+export interface DiffContent extends DiffFiles {
   /** By the machine's clock, in ms since 1970. */
   readonly ran: { readonly fromMs: number; readonly toMs: number };
 }
@@ -90,9 +87,10 @@ export async function firstDifference(
     const entry = was?.entry;
     if (entry?.type === 'file' && entry.hardlinkTo === undefined && entry.size > 0) files.push(entry);
   }
-  if (left.folder === right.folder) return undefined;
-  const folders = [left.folder, right.folder] as const;
-  const path = await onStore('compare two diffs', () => firstOtherContent(folders, files, rules.signal));
+  // A patch and its original, or two patches, share most of their files.
+  const apart = files.filter((file) => placeIn(left, file.path) !== placeIn(right, file.path));
+  const folders = [left, right] as const;
+  const path = await onStore('compare two diffs', () => firstOtherContent(folders, apart, rules.signal));
   return path === undefined ? undefined : { path, what: 'content' };
 }
 
@@ -206,9 +204,9 @@ const FILES_AT_ONCE = 8;
 
 const CHUNK_BYTES = 128 * 1024;
 
-/** The path of the first of `files`, which are in path order, whose bytes differ between two folders. */
+/** The path of the first of `files`, which are in path order, whose bytes differ between two diffs. */
 async function firstOtherContent(
-  folders: readonly [HostPath, HostPath],
+  folders: readonly [DiffFolders, DiffFolders],
   files: readonly Entry[],
   signal: AbortSignal | undefined,
 ): Promise<ImagePath | undefined> {
@@ -240,15 +238,15 @@ async function firstOtherContent(
 
 interface FilePair {
   readonly file: Entry;
-  readonly folders: readonly [HostPath, HostPath];
+  readonly folders: readonly [DiffFolders, DiffFolders];
   readonly buffers: readonly [Buffer, Buffer];
   /** False: the answer is not needed. */
   readonly goOn: () => boolean;
 }
 
 async function hasSameBytes({ file, folders, buffers, goOn }: FilePair): Promise<boolean> {
-  await using left = await openFile(joinHost(folders[0], file.path));
-  await using right = await openFile(joinHost(folders[1], file.path));
+  await using left = await openFile(placeIn(folders[0], file.path));
+  await using right = await openFile(placeIn(folders[1], file.path));
   for (let todo = file.size; todo > 0 && goOn(); todo -= CHUNK_BYTES) {
     const chunk = Math.min(todo, CHUNK_BYTES);
     const [one, other] = await Promise.all([fill(left, buffers[0], chunk), fill(right, buffers[1], chunk)]);

@@ -8,6 +8,8 @@ const WHITEOUT: Verdict = { kind: 'whiteout' };
 /** A diff's changes, to be asked by path. */
 export class DiffIndex {
   readonly changes: readonly Change[];
+  /** Of a patch: the names that lie in its own folder. */
+  readonly own: ReadonlySet<ImagePath> | undefined;
   /** Nothing but names without extended attributes. */
   readonly isPlain: boolean;
   readonly #verdicts = new Map<ImagePath, Verdict>();
@@ -15,8 +17,9 @@ export class DiffIndex {
   #children: Map<ImagePath, ImagePath[]> | undefined;
   #links: Map<ImagePath, ImagePath[]> | undefined;
 
-  constructor(changes: readonly Change[]) {
+  constructor(changes: readonly Change[], own?: ReadonlySet<ImagePath>) {
     this.changes = changes;
+    this.own = own;
     this.isPlain = changes.every((change) => change.kind === 'set' && change.entry.xattrs === undefined);
     for (const change of changes) {
       if (change.kind === 'set')

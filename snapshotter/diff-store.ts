@@ -5,6 +5,7 @@ import { LRUCache } from 'lru-cache';
 import {
   asDigest,
   changePath,
+  type DiffFiles,
   type DiffId,
   type Digest,
   digestHex,
@@ -15,6 +16,7 @@ import {
   isDigest,
   joinHost,
   MachineError,
+  placeIn,
   ROOT_PATH,
   rowOf,
   type SnapshotId,
@@ -54,7 +56,7 @@ export interface DiffStoreOptions {
 /** Indexes of about this many changes are kept in memory. */
 const MOST_CACHED_CHANGES = 1_000_000;
 
-const LINK_TARGET = /^\.\.\/data\/([A-Za-z0-9_-]+)$/;
+const LINK_TARGET = /^\.\.\/data\/([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)?)$/;
 
 const HEX_DIGITS = 64;
 
@@ -73,6 +75,8 @@ export interface Parent {
 export interface Adoption extends Omit<Manifest, 'createdAtMs'> {
   /** Of files that it sets, where they are known; others are of no account. */
   readonly digests: ReadonlyMap<ImagePath, Digest> | undefined;
+  /** Of a patch: the whole diff that it stands on, of which the store has all but what is `own`. */
+  readonly original?: Diff;
 }
 
 function boundName(diffId: DiffId, parent: SnapshotId | undefined): string {
@@ -84,18 +88,36 @@ function rootOf({ root, changes: [first] }: Omit<Manifest, 'createdAtMs'>): Entr
   return first !== undefined && changePath(first) === ROOT_PATH ? root : undefined;
 }
 
+/** The original that the name of a patch's data folder tells; undefined for a diff that stands by itself. */
+function originalIn(uid: string): string | undefined {
+  const dot = uid.indexOf('.');
+  return dot === -1 ? undefined : uid.slice(dot + 1);
+}
+
+const NOTHING: ReadonlySet<ImagePath> = new Set();
+
+interface DiffParts {
+  readonly original: Diff | undefined;
+  readonly made?: Omit<Manifest, 'createdAtMs'>;
+}
+
 /** One diff on disk: `diffs/data/<uid>`, where it stays until it is removed, committed or not. */
 export class Diff implements TreeLayer {
   readonly uid: string;
   readonly home: HostPath;
   readonly folder: HostPath;
+  /** Of a patch: the diff that holds what is not its own. */
+  readonly original: Diff | undefined;
   readonly #store: DiffStore;
   readonly #notes: DigestNotes;
   #root: Promise<Entry | undefined> | undefined;
+  /** Of a patch, once its index was read. */
+  #own: ReadonlySet<ImagePath> | undefined;
 
   /** @param made what has just become this diff; absent: it is read where it is asked for. */
-  constructor(store: DiffStore, uid: string, made?: Omit<Manifest, 'createdAtMs'>) {
+  constructor(store: DiffStore, uid: string, { original, made }: DiffParts) {
     this.uid = uid;
+    this.original = original;
     if (made !== undefined) this.#root = Promise.resolve(rootOf(made));
     this.home = joinHost(store.dataFolder, uid);
     this.folder = joinHost(this.home, 'fs');
@@ -103,8 +125,26 @@ export class Diff implements TreeLayer {
     this.#notes = new DigestNotes(joinHost(this.home, 'digests'));
   }
 
-  index(): Promise<DiffIndex> {
-    return this.#store.index(this);
+  /** The folders to mount, topmost first. */
+  get lowers(): readonly HostPath[] {
+    return this.original === undefined ? [this.folder] : [this.folder, this.original.folder];
+  }
+
+  async index(): Promise<DiffIndex> {
+    const index = await this.#store.index(this);
+    this.#own = index.own ?? NOTHING;
+    return index;
+  }
+
+  async files(): Promise<DiffFiles> {
+    const { changes } = await this.index();
+    const { folder, original } = this;
+    if (original === undefined) return { changes, folder };
+    return { changes, folder, original: { folder: original.folder, own: this.#own ?? NOTHING } };
+  }
+
+  async place(path: ImagePath): Promise<HostPath> {
+    return placeIn(await this.files(), path);
   }
 
   root(): Promise<Entry | undefined> {
@@ -120,11 +160,22 @@ export class Diff implements TreeLayer {
     const entry = verdict?.kind === 'entry' ? verdict.entry : undefined;
     if (entry?.type !== 'file') throw new Error(`no regular file in the diff: ${path}`);
     const name = entry.hardlinkTo ?? path;
-    return this.#notes.get(name, () => this.#store.options.digestFile(joinHost(this.folder, name)));
+    const holder = this.#holderOf(path);
+    return holder.#notes.get(name, () => this.#store.options.digestFile(joinHost(holder.folder, name)));
   }
 
-  knownDigest({ path, hardlinkTo }: Entry): Digest | undefined {
-    return this.#notes.known(hardlinkTo ?? path);
+  knownDigest(file: Entry): Digest | undefined {
+    return this.#holderOf(file.path).#notes.known(file.hardlinkTo ?? file.path);
+  }
+
+  /** The diff in whose folder the file at `path` of this diff lies. The index was read: who has a path has it from there. */
+  #holderOf(path: ImagePath): Diff {
+    return this.original === undefined || this.#own?.has(path) === true ? this : this.original;
+  }
+
+  /** Reads what is noted of digests, for {@link knownDigest}. */
+  async loadDigests(): Promise<void> {
+    await Promise.all([this.#notes.load(), this.original?.loadDigests()]);
   }
 
   folders(): FolderFacts | undefined {
@@ -204,7 +255,7 @@ export class DiffStore {
   }
 
   /** Takes `fs` of an active snapshot's folder for a diff's; nobody may have it mounted. What else lies there stays. */
-  async adopt(active: HostPath, { digests, ...manifest }: Adoption): Promise<Diff> {
+  async adopt(active: HostPath, { digests, original, ...manifest }: Adoption): Promise<Diff> {
     const home = joinHost(active, 'diff');
     const boot = await this.#boot();
     const createdAtMs = this.options.clock.now();
@@ -215,14 +266,17 @@ export class DiffStore {
     writeFileSync(joinHost(home, 'manifest'), encodeManifest({ ...manifest, createdAtMs }));
     const known = digests === undefined ? undefined : digestsOf(manifest.changes, digests);
     if (known !== undefined) await writeNotes(joinHost(home, 'digests'), known);
-    const index = new DiffIndex(manifest.changes);
-    const folders = this.folders.write(home, index, known);
+    const index = new DiffIndex(manifest.changes, manifest.own);
+    const folders =
+      original === undefined
+        ? this.folders.write(home, index, known)
+        : this.folders.writePatched(home, index, { digests: known, original: original.uid });
     renameSync(joinHost(active, 'fs'), joinHost(home, 'fs'));
-    const uid = this.#place(home);
+    const uid = this.#place(home, original);
     this.#sound.add(uid);
     this.#indexes.set(uid, index);
     this.folders.keep(uid, folders);
-    const diff = new Diff(this, uid, manifest);
+    const diff = new Diff(this, uid, { original, made: manifest });
     this.#diffs.set(uid, diff);
     return diff;
   }
@@ -252,7 +306,12 @@ export class DiffStore {
 
   /** The committed diff that may be laid on `parent`; undefined where the store has none, or a power cut damaged it. */
   async find(diffId: DiffId, parent: SnapshotId | undefined): Promise<Diff | undefined> {
-    return (await this.#named(digestHex(diffId))) ?? (await this.#named(boundName(diffId, parent)));
+    return (await this.findUnbound(diffId)) ?? (await this.#named(boundName(diffId, parent)));
+  }
+
+  /** The committed diff that may be laid on any parent. */
+  findUnbound(diffId: DiffId): Promise<Diff | undefined> {
+    return this.#named(digestHex(diffId));
   }
 
   async remove(diffIds: readonly DiffId[]): Promise<void> {
@@ -275,15 +334,25 @@ export class DiffStore {
     return [...damaged];
   }
 
-  /** Takes names away, then the data folders that they lead to. */
+  /**
+   * Takes names away, then the data folders that they lead to: but not those that a patch stands on, which go with the last
+   * patch. Nobody makes a new one meanwhile: who does holds the original, or another patch of it.
+   */
   async #forget(names: readonly string[]): Promise<void> {
-    const doomed: string[] = [];
+    const doomed = new Set<string>();
     for (const name of names) {
       const uid = await this.#target(name);
       await unlink(joinHost(this.#names, name)).catch(ignoreAbsent);
-      if (uid !== undefined) doomed.push(uid);
+      if (uid !== undefined) doomed.add(uid);
     }
-    await this.discard(doomed.map((uid) => joinHost(this.dataFolder, uid)));
+    if (doomed.size === 0) return;
+    const staying = (await namesIn(this.dataFolder)).filter((uid) => !doomed.has(uid));
+    const needed = new Set(staying.flatMap((uid) => originalIn(uid) ?? []));
+    const lone = [...doomed].flatMap((uid) => originalIn(uid) ?? []).filter((uid) => !doomed.has(uid));
+    const committed = lone.length === 0 ? new Set<string>() : await this.#committed();
+    for (const uid of lone) if (!committed.has(uid)) doomed.add(uid);
+    const free = [...doomed].filter((uid) => !needed.has(uid));
+    await this.discard(free.map((uid) => joinHost(this.dataFolder, uid)));
   }
 
   /** The diff of one name; a damaged one is forgotten. */
@@ -309,18 +378,22 @@ export class DiffStore {
     const home = joinHost(this.dataFolder, uid);
     if (!(await wasChecked(home, await this.#boot()))) return this.#isWhole(uid, name);
     const manifest = await readFile(joinHost(home, 'manifest')).catch(ignoreAbsent);
-    return manifest !== undefined && isWholeManifest(manifest) && existsSync(joinHost(home, 'fs'));
+    // A patch that was made or checked since then stands on an original that was.
+    const { lowers } = this.#diff(uid);
+    return (
+      manifest !== undefined && isWholeManifest(manifest) && lowers.every((folder) => existsSync(folder))
+    );
   }
 
   /** Compares all of a diff with its manifest, and with the digest that it is committed under. */
   async #isWhole(uid: string, name: string): Promise<boolean> {
-    const home = joinHost(this.dataFolder, uid);
+    const { home, original } = this.#diff(uid);
     const manifest = await this.manifest(uid);
+    if (manifest === undefined) return false;
     const { tree, userXattrs, makesLayer } = this.options;
     const diffId = name.length === HEX_DIGITS ? (asDigest(`sha256:${name}`) as DiffId) : undefined;
-    return (
-      manifest !== undefined && (await check({ home, diffId, manifest }, { tree, userXattrs, makesLayer }))
-    );
+    const suspect = { home, diffId, manifest, original: original?.folder };
+    return check(suspect, { tree, userXattrs, makesLayer });
   }
 
   /** See `Snapshotter.facts`. Data folders never change, so that it does not matter when they are looked at. */
@@ -328,10 +401,12 @@ export class DiffStore {
     const facts: StoreFact[] = [];
     for (const [name, uid] of this.#found) {
       facts.push({ kind: 'link', path: `diffs/sha256/${name}`, target: `../data/${uid}` });
-      for (const part of ['manifest', 'fs']) {
-        const stat = lstatSync(joinHost(this.dataFolder, uid, part), { bigint: true, throwIfNoEntry: false });
+      const original = originalIn(uid);
+      const parts = [`${uid}/manifest`, `${uid}/fs`, ...(original === undefined ? [] : [`${original}/fs`])];
+      for (const part of parts) {
+        const stat = lstatSync(joinHost(this.dataFolder, part), { bigint: true, throwIfNoEntry: false });
         if (stat === undefined) return undefined;
-        facts.push({ kind: 'stored', path: `diffs/data/${uid}/${part}`, row: rowOf(stat) });
+        facts.push({ kind: 'stored', path: `diffs/data/${part}`, row: rowOf(stat) });
       }
     }
     return facts;
@@ -342,17 +417,25 @@ export class DiffStore {
     await this.options.tree.removeAll(await this.#throwAway(folders));
   }
 
-  /** One line per digest; a digest that is stored once per parent counts with all its bytes. */
+  /**
+   * One line per digest; a digest that is stored once per parent counts with all its bytes, and a patch with those of an original
+   * that has no name any more and stays for its patches: the first of these.
+   */
   async stored(): Promise<readonly StoredDiff[]> {
     const stored = new Map<DiffId, StoredDiff>();
-    for (const name of await namesIn(this.#names)) {
+    const counted = new Set(await this.#committed());
+    for (const name of (await namesIn(this.#names)).toSorted()) {
       const digest = `sha256:${name.slice(0, HEX_DIGITS)}`;
       const uid = isDigest(digest) ? await this.#target(name) : undefined;
       const header = uid === undefined ? undefined : await this.header(uid);
-      if (header === undefined) continue;
+      if (uid === undefined || header === undefined) continue;
       const diffId = asDigest(digest) as DiffId;
       const other = stored.get(diffId);
-      const bytes = header.bytes + (other?.bytes ?? 0);
+      const original = originalIn(uid);
+      const isFirst = original !== undefined && !counted.has(original);
+      if (isFirst) counted.add(original);
+      const kept = isFirst ? ((await this.header(original))?.bytes ?? 0) : 0;
+      const bytes = header.bytes + kept + (other?.bytes ?? 0);
       const createdAtMs = Math.min(header.createdAtMs, other?.createdAtMs ?? Number.POSITIVE_INFINITY);
       stored.set(diffId, { diffId, bytes, createdAtMs });
     }
@@ -418,7 +501,8 @@ export class DiffStore {
   async index(diff: Diff): Promise<DiffIndex> {
     const known = this.#indexes.get(diff.uid);
     if (known !== undefined) return known;
-    const index = new DiffIndex((await diff.load()).changes);
+    const { changes, own } = await diff.load();
+    const index = new DiffIndex(changes, own);
     this.#indexes.set(diff.uid, index);
     return index;
   }
@@ -426,7 +510,8 @@ export class DiffStore {
   #diff(uid: string): Diff {
     let diff = this.#diffs.get(uid);
     if (diff === undefined) {
-      diff = new Diff(this, uid);
+      const original = originalIn(uid);
+      diff = new Diff(this, uid, { original: original === undefined ? undefined : this.#diff(original) });
       this.#diffs.set(uid, diff);
     }
     return diff;
@@ -438,9 +523,10 @@ export class DiffStore {
   }
 
   /** Gives a finished diff its place under a free name. */
-  #place(home: HostPath): string {
+  #place(home: HostPath, original: Diff | undefined): string {
     for (;;) {
-      const uid = randomBytes(6).toString('base64url');
+      const own = randomBytes(6).toString('base64url');
+      const uid = original === undefined ? own : `${own}.${original.uid}`;
       try {
         renameSync(home, joinHost(this.dataFolder, uid));
         return uid;
@@ -452,22 +538,31 @@ export class DiffStore {
   }
 
   /**
-   * Data folders of dead sessions that no commit names. Owners are asked before the commits are read: a session that is
+   * Data folders of dead sessions that no commit names, and on which no other diff stands. Owners are asked before the commits are read: a session that is
    * dead by then commits nothing any more.
    */
   async #orphans(isDead: (session: string) => boolean): Promise<HostPath[]> {
     const dead: string[] = [];
-    for (const uid of await namesIn(this.dataFolder)) {
+    const all = await namesIn(this.dataFolder);
+    for (const uid of all) {
       const owner = await readFile(joinHost(this.dataFolder, uid, 'owner'), 'utf8').catch(ignoreAbsent);
       if (owner === undefined || isDead(owner)) dead.push(uid);
     }
     if (dead.length === 0) return [];
+    const committed = await this.#committed();
+    const doomed = new Set(dead.filter((uid) => !committed.has(uid)));
+    const needed = new Set(all.flatMap((uid) => (doomed.has(uid) ? [] : (originalIn(uid) ?? []))));
+    return [...doomed].filter((uid) => !needed.has(uid)).map((uid) => joinHost(this.dataFolder, uid));
+  }
+
+  /** The data folders that a name leads to. */
+  async #committed(): Promise<ReadonlySet<string>> {
     const committed = new Set<string>();
     for (const name of await namesIn(this.#names)) {
       const uid = await this.#target(name);
       if (uid !== undefined) committed.add(uid);
     }
-    return dead.filter((uid) => !committed.has(uid)).map((uid) => joinHost(this.dataFolder, uid));
+    return committed;
   }
 
   async #throwAway(folders: readonly HostPath[]): Promise<HostPath[]> {

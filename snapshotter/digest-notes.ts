@@ -26,15 +26,20 @@ export class DigestNotes {
     this.#file = file;
   }
 
-  /** What is in memory; the first {@link get} reads the side file. */
+  /** What is in memory; {@link load} and the first {@link get} read the side file. */
   known(path: ImagePath): Digest | undefined {
     const known = this.#known.get(path);
     return typeof known === 'string' ? known : undefined;
   }
 
-  async get(path: ImagePath, compute: () => Promise<Digest>): Promise<Digest> {
+  /** Reads the side file, once. */
+  load(): Promise<void> {
     this.#loaded ??= this.#load();
-    await this.#loaded;
+    return this.#loaded;
+  }
+
+  async get(path: ImagePath, compute: () => Promise<Digest>): Promise<Digest> {
+    await this.load();
     const known = this.#known.get(path);
     if (known !== undefined) return known;
     const computed = compute();

@@ -21,6 +21,8 @@ import type { DiffIndex } from './diff-index.ts';
 export interface FolderFacts {
   /** Digest of all that the diff says below its root. */
   readonly digest: Buffer;
+  /** Where its record lies in the file. */
+  readonly offset: number;
   /** What it says right below the root, in the order of the names' bytes. In any other order more would seem to differ, never less. */
   names(): readonly NameFacts[];
 }
@@ -62,17 +64,41 @@ export function encodeFolders(
   index: DiffIndex,
   digests: ReadonlyMap<ImagePath, Digest> | undefined,
 ): Buffer | undefined {
-  const isKnown = index.changes.every(
-    (change) =>
-      change.kind !== 'set' ||
-      change.entry.type !== 'file' ||
-      (change.entry.hardlinkTo === undefined &&
-        (change.entry.size === 0 || digests?.has(change.entry.path) === true)),
-  );
-  if (!isKnown) return undefined;
+  if (!index.changes.every((change) => isKnown(change, digests))) return undefined;
   const writer = new FolderWriter(index, digests);
   const file = writer.file();
   return writer.names === index.changes.filter(isName).length ? file : undefined;
+}
+
+/**
+ * The file of a patch, in which the records of its original's come first and stay for all folders that the patch leaves alone; undefined
+ * where it cannot have one.
+ *
+ * @param index of the patch, whose own names include the folders that they lie in.
+ * @param digests of the content of its own files.
+ * @param original the original's file.
+ */
+export function encodePatchedFolders(
+  index: DiffIndex,
+  digests: ReadonlyMap<ImagePath, Digest> | undefined,
+  original: Buffer,
+): Buffer | undefined {
+  const { own = new Set() } = index;
+  const was = decodeFolders(original);
+  for (const path of own) {
+    const verdict = index.verdict(path);
+    if (verdict?.kind === 'entry' && !isKnown({ kind: 'set', entry: verdict.entry }, digests))
+      return undefined;
+  }
+  return was === undefined
+    ? undefined
+    : new FolderWriter(index, digests, { file: original, was, own }).file();
+}
+
+function isKnown(change: Change, digests: ReadonlyMap<ImagePath, Digest> | undefined): boolean {
+  if (change.kind !== 'set' || change.entry.type !== 'file') return true;
+  const { path, hardlinkTo, size } = change.entry;
+  return hardlinkTo === undefined && (size === 0 || digests?.has(path) === true);
 }
 
 function isName(change: Change): boolean {
@@ -86,40 +112,66 @@ interface Written {
   readonly digest: Buffer;
 }
 
+/** The file that a patch's begins with. */
+interface Patched {
+  readonly file: Buffer;
+  readonly was: FolderFacts;
+  readonly own: ReadonlySet<ImagePath>;
+}
+
 class FolderWriter extends ByteWriter {
   names = 0;
   readonly #index: DiffIndex;
   readonly #digests: ReadonlyMap<ImagePath, Digest> | undefined;
+  readonly #patched: Patched | undefined;
 
-  constructor(index: DiffIndex, digests: ReadonlyMap<ImagePath, Digest> | undefined) {
-    super(64 * 1024 + index.changes.length * 96);
+  constructor(index: DiffIndex, digests: ReadonlyMap<ImagePath, Digest> | undefined, patched?: Patched) {
+    super(64 * 1024 + (patched === undefined ? index.changes.length * 96 : patched.file.length));
     this.#index = index;
     this.#digests = digests;
+    this.#patched = patched;
   }
 
   file(): Buffer {
-    this.raw(MAGIC);
-    this.varint(VERSION);
-    const root = this.#folder(ROOT_PATH);
+    if (this.#patched === undefined) {
+      this.raw(MAGIC);
+      this.varint(VERSION);
+    } else this.raw(this.#patched.file.subarray(0, -TRAILER_BYTES));
+    const root = this.#folder(ROOT_PATH, this.#patched?.was);
     this.raw(root.digest);
     this.#u32(root.offset);
     this.#u32(crc32(this.take()));
     return this.take();
   }
 
-  /** Folders first, since a record names those in it by their digests. */
-  #folder(path: ImagePath): Written {
+  /**
+   * Folders first, since a record names those in it by their digests.
+   *
+   * @param was the same folder in the file that this one begins with.
+   */
+  #folder(path: ImagePath, was?: FolderFacts): Written {
     const children = this.#index.children(path);
+    const before = new Map(was?.names().map((one) => [one.name.toString('latin1'), one]));
     const inside = new Map<ImagePath, Written>();
+    const kept = new Map<ImagePath, NameFacts>();
     for (const child of children) {
+      const old = before.get(encodePath(baseName(child)).toString('latin1'));
+      if (old !== undefined && this.#patched?.own.has(child) === false) {
+        kept.set(child, old);
+        if (old.inside !== undefined) inside.set(child, old.inside);
+        continue;
+      }
       const verdict = this.#index.verdict(child);
-      if (verdict?.kind === 'entry' && verdict.entry.type === 'dir') inside.set(child, this.#folder(child));
+      if (verdict?.kind !== 'entry' || verdict.entry.type !== 'dir') continue;
+      inside.set(child, this.#folder(child, old?.inside));
     }
     const offset = this.length;
     const holes: { readonly at: number; readonly value: number }[] = [];
     this.varint(children.length);
     for (const child of children) {
-      this.#name(child);
+      const old = kept.get(child);
+      if (old === undefined) this.#name(child);
+      else this.#keep(old);
       const written = inside.get(child);
       if (written === undefined) continue;
       this.raw(written.digest);
@@ -131,6 +183,14 @@ class FolderWriter extends ByteWriter {
     const digest = hash('sha256', this.buffer.subarray(offset, this.length), 'buffer');
     for (const { at, value } of holes) this.buffer.writeUInt32LE(value, at);
     return { offset, digest };
+  }
+
+  #keep({ kind, name, facts }: NameFacts): void {
+    this.u8(kind);
+    this.bytes(name);
+    if (kind === WHITEOUT) return;
+    this.#u32(facts.length);
+    this.raw(facts);
   }
 
   #name(path: ImagePath): void {
@@ -215,7 +275,7 @@ export function decodeFolders(file: Buffer): FolderFacts | undefined {
 }
 
 function folderAt(file: Buffer, digest: Buffer, offset: number): FolderFacts {
-  return { digest, names: () => readNames(file, offset) };
+  return { digest, offset, names: () => readNames(file, offset) };
 }
 
 function readNames(file: Buffer, offset: number): readonly NameFacts[] {

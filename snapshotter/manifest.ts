@@ -17,12 +17,14 @@ export interface Manifest {
   /** The root folder as a mount of the diff shows it, whether or not the diff changes it. */
   readonly root: Entry;
   readonly changes: readonly Change[];
+  /** Of a patch: the names that lie in its own folder; all others lie in its original's. */
+  readonly own?: ReadonlySet<ImagePath> | undefined;
 }
 
 /** The start of a manifest, which can be read alone. */
 export interface ManifestHeader {
   readonly createdAtMs: number;
-  /** Bytes of the diff's files, hard links counted once. */
+  /** Bytes of the files in the diff's own folder, hard links counted once. */
   readonly bytes: number;
   readonly count: number;
   readonly root: Entry;
@@ -42,6 +44,7 @@ const OPAQUE = 9;
 const KIND_MASK = 0x0f;
 const HAS_HARDLINK = 0x10;
 const HAS_XATTRS = 0x20;
+const IS_OWN = 0x40;
 const CHECKSUM_BYTES = 4;
 
 export function encodeManifest(manifest: Manifest): Buffer {
@@ -49,11 +52,14 @@ export function encodeManifest(manifest: Manifest): Buffer {
   out.raw(MAGIC);
   out.varint(VERSION);
   out.varint(manifest.createdAtMs);
-  out.varint(diffBytes(manifest.changes));
+  out.varint(ownBytes(manifest));
   out.varint(manifest.changes.length);
   const paths = new PathPacker();
   writeEntry(out, paths, manifest.root);
-  for (const change of manifest.changes) writeChange(out, paths, change);
+  const { own } = manifest;
+  for (const change of manifest.changes) {
+    writeChange(out, paths, { change, isOwn: own?.has(changePath(change)) === true });
+  }
   const body = out.take();
   const checksum = Buffer.alloc(CHECKSUM_BYTES);
   checksum.writeUInt32LE(crc32(body));
@@ -76,8 +82,15 @@ export function decodeManifest(file: Buffer): Manifest | undefined {
   const header = readHeader(reader, paths);
   if (header === undefined) return undefined;
   const changes: Change[] = [];
-  for (let i = 0; i < header.count; i++) changes.push(readChange(reader, paths));
-  return { createdAtMs: header.createdAtMs, root: header.root, changes };
+  const own = new Set<ImagePath>();
+  for (let i = 0; i < header.count; i++) {
+    const isOwn = reader.peek() & IS_OWN;
+    const change = readChange(reader, paths);
+    changes.push(change);
+    if (isOwn) own.add(changePath(change));
+  }
+  const { createdAtMs, root } = header;
+  return { createdAtMs, root, changes, ...(own.size === 0 ? {} : { own }) };
 }
 
 /** The header in the first {@link LONGEST_HEADER} bytes of a manifest; undefined where there is none. */
@@ -95,11 +108,12 @@ export function decodeHeader(start: Buffer): ManifestHeader | undefined {
   }
 }
 
-/** Bytes of the files that `changes` set, hard links counted once. */
-export function diffBytes(changes: readonly Change[]): number {
+/** Bytes of the files in the diff's own folder, hard links counted once. */
+function ownBytes({ changes, own }: Manifest): number {
   let bytes = 0;
   for (const change of changes) {
-    if (change.kind === 'set' && change.entry.hardlinkTo === undefined) bytes += change.entry.size;
+    if (change.kind !== 'set' || change.entry.hardlinkTo !== undefined) continue;
+    if (own === undefined || own.has(change.entry.path)) bytes += change.entry.size;
   }
   return bytes;
 }
@@ -109,7 +123,9 @@ export function sameChanges(a: readonly Change[], b: readonly Change[]): boolean
   const encode = (changes: readonly Change[]) => {
     const out = new ByteWriter(64 * 1024);
     const paths = new PathPacker();
-    for (const change of changes) if (changePath(change) !== ROOT_PATH) writeChange(out, paths, change);
+    for (const change of changes) {
+      if (changePath(change) !== ROOT_PATH) writeChange(out, paths, { change, isOwn: false });
+    }
     return out.take();
   };
   return encode(a).equals(encode(b));
@@ -147,18 +163,27 @@ class PathUnpacker {
   }
 }
 
-function writeChange(out: ByteWriter, paths: PathPacker, change: Change): void {
+/** A change with the mark of a patch's own names. */
+interface Marked {
+  readonly change: Change;
+  readonly isOwn: boolean;
+}
+
+function writeChange(out: ByteWriter, paths: PathPacker, { change, isOwn }: Marked): void {
   if (change.kind === 'set') {
-    writeEntry(out, paths, change.entry);
+    writeEntry(out, paths, change.entry, isOwn);
     return;
   }
   out.u8(change.kind === 'whiteout' ? WHITEOUT : OPAQUE);
   paths.write(out, change.path);
 }
 
-function writeEntry(out: ByteWriter, paths: PathPacker, entry: Entry): void {
+function writeEntry(out: ByteWriter, paths: PathPacker, entry: Entry, isOwn = false): void {
   const xattrs = Object.entries(entry.xattrs ?? {});
-  const flags = (entry.hardlinkTo === undefined ? 0 : HAS_HARDLINK) | (xattrs.length === 0 ? 0 : HAS_XATTRS);
+  const flags =
+    (entry.hardlinkTo === undefined ? 0 : HAS_HARDLINK) |
+    (xattrs.length === 0 ? 0 : HAS_XATTRS) |
+    (isOwn ? IS_OWN : 0);
   out.u8(TYPES.indexOf(entry.type) | flags);
   paths.write(out, entry.path);
   out.varint(entry.mode);

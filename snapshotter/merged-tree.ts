@@ -4,7 +4,6 @@ import {
   type Entry,
   type HostPath,
   type ImagePath,
-  joinHost,
   ROOT_PATH,
   type Tree,
 } from '../core/index.ts';
@@ -46,7 +45,7 @@ export class MergedTree implements Tree {
 
   async hostPath(path: ImagePath): Promise<HostPath> {
     const { loaded, entry } = await this.#file(path);
-    return joinHost(loaded.layer.folder, entry.path);
+    return loaded.layer.place(entry.path);
   }
 
   #root(): Promise<Entry> {

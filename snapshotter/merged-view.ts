@@ -11,7 +11,8 @@ import type { FolderFacts } from './folder-facts.ts';
 
 /** One diff of a stack, as the merged view needs it. */
 export interface TreeLayer {
-  readonly folder: HostPath;
+  /** Where the content of the regular file at `path` of this diff lies. */
+  place(path: ImagePath): Promise<HostPath>;
   index(): Promise<DiffIndex>;
   /** The root folder as the diff leaves it; undefined where the diff does not change it. */
   root(): Promise<Entry | undefined>;
@@ -94,6 +95,18 @@ export class MergedView {
     const shown = this.folder(folder);
     this.#last = { path: folder, shown };
     return shown;
+  }
+
+  /** Whether any diff says anything of `path`, shown or not, or of a folder above it that it is none. */
+  isMentioned(path: ImagePath): boolean {
+    return this.#layers.some(({ index }) => {
+      if (index.verdict(path) !== undefined) return true;
+      for (let at = parentPath(path); at !== ROOT_PATH; at = parentPath(at)) {
+        const verdict = index.verdict(at);
+        if (verdict !== undefined && (verdict.kind !== 'entry' || verdict.entry.type !== 'dir')) return true;
+      }
+      return false;
+    });
   }
 
   /** What lies at `path`, which is not the root. */

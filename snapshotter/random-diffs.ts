@@ -7,6 +7,7 @@ import {
   type Entry,
   type HostPath,
   type ImagePath,
+  joinHost,
   joinPath,
   parentPath,
   ROOT_PATH,
@@ -92,6 +93,10 @@ export class DrawnDiff implements TreeLayer {
     }
     const file = encodeFolders(this.#index, digests);
     return file === undefined ? undefined : decodeFolders(file);
+  }
+
+  place(path: ImagePath): Promise<HostPath> {
+    return Promise.resolve(joinHost(this.folder, path));
   }
 
   index(): Promise<DiffIndex> {

@@ -4,6 +4,7 @@ import {
   type CommitOptions,
   type CommittedSnapshot,
   chainId,
+  type DiffFiles,
   type DiffId,
   FOLDER_TIME,
   type FreezeOptions,
@@ -24,6 +25,7 @@ import { type Diff, DiffStore, type DiffStoreOptions } from './diff-store.ts';
 import type { Driver, Stack, TracedStack, Writable } from './driver.ts';
 import { setFolderTimes } from './folder-times.ts';
 import { Holds } from './holds.ts';
+import { findOriginal, makePatch, type PatchOrder } from './make-patch.ts';
 import { MergedTree } from './merged-tree.ts';
 import { rootOf } from './merged-view.ts';
 import { observeLayers } from './observed-tree.ts';
@@ -60,9 +62,12 @@ export function createSnapshotter(options: SnapshotterOptions): Snapshotter {
     prepare: (parent, prepareOptions) =>
       onStore('prepare a snapshot', () => prepare(context, parent, prepareOptions)),
     find: (diffIds) => onStore('look up a snapshot', () => find(context, diffIds)),
+    original: (diffId) => onStore('look up a diff', () => findOriginal(context, diffId)),
+    patch: (parent, original, patch, signal) =>
+      onStore('patch a diff', () => patchOn(context, parent, { original, patch, signal })),
     async stack(parent, diffId) {
       const diff = await onStore('look up a diff', () => store.find(diffId, parent?.id));
-      return diff === undefined ? undefined : new Committed(context, asCommitted(parent), { diff, diffId });
+      return diff === undefined ? undefined : new Committed(asCommitted(parent), { diff, diffId });
     },
     observed: (snapshot, base) => onStore('observe a snapshot', () => observed(context, snapshot, base)),
     changedPaths: (before, snapshot, base) =>
@@ -111,7 +116,7 @@ function diffsOf(snapshot: OwnSnapshot | undefined): Diff[] {
  * since whatever the lower one sets or hides, it sets or hides too.
  */
 function foldersOf(diffs: readonly Diff[]): readonly HostPath[] {
-  return [...new Set(diffs.map((diff) => diff.folder))];
+  return [...new Set(diffs.flatMap((diff) => diff.lowers))];
 }
 
 /** The diffs above the lowest `base` ones, topmost first, and those below; each diff once, in the part where it decides. */
@@ -198,7 +203,7 @@ async function find(context: Context, diffIds: readonly DiffId[]): Promise<Commi
   for (const diffId of diffIds) {
     const diff = await context.store.find(diffId, snapshot?.id);
     if (diff === undefined) return undefined;
-    snapshot = new Committed(context, snapshot, { diff, diffId });
+    snapshot = new Committed(snapshot, { diff, diffId });
   }
   return snapshot;
 }
@@ -226,6 +231,16 @@ async function mountable(
     await dispose();
     throw error;
   }
+}
+
+async function patchOn(
+  context: Context,
+  parent: Snapshot | undefined,
+  order: PatchOrder,
+): Promise<FrozenSnapshot | undefined> {
+  const below = own(parent);
+  const made = await makePatch(context.store, { diffs: diffsOf(below), stack: await stackOf(below) }, order);
+  return made === undefined ? undefined : new Frozen(context, below, made);
 }
 
 interface ActiveParts {
@@ -272,7 +287,7 @@ class Active implements ActiveSnapshot {
     this.#ended = true;
     await writable.cleanUp();
     await this.#context.holds.release(this.#parts.diffs);
-    return new Frozen(this.#context, this.parent, { diff, changes });
+    return new Frozen(this.#context, this.parent, { diff, files: { changes, folder: diff.folder } });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -303,6 +318,8 @@ abstract class Layered implements Snapshot {
 class Frozen extends Layered implements FrozenSnapshot {
   readonly parent: OwnSnapshot | undefined;
   readonly changes: readonly Change[];
+  readonly folder: HostPath;
+  readonly original?: NonNullable<DiffFiles['original']>;
   readonly #context: Context;
   readonly #made: Diff;
   #committed: Committed | undefined;
@@ -311,22 +328,21 @@ class Frozen extends Layered implements FrozenSnapshot {
   constructor(
     context: Context,
     parent: OwnSnapshot | undefined,
-    parts: { readonly diff: Diff; readonly changes: readonly Change[] },
+    parts: { readonly diff: Diff; readonly files: DiffFiles },
   ) {
     super();
     this.#context = context;
     this.parent = parent;
     this.#made = parts.diff;
-    this.changes = parts.changes;
+    const { changes, folder, original: shared } = parts.files;
+    this.changes = changes;
+    this.folder = folder;
+    if (shared !== undefined) this.original = shared;
   }
 
   /** After the commit the stored one, which another process may have made. */
   get diff(): Diff {
     return this.#committed?.diff ?? this.#made;
-  }
-
-  get folder(): HostPath {
-    return this.diff.folder;
   }
 
   /** The same snapshot once it is committed. */
@@ -342,7 +358,7 @@ class Frozen extends Layered implements FrozenSnapshot {
     const bound = options.parentBound === true ? { parent: parent?.id } : undefined;
     const { store } = this.#context;
     const diff = await onStore('commit a snapshot', () => store.commit(this.#made, diffId, bound));
-    this.#committed = new Committed(this.#context, parent, { diff, diffId });
+    this.#committed = new Committed(parent, { diff, diffId });
     return this.#committed;
   }
 
@@ -363,24 +379,17 @@ class Committed extends Layered implements CommittedSnapshot {
   readonly diff: Diff;
   readonly id: SnapshotId;
   readonly diffIds: readonly DiffId[];
-  readonly #context: Context;
 
-  constructor(
-    context: Context,
-    parent: Committed | undefined,
-    top: { readonly diff: Diff; readonly diffId: DiffId },
-  ) {
+  constructor(parent: Committed | undefined, top: { readonly diff: Diff; readonly diffId: DiffId }) {
     super();
-    this.#context = context;
     this.parent = parent;
     this.diff = top.diff;
     this.id = chainId(parent?.id, top.diffId);
     this.diffIds = [...(parent?.diffIds ?? []), top.diffId];
   }
 
-  async top(): Promise<{ readonly changes: readonly Change[]; readonly folder: HostPath }> {
-    const { changes } = await this.#context.store.index(this.diff);
-    return { changes, folder: this.diff.folder };
+  top(): Promise<DiffFiles> {
+    return this.diff.files();
   }
 
   protected override self(): Committed {

@@ -1,6 +1,17 @@
 import { lstat, readFile, writeFile } from 'node:fs/promises';
-import { type Change, type DiffId, errnoOf, type HostPath, joinHost, type TreeOps } from '../core/index.ts';
+import {
+  type Change,
+  changePath,
+  type DiffFiles,
+  type DiffId,
+  errnoOf,
+  type HostPath,
+  type ImagePath,
+  joinHost,
+  type TreeOps,
+} from '../core/index.ts';
 import { type Manifest, sameChanges } from './manifest.ts';
+import { patched } from './patch.ts';
 import { ignoreAbsent } from './store-folders.ts';
 
 /**
@@ -15,12 +26,7 @@ export interface Judges {
   readonly tree: Pick<TreeOps, 'scanDiff'>;
   readonly userXattrs: boolean;
   /** Whether these files still make the layer of this digest. Absent: their content is taken on trust. */
-  readonly makesLayer?:
-    | ((
-        diffId: DiffId,
-        files: { readonly changes: readonly Change[]; readonly folder: HostPath },
-      ) => Promise<boolean>)
-    | undefined;
+  readonly makesLayer?: ((diffId: DiffId, files: DiffFiles) => Promise<boolean>) | undefined;
 }
 
 export interface Suspect {
@@ -29,6 +35,8 @@ export interface Suspect {
   /** Of its layer; undefined where the layer came from elsewhere, as a tar that its files do not make again. */
   readonly diffId: DiffId | undefined;
   readonly manifest: Manifest;
+  /** Of a patch: the folder of its original. */
+  readonly original?: HostPath | undefined;
 }
 
 /** Was the diff in `home` made, or looked at, since the machine's last start, `boot`? Where the mark is lost, it was not. */
@@ -38,15 +46,24 @@ export async function wasChecked(home: HostPath, boot: string): Promise<boolean>
 }
 
 /** Compares a diff's files with its manifest, and their content with the layer's digest. One that fits is marked. */
-export async function check({ home, diffId, manifest }: Suspect, judges: Judges): Promise<boolean> {
-  const { tree, userXattrs, makesLayer } = judges;
+export async function check(suspect: Suspect, judges: Judges): Promise<boolean> {
+  const { home, diffId, manifest, original } = suspect;
+  const { makesLayer } = judges;
+  const { changes, own = new Set<ImagePath>() } = manifest;
   const folder = joinHost(home, 'fs');
-  if ((await lstat(folder).catch(ignoreAbsent)) === undefined) return false;
-  const found = await tree.scanDiff(folder, { userXattrs });
-  if (!sameChanges(manifest.changes, found)) return false;
-  const { changes } = manifest;
-  if (diffId !== undefined && makesLayer !== undefined && !(await makesLayer(diffId, { changes, folder })))
-    return false;
+  const found = await scan(folder, judges);
+  if (found === undefined) return false;
+  if (original === undefined) {
+    if (!sameChanges(changes, found)) return false;
+  } else {
+    const isOwn = (change: Change) => own.has(changePath(change));
+    const below = await scan(original, judges);
+    if (below === undefined || !sameChanges(changes.filter(isOwn), found)) return false;
+    if (!sameChanges(changes, patched(below, found))) return false;
+  }
+  const files =
+    original === undefined ? { changes, folder } : { changes, folder, original: { folder: original, own } };
+  if (diffId !== undefined && makesLayer !== undefined && !(await makesLayer(diffId, files))) return false;
   try {
     await writeFile(joinHost(home, 'boot'), CHECKED);
   } catch (error) {
@@ -54,4 +71,9 @@ export async function check({ home, diffId, manifest }: Suspect, judges: Judges)
     if (errnoOf(error) !== 'ENOSPC' && errnoOf(error) !== 'EDQUOT') throw error;
   }
   return true;
+}
+
+async function scan(folder: HostPath, { tree, userXattrs }: Judges): Promise<readonly Change[] | undefined> {
+  if ((await lstat(folder).catch(ignoreAbsent)) === undefined) return undefined;
+  return tree.scanDiff(folder, { userXattrs });
 }

@@ -54,7 +54,10 @@ export class Rig {
     mkdirSync(this.#place);
   }
 
-  open(session = 'one', options: Pick<SnapshotterOptions, 'makesLayer'> = {}): Snapshotter {
+  open(
+    session = 'one',
+    options: Partial<Pick<SnapshotterOptions, 'makesLayer' | 'driver'>> = {},
+  ): Snapshotter {
     const clock = { now: () => this.#time++ };
     const { root, driver, userXattrs } = this;
     const common = { root, session, driver, userXattrs, digestFile, clock };

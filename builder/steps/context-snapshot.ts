@@ -46,7 +46,7 @@ function queryOf(source: MountSource, { step, mount }: ContextMount) {
  */
 export async function entriesToLay(source: MountSource, place: ContextMount): Promise<readonly Entry[]> {
   const { action, slot } = queryOf(source, place);
-  const times = new StickyTimes(await earlierCopies(slot, action, place.parts));
+  const times = new StickyTimes((await earlierCopies(slot, action, place.parts)).map(({ tree }) => tree));
   const lay = async (entry: Entry, path: ImagePath): Promise<Entry> => {
     const { type, uid, gid, size, linkTarget, device } = entry;
     return {

@@ -29,6 +29,7 @@ import {
   type SourcePlace,
   selectSources,
 } from '../copy-selection.ts';
+import type { EarlierCopy } from '../earlier-copies.ts';
 import { EMPTY_TREE } from '../empty-tree.ts';
 import { type ModeOf, parseMode } from '../file-mode.ts';
 import type { CopySourcePlan, CopyStep, TreeRef } from '../graph.ts';
@@ -38,6 +39,7 @@ import { type Standing, treeOf } from '../standing.ts';
 import { stop } from '../stop.ts';
 import { lookUpOwner } from '../users.ts';
 import { ObservedOps } from './observed-ops.ts';
+import { planPatch } from './patch-plan.ts';
 import { type Executed, observingWholeTree, type PreparedStep, seenOfWholeTree } from './prepared-step.ts';
 import {
   type Fetcher,
@@ -60,7 +62,7 @@ export interface CopyParts {
   readonly snapshotter: Snapshotter;
   readonly treeOps: TreeOps;
   /** The diffs that this step, or one with the same words, came to before, each by itself. */
-  readonly previous: (slot: string, action: Action) => Promise<readonly Tree[]>;
+  readonly previous: (slot: string, action: Action) => Promise<readonly EarlierCopy[]>;
   /** SOURCE_DATE_EPOCH, seconds: the time of files of the context, which another checkout gives other times. */
   readonly sourceDateEpoch?: number;
   /** The files that a source's `from` means, and how to call them in messages. */
@@ -142,7 +144,9 @@ async function copy(work: CopyWork, signal: AbortSignal): Promise<Executed> {
   const isApart = step.link === true;
   const parent = new RecordingTree(isApart ? EMPTY_TREE : treeOf(on));
   const previous = await parts.previous(step.slot, action);
-  const times = new StickyTimes(previous);
+  const patched = await copyAsPatch(work, { parent, previous }, signal);
+  if (patched !== undefined) return patched;
+  const times = new StickyTimes(previous.map(({ tree }) => tree));
   const ops = new ObservedOps(times.following(await operations(work, parent, times)), parent);
   await using active = await parts.snapshotter.prepare(isApart ? undefined : on.snapshot);
   await parts.treeOps.apply(active.root, ops, signal);
@@ -155,6 +159,49 @@ async function copy(work: CopyWork, signal: AbortSignal): Promise<Executed> {
     }),
     seen: isApart ? { kind: 'unknown' } : seenBy(ops, parent, parts),
   };
+}
+
+/** The copy as a patch of an earlier one, of which all that is to be copied again as it is is taken; undefined where that cannot be. */
+async function copyAsPatch(
+  work: CopyWork,
+  { parent, previous }: { readonly parent: RecordingTree; readonly previous: readonly EarlierCopy[] },
+  signal: AbortSignal,
+): Promise<Executed | undefined> {
+  const { step, found, on, parts } = work;
+  const { snapshotter } = parts;
+  const [latest] = previous;
+  // Who wants nothing of the cache wants all of it copied.
+  if (latest === undefined || step.noCache || !(await arePlain(step, found))) return undefined;
+  const original = await snapshotter.original(latest.diffId);
+  if (original === undefined) return undefined;
+  const isApart = step.link === true;
+  const times = new StickyTimes(previous.map(({ tree }) => tree));
+  const ops = new ObservedOps(times.following(await operations(work, parent, times)), parent);
+  const facts = { original, parent: isApart ? EMPTY_TREE : treeOf(on), digests: times.digests };
+  const own = await planPatch(ops, facts);
+  if (own === undefined || !ops.isTraceable) return undefined;
+  const patch = { ops: own, digests: times.digests };
+  const frozen = await snapshotter.patch(isApart ? undefined : on.snapshot, original, patch, signal);
+  if (frozen === undefined) return undefined;
+  const copied = own.flatMap((op) =>
+    op.op === 'file' && op.content.kind === 'host' ? [op.content.path] : [],
+  );
+  try {
+    await refuseChangedSources(step, found, copied);
+  } catch (error) {
+    await frozen[Symbol.asyncDispose]();
+    throw error;
+  }
+  return { frozen, seen: isApart ? { kind: 'unknown' } : seenBy(ops, parent, parts) };
+}
+
+/** Whether all sources are files and folders of trees, no archives. */
+async function arePlain(step: CopyStep, found: readonly FoundSource[]): Promise<boolean> {
+  for (const source of found) {
+    if (source.kind === 'git') return false;
+    if ((await archivePath(step, source)) !== undefined) return false;
+  }
+  return true;
 }
 
 function seenBy(ops: ObservedOps, parent: RecordingTree, parts: CopyParts): Executed['seen'] {
@@ -359,8 +406,16 @@ function placedSource(
   };
 }
 
-/** What was copied must be what was fingerprinted: a file that changed meanwhile would make a wrong record. */
-async function refuseChangedSources(step: CopyStep, found: readonly FoundSource[]): Promise<void> {
+/**
+ * What was copied must be what was fingerprinted: a file that changed meanwhile would make a wrong record.
+ *
+ * @param copied where the files lie that were read; absent: all were.
+ */
+async function refuseChangedSources(
+  step: CopyStep,
+  found: readonly FoundSource[],
+  copied?: readonly HostPath[],
+): Promise<void> {
   for (const source of found) {
     if (source.kind !== 'root' || !(source.tree instanceof ContextTree)) continue;
     const entries: readonly Entry[] = [
@@ -368,7 +423,9 @@ async function refuseChangedSources(step: CopyStep, found: readonly FoundSource[
       ...source.root.inside.map((inside) => inside.entry),
     ];
     const files = entries.filter(({ type }) => type === 'file').map(({ path }) => path);
-    const changed = await source.tree.firstChanged(files);
+    const { tree } = source;
+    const read = copied === undefined ? files : copied.flatMap((place) => tree.pathAt(place) ?? []);
+    const changed = await tree.firstChanged(read);
     if (changed === undefined) continue;
     stop('context-changed', `${JSON.stringify(changed)} changed while it was copied`, {
       range: step.info.range,

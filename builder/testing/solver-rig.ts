@@ -133,6 +133,8 @@ export class FakeStore {
       changedPaths: async () => 3,
       stack: async (parent, diffId) => (this.diffs.has(diffId) ? this.committed(parent, diffId) : undefined),
       prepare: unused,
+      original: unused,
+      patch: unused,
       find: unused,
       mountable: unused,
       diffs: unused,

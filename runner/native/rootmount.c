@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "failure.h"
+#include "trace_manifest.h"
 
 /* fsconfig(2) takes strings of at most 255 bytes. */
 #define LONGEST_PARAMETER 255
@@ -19,18 +20,33 @@
 /* Options of mount(2) fit into one page. */
 #define LONGEST_OPTIONS 4095
 
-/* Puts the folders of the traced diffs on top of the lowers. */
-static void add_traced(struct root_mount *root) {
-  if (root->traced_count == 0) return;
-  size_t count = (size_t)root->traced_count + root->lower_count;
-  char **all = wire_allocate((count + 1) * sizeof *all);
-  for (uint32_t i = 0; i < root->traced_count; i++) {
-    if (asprintf(&all[i], "%s/fs", root->traced[i]) < 0) fail(ENOMEM, "out-of-memory", NULL, "cannot name a folder");
+/* Adds a folder that is not among the first `count` lowers. */
+static void add_lower(struct root_mount *root, char *folder, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++) {
+    if (strcmp(root->lowers[i], folder) == 0) return;
   }
-  memcpy(all + root->traced_count, root->lowers, root->lower_count * sizeof *all);
-  free(root->lowers);
-  root->lowers = all;
-  root->lower_count = (uint32_t)count;
+  root->lowers[root->lower_count++] = folder;
+}
+
+/* `fs` in a data folder. */
+static char *files_of(const char *home) {
+  char *files;
+  if (asprintf(&files, "%s/fs", home) < 0) fail(ENOMEM, "out-of-memory", NULL, "cannot name a folder");
+  return files;
+}
+
+/* The folders of the traced diffs, with those that patches stand on, and what lies below them. */
+static void join_lowers(struct root_mount *root) {
+  size_t most = (size_t)root->traced_count * 2 + root->below_count;
+  root->lowers = wire_allocate((most + 1) * sizeof *root->lowers);
+  for (uint32_t i = 0; i < root->traced_count; i++) {
+    add_lower(root, files_of(root->traced[i]), root->lower_count);
+    char *original = manifest_original(root->traced[i]);
+    if (original != NULL) add_lower(root, files_of(original), root->lower_count);
+    free(original);
+  }
+  uint32_t above = root->lower_count;
+  for (uint32_t i = 0; i < root->below_count; i++) add_lower(root, root->below[i], above);
 }
 
 struct root_mount root_mount_read(struct wire_in *in) {
@@ -43,9 +59,9 @@ struct root_mount root_mount_read(struct wire_in *in) {
   }
   if (type != 'O') fail(0, "protocol", NULL, "root mount of unknown type %u", type);
   root.type = ROOT_OVERLAY;
-  root.lowers = wire_texts(in, &root.lower_count);
+  root.below = wire_texts(in, &root.below_count);
   root.traced = wire_texts(in, &root.traced_count);
-  add_traced(&root);
+  join_lowers(&root);
   if (wire_u8(in) != 0) {
     root.upper = wire_text(in);
     root.work = wire_text(in);
@@ -113,6 +129,17 @@ static void read_log(int context) {
 /* No mount in the place of the traced diffs: they are lower folders like the others. */
 #define NO_TOP (-1)
 
+struct folders {
+  char *const *paths;
+  uint32_t count;
+};
+
+/* Topmost first. */
+static struct folders lowers_of(const struct root_mount *root, int top) {
+  if (top == NO_TOP) return (struct folders){.paths = root->lowers, .count = root->lower_count};
+  return (struct folders){.paths = root->below, .count = root->below_count};
+}
+
 /*
  * The topmost lower is a mount of another file system. With xino a file has the same device and inode number as if all were one file
  * system, before and after it is copied up: `du -x` and `tar` go by them.
@@ -126,8 +153,9 @@ static int set_top(int context, int top) {
 /* Sets all parameters and creates the file system. Returns the path or the word to blame, or NULL. */
 static const char *configure(int context, const struct root_mount *root, int top) {
   if (top != NO_TOP && set_top(context, top) < 0) return "the file server";
-  for (uint32_t i = top == NO_TOP ? 0 : root->traced_count; i < root->lower_count; i++) {
-    if (set_folder(context, "lowerdir+", root->lowers[i]) < 0) return root->lowers[i];
+  struct folders lowers = lowers_of(root, top);
+  for (uint32_t i = 0; i < lowers.count; i++) {
+    if (set_folder(context, "lowerdir+", lowers.paths[i]) < 0) return lowers.paths[i];
   }
   if (root->upper != NULL) {
     if (set_folder(context, "upperdir", root->upper) < 0) return root->upper;
@@ -194,8 +222,9 @@ static void append(char *options, const char *format, int number) {
 static char *options_of(const struct root_mount *root, int top, struct layers *layers) {
   char *options = wire_allocate(LONGEST_OPTIONS + 1);
   if (top != NO_TOP) append(options, "lowerdir=%d", top);
-  for (uint32_t i = top == NO_TOP ? 0 : root->traced_count; i < root->lower_count; i++) {
-    append(options, *options == '\0' ? "lowerdir=%d" : ":%d", open_layer(layers, root->lowers[i]));
+  struct folders lowers = lowers_of(root, top);
+  for (uint32_t i = 0; i < lowers.count; i++) {
+    append(options, *options == '\0' ? "lowerdir=%d" : ":%d", open_layer(layers, lowers.paths[i]));
   }
   if (root->upper != NULL) {
     append(options, ",upperdir=%d", open_layer(layers, root->upper));

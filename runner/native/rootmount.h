@@ -17,10 +17,13 @@ struct root_mount {
   enum { ROOT_DIRECTORY, ROOT_OVERLAY } type;
   char *directory;
   bool readonly;
-  /* All that are mounted, those of the traced diffs first. */
+  /* All that are mounted where no other mount shows the traced diffs: theirs first, none of them twice, which the kernel refuses. */
   char **lowers;
   uint32_t lower_count;
-  /* Data folders of the traced diffs: so many of the first lowers are `fs` in these. */
+  /* Those below the traced diffs. */
+  char **below;
+  uint32_t below_count;
+  /* Data folders of the traced diffs. */
   char **traced;
   uint32_t traced_count;
   char *upper, *work; /* NULL where the tree is read-only */

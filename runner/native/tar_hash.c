@@ -1,9 +1,10 @@
 /*
  * Hashes the tar of a layer: HashTar of core/native.ts.
  *
- * Orders: text folder, on the host, then until 'z'
+ * Orders: text folder, on the host, text folder of the original where the diff is a patch, else no text, then until 'z'
  *   'b' bytes: as they are
  *   'f' text path in the folder, u64 size: the content of a regular file of that size, and zeros up to the end of its last block
+ *   'o' the same of a file in the original's folder
  * The result: u8 'D', the 32 bytes of the SHA-256 of all of it, u64 how many bytes that were, u8 'Z'.
  * A file that is not as it was announced fails with code `layer-source-changed`.
  *
@@ -140,32 +141,41 @@ static void put_file(struct ring *ring, struct tree *tree, const char *path, uin
   put_zeros(ring, (TAR_BLOCK - size % TAR_BLOCK) % TAR_BLOCK);
 }
 
-static void follow_orders(struct ring *ring, struct tree *tree, struct wire_in *in) {
+struct folders {
+  struct tree own, original;
+};
+
+static void follow_orders(struct ring *ring, struct folders *folders, struct wire_in *in) {
   uint8_t order;
   while ((order = wire_u8(in)) != 'z') {
     if (order == 'b') {
       put_bytes(ring, in);
       continue;
     }
-    if (order != 'f') fail(0, "protocol", NULL, "an order of unknown kind %u", order);
+    if (order != 'f' && order != 'o') fail(0, "protocol", NULL, "an order of unknown kind %u", order);
     char *path = wire_text(in);
     uint64_t size = wire_u64(in);
     if (size > INT64_MAX) fail(0, "protocol", path, "a size beyond all files");
-    put_file(ring, tree, path, size);
+    put_file(ring, order == 'f' ? &folders->own : &folders->original, path, size);
     free(path);
   }
+}
+
+static void open_folder(struct tree *tree, const char *folder) {
+  int root = host_open_folder(folder, O_PATH);
+  if (root < 0) tree_fail(folder, "cannot open the folder");
+  tree_init(tree, root);
 }
 
 int tar_hash_main(int argc, char **argv) {
   (void)argc;
   (void)argv;
-  static struct tree tree;
+  static struct folders folders;
   struct wire_in in;
   wire_in_init(&in, STDIN_FILENO);
-  char *folder = wire_text(&in);
-  int root = host_open_folder(folder, O_PATH);
-  if (root < 0) tree_fail(folder, "cannot open the folder");
-  tree_init(&tree, root);
+  char *folder = wire_text(&in), *original = wire_text(&in);
+  open_folder(&folders.own, folder);
+  if (*original != '\0') open_folder(&folders.original, original);
   struct ring *ring = wire_allocate(sizeof *ring);
   pthread_mutex_init(&ring->lock, NULL);
   pthread_cond_init(&ring->moved, NULL);
@@ -173,7 +183,7 @@ int tar_hash_main(int argc, char **argv) {
   pthread_t hasher;
   int error = pthread_create(&hasher, NULL, hash_slots, ring);
   if (error != 0) fail(error, "native-failed", NULL, "cannot start a thread");
-  follow_orders(ring, &tree, &in);
+  follow_orders(ring, &folders, &in);
   hand_over(ring);
   pthread_mutex_lock(&ring->lock);
   ring->ended = true;
@@ -190,6 +200,7 @@ int tar_hash_main(int argc, char **argv) {
   wire_put_u8(&out, 'Z');
   wire_flush(&out);
   free(ring);
+  free(original);
   free(folder);
   return 0;
 }

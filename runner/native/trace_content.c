@@ -5,21 +5,31 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/openat2.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "wire.h"
 
+/* The files of a data folder. */
+static bool open_files(const char *folder, int *files) {
+  int home = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (home < 0) return false;
+  *files = openat(home, "fs", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  close(home);
+  return *files >= 0;
+}
+
 bool trace_content_init(struct trace_content *content, char *const *diffs, uint32_t count) {
   memset(content, 0, sizeof *content);
-  content->folders = wire_allocate(count * sizeof *content->folders);
+  content->folders = wire_allocate((size_t)count * 2 * sizeof *content->folders);
   for (uint32_t i = 0; i < count; i++) {
-    int home = open(diffs[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (home < 0) return false;
-    content->folders[i] = openat(home, "fs", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    close(home);
-    if (content->folders[i] < 0) return false;
+    char *original = manifest_original(diffs[i]);
+    bool opened = open_files(diffs[i], &content->folders[trace_folder(i, count, false)]) &&
+                  (original == NULL || open_files(original, &content->folders[trace_folder(i, count, true)]));
+    free(original);
+    if (!opened) return false;
   }
   return true;
 }

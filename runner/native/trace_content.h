@@ -9,7 +9,7 @@
 #define OPEN_CONTENTS 64
 
 struct trace_content {
-  int *folders; /* `fs` of each diff */
+  int *folders; /* `fs` of the diffs and of what patches stand on, by the numbers of trace_folder */
   struct {
     struct trace_node *node;
     uint64_t used;

@@ -19,6 +19,7 @@
 #define KIND_MASK 0x0f
 #define HAS_HARDLINK 0x10
 #define HAS_XATTRS 0x20
+#define IS_OWN 0x40
 
 static const char TORN[] = "the list of a diff's files is damaged";
 
@@ -100,6 +101,7 @@ bool manifest_next(struct manifest *manifest, struct manifest_record *record) {
   if (manifest->at == manifest->end) return false;
   unsigned char head = *manifest->at++;
   record->kind = head & KIND_MASK;
+  record->own = (head & IS_OWN) != 0;
   if (!path_of(manifest, record)) return false;
   if (record->kind == MANIFEST_WHITEOUT || record->kind == MANIFEST_OPAQUE) return true;
   if (record->kind > MANIFEST_SOCKET) return false;
@@ -137,6 +139,18 @@ static bool map_file(const char *folder, struct manifest_text *file) {
   if (bytes == MAP_FAILED) return false;
   *file = (struct manifest_text){bytes, (size_t)status.st_size};
   return true;
+}
+
+char *manifest_original(const char *folder) {
+  const char *slash = strrchr(folder, '/');
+  const char *name = slash == NULL ? folder : slash + 1;
+  const char *dot = strchr(name, '.');
+  if (dot == NULL) return NULL;
+  size_t before = (size_t)(name - folder), size = strlen(dot); /* of the original's name and the NUL */
+  char *original = wire_allocate(before + size);
+  memcpy(original, folder, before);
+  memcpy(original + before, dot + 1, size);
+  return original;
 }
 
 const char *manifest_open(struct manifest *manifest, const char *folder) {

@@ -25,6 +25,7 @@ enum manifest_kind {
 
 struct manifest_record {
   enum manifest_kind kind;
+  bool own;                  /* of a patch: it lies in the patch's own folder; not set: in that of its original */
   struct manifest_text path; /* in a buffer of the reader, until the next record */
   size_t shared;             /* so many bytes of the path are as in the record before */
   uint32_t mode, uid, gid, nsec;
@@ -50,6 +51,9 @@ struct manifest {
  * torn. What it has allocated stays until the process ends.
  */
 const char *manifest_open(struct manifest *manifest, const char *folder);
+
+/* The data folder that a patch stands on, which its own name tells; NULL for a diff that stands by itself. To be freed. */
+char *manifest_original(const char *folder);
 
 /* The next record; false where the manifest ends within it. To be called `count` times. */
 bool manifest_next(struct manifest *manifest, struct manifest_record *record);

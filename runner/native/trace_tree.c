@@ -227,7 +227,14 @@ static const char *take_entry(struct trace_tree *tree, struct trace_node *node, 
   return record->first.bytes != NULL && !join_links(tree, node, record) ? BROKEN : NULL;
 }
 
-static const char *take_record(struct trace_tree *tree, struct way *way, const struct manifest_record *record, uint16_t diff) {
+uint16_t trace_folder(uint32_t nth, uint32_t count, bool of_original) { return (uint16_t)(of_original ? count + nth : nth); }
+
+/* The folders that a diff's files lie in: those that are its own, and the others. */
+struct places {
+  uint16_t own, others;
+};
+
+static const char *take_record(struct trace_tree *tree, struct way *way, const struct manifest_record *record, struct places places) {
   struct trace_node *node = node_of(tree, way, record);
   if (node == NULL) return BROKEN;
   if (record->kind == MANIFEST_WHITEOUT || record->kind == MANIFEST_OPAQUE) tree->has_xattrs = true;
@@ -242,11 +249,11 @@ static const char *take_record(struct trace_tree *tree, struct way *way, const s
       return NULL;
     default: break;
   }
-  node->diff = diff;
+  node->diff = record->own ? places.own : places.others;
   return take_entry(tree, node, record);
 }
 
-static const char *merge(struct trace_tree *tree, struct manifest *manifest, uint16_t diff) {
+static const char *merge(struct trace_tree *tree, struct manifest *manifest, struct places places) {
   static struct way way;
   way.depth = 1;
   way.all_new = tree->node_count == 0;
@@ -257,7 +264,7 @@ static const char *merge(struct trace_tree *tree, struct manifest *manifest, uin
     if (!manifest_next(manifest, &record)) return BROKEN;
     /* No system call could open it by its path. */
     if (record.path.length >= PATH_MAX) return "a path in the traced layers is too long";
-    const char *problem = take_record(tree, &way, &record, diff);
+    const char *problem = take_record(tree, &way, &record, places);
     if (problem != NULL) return problem;
   }
   record = manifest->root;
@@ -308,7 +315,7 @@ static void stand_alone(struct trace_tree *tree) {
 const char *trace_tree_build(struct trace_tree *tree, char *const *diffs, uint32_t count) {
   struct manifest *manifests = wire_allocate(count * sizeof *manifests);
   uint64_t records = 0;
-  if (count > UINT16_MAX) return "too many traced layers";
+  if (count > UINT16_MAX / 2) return "too many traced layers";
   for (uint32_t i = 0; i < count; i++) {
     const char *problem = manifest_open(&manifests[i], diffs[i]);
     if (problem != NULL) return problem;
@@ -322,7 +329,10 @@ const char *trace_tree_build(struct trace_tree *tree, char *const *diffs, uint32
   tree->root->name = (const unsigned char *)"";
   tree->root->hash = 0xcbf29ce484222325;
   for (uint32_t i = count; i > 0; i--) {
-    const char *problem = merge(tree, &manifests[i - 1], (uint16_t)(i - 1));
+    char *original = manifest_original(diffs[i - 1]);
+    struct places places = {.own = trace_folder(i - 1, count, false), .others = trace_folder(i - 1, count, original != NULL)};
+    free(original);
+    const char *problem = merge(tree, &manifests[i - 1], places);
     if (problem != NULL) return problem;
   }
   if (tree->alone) stand_alone(tree);

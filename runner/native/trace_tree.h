@@ -46,7 +46,7 @@ struct trace_node {
   uint32_t lister; /* of a folder: the process that listed it first */
   uint16_t name_length;
   uint16_t program; /* that looked first; 0: unknown */
-  uint16_t diff;    /* the folder that has its content */
+  uint16_t diff;    /* the folder that has its content: a number of trace_folder */
   uint8_t type;
   uint8_t uses;  /* USE of core/observation.ts */
   bool opaque;   /* a folder that hides what lies below the traced diffs */
@@ -76,6 +76,9 @@ struct trace_tree {
  * the file server.
  */
 const char *trace_tree_build(struct trace_tree *tree, char *const *diffs, uint32_t count);
+
+/* The number of the folder that files of the nth of `count` diffs lie in: its own, or that of a patch's original. */
+uint16_t trace_folder(uint32_t nth, uint32_t count, bool of_original);
 
 /* The node of `name` in `parent`; NULL where none was ever made. It may be TRACE_ABSENT. */
 struct trace_node *trace_tree_find(const struct trace_tree *tree, const struct trace_node *parent, struct manifest_text name);
