@@ -14,6 +14,7 @@ import {
   type HostPath,
   type ImagePath,
   joinHost,
+  placeIn,
   type TreeOp,
 } from '../core/index.ts';
 import type { DiffSource } from './contract.ts';
@@ -275,27 +276,12 @@ describe('packLayer', () => {
 
   it('leaves a large diff to who is given to hash it, with the same pieces', async () => {
     const changes = [file('big', Buffer.alloc(3_000_000, 'z')), file('small', 'x')];
-    const hashed = await digestOfTar({ changes, folder });
-    const hashTar: HashTar = async (from, pieces) => {
-      const parts: Buffer[] = [];
-      for (const piece of pieces) {
-        const isFile = piece.kind === 'file';
-        parts.push(isFile ? readFileSync(join(from, piece.path)) : Buffer.from(piece.bytes));
-        if (isFile) parts.push(Buffer.alloc((512 - (piece.size % 512)) % 512));
-      }
-      const tar = Buffer.concat(parts);
-      return { digest: digestOf(tar), size: tar.length };
-    };
-    expect(await packLayer({ changes, folder }, { hashTar })).toEqual(hashed);
-  });
-
-  it('leaves a large diff to who is given to hash it, with the same pieces', async () => {
-    const changes = [file('big', Buffer.alloc(3_000_000, 'z')), file('small', 'x')];
     const hashTar: HashTar = async (from, pieces) => {
       const parts: Uint8Array[] = [];
       for (const piece of pieces) {
         if (piece.kind === 'bytes') parts.push(Buffer.from(piece.bytes));
-        else parts.push(readFileSync(join(from, piece.path)), Buffer.alloc((512 - (piece.size % 512)) % 512));
+        else
+          parts.push(readFileSync(placeIn(from, piece.path)), Buffer.alloc((512 - (piece.size % 512)) % 512));
       }
       const tar = Buffer.concat(parts);
       return { digest: digestOf(tar), size: tar.length };
