@@ -10,6 +10,7 @@ import {
   stepKey,
 } from './canonical.ts';
 import type { Canonical, StepQuery } from './contract.ts';
+import { NO_FACTS } from './fact-list.ts';
 
 const QUERY: StepQuery = {
   action: {
@@ -24,7 +25,7 @@ const QUERY: StepQuery = {
     },
   },
   parent: `sha256:${'a'.repeat(64)}` as SnapshotId,
-  inputs: [{ name: 'context', digest: digestOf('input'), facts: [] }],
+  inputs: [{ name: 'context', digest: digestOf('input'), facts: NO_FACTS }],
   slot: 'Dockerfile#3',
 };
 
@@ -113,7 +114,7 @@ describe('stepKey', () => {
 
   it('changes with the version, kind, each field, the parent, and the name, digest and order of inputs', () => {
     const { action } = QUERY;
-    const other = { name: 'stage build', digest: digestOf('other'), facts: [] };
+    const other = { name: 'stage build', digest: digestOf('other'), facts: NO_FACTS };
     const both = [...QUERY.inputs, other];
     const keys = [
       QUERY,
@@ -143,7 +144,7 @@ describe('observedKey', () => {
 
   it('changes with the version, kind, each field, and the name, digest and order of inputs, and is no key of a step', () => {
     const { action } = QUERY;
-    const other = { name: 'stage build', digest: digestOf('other'), facts: [] };
+    const other = { name: 'stage build', digest: digestOf('other'), facts: NO_FACTS };
     const both = [...QUERY.inputs, other];
     const keys = [
       QUERY,

@@ -16,6 +16,7 @@ import type {
   StoredDiff,
   Tree,
 } from '../core/index.ts';
+import type { FactList } from './fact-list.ts';
 import type { UnchangedNote } from './unchanged-note.ts';
 
 /** What can stand in a key: JSON without floats; objects are encoded with their keys sorted by code unit. */
@@ -64,7 +65,7 @@ export interface TreeInput {
   /** Digest over all facts in path order. */
   readonly digest: Digest;
   /** In path order; none for a snapshot that is taken as a whole, which `digest` names by its ChainID. */
-  readonly facts: readonly FileFact[];
+  readonly facts: FactList;
 }
 
 /** Everything that the exact answer compares. */

@@ -3,14 +3,14 @@ import { describe, expect, it } from 'vitest';
 import { type Digest, digestOf, type ImagePath, type SnapshotId, type StepKey } from '../core/index.ts';
 import type { FileFact, MissReason, StepQuery, TreeInput } from './contract.ts';
 import {
+  fileDifference as differenceOf,
   explainHit,
   explainMiss,
   explainObserved,
-  fileDifference,
   firstDifference,
   type PastQuery,
 } from './explain.ts';
-import { factsDigest } from './fingerprint.ts';
+import { FactList } from './fact-list.ts';
 
 function fact(path: string, more: Partial<FileFact> = {}): FileFact {
   return {
@@ -25,7 +25,8 @@ function fact(path: string, more: Partial<FileFact> = {}): FileFact {
 }
 
 function input(name: string, facts: readonly FileFact[]): TreeInput {
-  return { name, digest: factsDigest(facts), facts };
+  const list = FactList.of(facts);
+  return { name, digest: list.digest, facts: list };
 }
 
 const BASE: StepQuery = {
@@ -45,10 +46,16 @@ const BASE: StepQuery = {
   slot: 's',
 };
 
+function fileDifference(
+  name: string,
+  before: readonly FileFact[],
+  after: readonly FileFact[],
+): MissReason | undefined {
+  return differenceOf(name, FactList.of(before), FactList.of(after));
+}
+
 function difference(before: StepQuery, after: StepQuery): MissReason | undefined {
-  const listings = new Map<Digest, readonly FileFact[]>(
-    before.inputs.map(({ digest, facts }) => [digest, facts]),
-  );
+  const listings = new Map<Digest, FactList>(before.inputs.map(({ digest, facts }) => [digest, facts]));
   const past: PastQuery = {
     action: before.action,
     parent: before.parent ?? null,
@@ -155,7 +162,7 @@ describe('fileDifference', () => {
   it.each(edits)('finds: %s', (sentence, after) => {
     const why = fileDifference('context', [fact('a'), fact('c')], after);
     expect(why === undefined ? '' : explainMiss(why)).toBe(sentence);
-    expect(factsDigest(after)).not.toBe(factsDigest([fact('a'), fact('c')]));
+    expect(FactList.of(after).digest).not.toBe(FactList.of([fact('a'), fact('c')]).digest);
   });
 
   it('finds another link target and another device', () => {
@@ -205,7 +212,7 @@ describe('fileDifference', () => {
     fc.assert(
       fc.property(facts, facts, (before, after) => {
         const why = fileDifference('context', before, after);
-        expect(why === undefined).toBe(factsDigest(before) === factsDigest(after));
+        expect(why === undefined).toBe(FactList.of(before).digest === FactList.of(after).digest);
         if (why?.reason !== 'file-changed') return;
         const find = (list: readonly FileFact[]) => list.find(({ path }) => path === why.path);
         expect(find(before)).not.toEqual(find(after));

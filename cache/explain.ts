@@ -1,6 +1,7 @@
 import { comparePaths, type Digest, type ImagePath, seenPath, unreachable } from '../core/index.ts';
 import { encodeCanonical } from './canonical.ts';
 import type { Action, Canonical, FileFact, MissReason, StepQuery, StepRecord } from './contract.ts';
+import { type FactLine, type FactList, factIn, sameLine } from './fact-list.ts';
 
 /** What is kept of a slot's last query: the key's preimage, read back. */
 export interface PastQuery {
@@ -58,7 +59,7 @@ const QUOTED = 60;
 export function firstDifference(
   past: PastQuery,
   now: StepQuery,
-  factsOf: (digest: Digest) => readonly FileFact[] | undefined,
+  factsOf: (digest: Digest) => FactList | undefined,
 ): MissReason | undefined {
   return (
     fieldDifference(past.action, now.action) ??
@@ -129,7 +130,7 @@ function shown(value: Canonical | undefined): string {
 function inputDifference(
   past: PastQuery,
   now: StepQuery,
-  factsOf: (digest: Digest) => readonly FileFact[] | undefined,
+  factsOf: (digest: Digest) => FactList | undefined,
 ): MissReason | undefined {
   const before = past.inputs.map(({ name }) => name);
   const after = now.inputs.map(({ name }) => name);
@@ -148,21 +149,27 @@ function inputDifference(
 }
 
 /** The first path, in path order, at which two listings differ. Undefined where none does. */
-export function fileDifference(
-  input: string,
-  before: readonly FileFact[],
-  after: readonly FileFact[],
-): MissReason | undefined {
+export function fileDifference(input: string, before: FactList, after: FactList): MissReason | undefined {
   let first: { readonly path: ImagePath; readonly change: FileChange } | undefined;
   let count = 0;
-  let a = 0;
-  let b = 0;
-  while (a < before.length || b < after.length) {
-    const old = before[a];
-    const fresh = after[b];
-    const order = old === undefined ? 1 : fresh === undefined ? -1 : comparePaths(old.path, fresh.path);
-    if (order <= 0) a += 1;
-    if (order >= 0) b += 1;
+  const olds = before.lines();
+  const news = after.lines();
+  let a: FactLine | undefined = olds.next().value;
+  let b: FactLine | undefined = news.next().value;
+  while (a !== undefined || b !== undefined) {
+    // Most are the same, and need not be made facts of.
+    const isSame = a !== undefined && b !== undefined && sameLine(a, b);
+    const old = a === undefined || isSame ? undefined : factIn(a);
+    const fresh = b === undefined || isSame ? undefined : factIn(b);
+    const order = isSame
+      ? 0
+      : old === undefined
+        ? 1
+        : fresh === undefined
+          ? -1
+          : comparePaths(old.path, fresh.path);
+    if (order <= 0) a = olds.next().value;
+    if (order >= 0) b = news.next().value;
     const change = order < 0 ? 'removed' : order > 0 ? 'added' : changeOf(old, fresh);
     const path = order < 0 ? old?.path : fresh?.path;
     if (change === undefined || path === undefined) continue;

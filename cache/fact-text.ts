@@ -19,3 +19,9 @@ export function fieldText(value: string | undefined): string {
   if (value === undefined) return '';
   return value.isWellFormed() && !value.includes('\0') ? `=${value}` : `~${JSON.stringify(value)}`;
 }
+
+/** The text of a field that {@link fieldText} made. */
+export function textOfField(field: string): string | undefined {
+  if (field === '') return undefined;
+  return field.startsWith('~') ? String(JSON.parse(field.slice(1))) : field.slice(1);
+}

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import {
   comparePaths,
   type Digest,
@@ -8,7 +7,7 @@ import {
   shownMode,
 } from '../core/index.ts';
 import type { FileFact, Selection, TreeInput } from './contract.ts';
-import { fieldText, TYPE_LETTERS } from './fact-text.ts';
+import { FactWriter } from './fact-list.ts';
 
 export interface FingerprintOptions {
   /** The owner that every file is given where it lands, whatever it has in its tree (a COPY from a build context: 0:0). */
@@ -22,10 +21,6 @@ const DEFAULT_CONCURRENCY = 16;
 /** Files that are taken together: the most of which more than their facts is in memory. */
 const BATCH = 8192;
 
-/** First line of the hashed text. Raised with every change of the format. */
-const FORMAT = 'varve tree 1';
-const DIGEST_LENGTH = 'sha256:'.length + 64;
-
 /**
  * Looks at every selected name (folders are not entered: the caller selects what is in them) and sums it up as one
  * input. Facts come in the order of the destination paths; names that land on the same path keep the order of their
@@ -38,20 +33,22 @@ export async function fingerprint(
   selections: readonly Selection[],
   options: FingerprintOptions = {},
 ): Promise<TreeInput> {
-  const facts: FileFact[] = [];
-  for (let from = 0; from < selections.length; from += BATCH) {
-    for (const fact of await factsOf(selections.slice(from, from + BATCH), options)) facts.push(fact);
+  const sorted = inPathOrder(selections);
+  const facts = new FactWriter();
+  for (let from = 0; from < sorted.length; from += BATCH) {
+    for (const fact of await factsOf(sorted.slice(from, from + BATCH), options)) facts.add(fact);
   }
-  sortByPath(facts);
-  return { name, digest: factsDigest(facts), facts };
+  const list = facts.end();
+  return { name, digest: list.digest, facts: list };
 }
 
 /** A surrogate, or what comes behind them: only where these meet does the order of strings differ from that of their bytes. */
 const UNUSUAL = /[\ud800-\uffff]/;
 
-function sortByPath(facts: FileFact[]): void {
-  if (facts.some(({ path }) => UNUSUAL.test(path))) facts.sort((a, b) => comparePaths(a.path, b.path));
-  else facts.sort((a, b) => (a.path === b.path ? 0 : a.path < b.path ? -1 : 1));
+function inPathOrder(selections: readonly Selection[]): readonly Selection[] {
+  if (selections.some(({ to }) => UNUSUAL.test(to)))
+    return selections.toSorted((a, b) => comparePaths(a.to, b.to));
+  return selections.toSorted((a, b) => (a.to === b.to ? 0 : a.to < b.to ? -1 : 1));
 }
 
 async function factsOf(
@@ -147,42 +144,4 @@ function hexXattrs(xattrs: Readonly<Record<string, Uint8Array>>): Readonly<Recor
   return Object.fromEntries(
     Object.entries(xattrs).map(([name, value]) => [name, Buffer.from(value).toString('hex')]),
   );
-}
-
-/**
- * SHA-256 over `facts`, in the order given, in a compact form that is unambiguous: every field ends with NUL, and no field
- * holds one.
- *
- *     "varve tree 1" NUL, then for each fact:
- *     text(path) NUL  letter mode(octal) " " uid " " gid NUL  digest NUL  text(link target) NUL  text(device) NUL  text(hard link to) NUL
- *     { text(name) NUL text(value) NUL }   extended attributes, by name in code unit order
- *     NUL
- *
- * `text` is {@link fieldText}.
- */
-export function factsDigest(facts: readonly FileFact[]): Digest {
-  const hash = createHash('sha256');
-  let buffered = `${FORMAT}\0`;
-  for (const fact of facts) {
-    buffered += factLine(fact);
-    if (buffered.length > 65_536) {
-      hash.update(buffered, 'utf8');
-      buffered = '';
-    }
-  }
-  hash.update(buffered, 'utf8');
-  return `sha256:${hash.digest('hex')}` as Digest;
-}
-
-function factLine(fact: FileFact): string {
-  const { path, type, mode, uid, gid, digest, xattrs } = fact;
-  if (digest !== undefined && (digest.length !== DIGEST_LENGTH || digest.includes('\0')))
-    throw new Error(`not a digest: ${digest}`);
-  const head = `${fieldText(path)}\0${TYPE_LETTERS[type]}${mode.toString(8)} ${uid} ${gid}\0${digest ?? ''}\0`;
-  const tail = `${fieldText(fact.linkTarget)}\0${fieldText(fact.device)}\0${fieldText(fact.hardlinkTo)}\0`;
-  if (xattrs === undefined) return `${head}${tail}\0`;
-  let attributes = '';
-  for (const name of Object.keys(xattrs).sort())
-    attributes += `${fieldText(name)}\0${fieldText(xattrs[name])}\0`;
-  return `${head}${tail}${attributes}\0`;
 }

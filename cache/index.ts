@@ -23,9 +23,10 @@ export {
   explainObserved,
   type ObservedHitFacts,
 } from './explain.ts';
+export { FactList, NO_FACTS } from './fact-list.ts';
 export type { DigestFile } from './file-digest.ts';
 export { type FileIndexOptions, openFileIndex } from './file-index.ts';
-export { type FingerprintOptions, factsDigest, fingerprint } from './fingerprint.ts';
+export { type FingerprintOptions, fingerprint } from './fingerprint.ts';
 export { isSessionAlive, openStepCache, type StepCacheOptions } from './store.ts';
 export {
   encodeNote,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type DiffId, digestOf, type ImagePath, type SnapshotId, USE } from '../core/index.ts';
-import { factsDigest } from './fingerprint.ts';
+import { FactList } from './fact-list.ts';
 import {
   ACTION,
   APP,
@@ -59,7 +59,8 @@ describe('lookupObserved', () => {
     const tree = new FakeTree(APP);
     expect((await cache.lookupObserved(query(tree))).kind).toBe('hit');
     const facts = [{ path: 'a' as ImagePath, type: 'file', mode: 0, uid: 0, gid: 0 }] as const;
-    const inputs = [{ name: 'the build context', digest: factsDigest(facts), facts }];
+    const list = FactList.of(facts);
+    const inputs = [{ name: 'the build context', digest: list.digest, facts: list }];
     const action = { ...ACTION, definition: { ...ACTION.definition, base: 'sha256:2' } };
     for (const other of [query(tree, { inputs }), query(tree, { action })]) {
       expect(await cache.lookupObserved(other)).toEqual({ kind: 'miss' });

@@ -3,17 +3,17 @@ import { zstdCompress, zstdDecompressSync } from 'node:zlib';
 import { LRUCache } from 'lru-cache';
 import type { Digest, StepKey } from '../core/index.ts';
 import { keyPreimage } from './canonical.ts';
-import type { FileFact, MissReason, StepQuery, TreeInput } from './contract.ts';
+import type { MissReason, StepQuery, TreeInput } from './contract.ts';
 import { bytesOf, DamagedRow, type Database, jsonOf, textOf } from './database.ts';
 import { firstDifference, type PastQuery } from './explain.ts';
-import { factsDigest } from './fingerprint.ts';
+import { FactList } from './fact-list.ts';
 
 const compress = promisify(zstdCompress);
 
 /** Slots that are remembered; the least recently used go first. */
 const MAX_SLOTS = 2000;
 
-/** Facts that are kept decoded: several steps often take in the same files. */
+/** Facts that are kept: several steps often take in the same files. */
 const MAX_CACHED_FACTS = 200_000;
 
 interface Listing {
@@ -27,7 +27,7 @@ interface Listing {
  */
 export class Slots {
   readonly #database: Database;
-  readonly #facts = new LRUCache<Digest, readonly FileFact[]>({
+  readonly #facts = new LRUCache<Digest, FactList>({
     maxSize: MAX_CACHED_FACTS,
     sizeCalculation: (facts) => facts.length + 1,
   });
@@ -68,7 +68,7 @@ export class Slots {
     return Promise.all(
       Array.from(wanted.values(), async ({ digest, facts }) => {
         this.#facts.set(digest, facts);
-        return { digest, bytes: await compress(JSON.stringify(facts)) };
+        return { digest, bytes: await compress(facts.bytes()) };
       }),
     );
   }
@@ -104,14 +104,13 @@ export class Slots {
     );
   }
 
-  #factsOf(digest: Digest): readonly FileFact[] | undefined {
+  #factsOf(digest: Digest): FactList | undefined {
     const cached = this.#facts.get(digest);
     if (cached !== undefined) return cached;
     const row = this.#database.get('SELECT facts FROM listings WHERE digest = ?', digest);
     if (row === undefined) return undefined;
     const facts = unpack(bytesOf(row, 'facts'));
-    if (!isListed({ digest, facts })) return undefined;
-    if (factsDigest(facts) !== digest) throw new DamagedRow(`the listing of ${digest} has another digest`);
+    if (facts?.digest !== digest) throw new DamagedRow(`the listing of ${digest} has another digest`);
     this.#facts.set(digest, facts);
     return facts;
   }
@@ -119,12 +118,12 @@ export class Slots {
 
 /** A snapshot that is taken as a whole is named by its ChainID, without a listing. */
 function isListed({ digest, facts }: Pick<TreeInput, 'digest' | 'facts'>): boolean {
-  return facts.length > 0 || factsDigest(facts) === digest;
+  return facts.length > 0 || facts.digest === digest;
 }
 
-function unpack(bytes: Uint8Array): readonly FileFact[] {
+function unpack(bytes: Uint8Array): FactList | undefined {
   try {
-    return JSON.parse(zstdDecompressSync(bytes).toString('utf8'));
+    return FactList.read(zstdDecompressSync(bytes));
   } catch (cause) {
     throw new DamagedRow('a listing cannot be unpacked', { cause });
   }

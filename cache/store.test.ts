@@ -7,7 +7,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type DiffId, digestOf, type HostPath, type ImagePath, type SnapshotId } from '../core/index.ts';
 import type { FileFact, PrunableCache, StepQuery, TreeInput } from './contract.ts';
-import { factsDigest } from './fingerprint.ts';
+import { FactList, NO_FACTS } from './fact-list.ts';
 import { type Child, startChild } from './fixtures/child.ts';
 import { openStepCache } from './store.ts';
 
@@ -62,7 +62,8 @@ function fact(path: string, content = path, more: Partial<FileFact> = {}): FileF
 }
 
 function input(facts: readonly FileFact[], name = 'context'): TreeInput {
-  return { name, digest: factsDigest(facts), facts };
+  const list = FactList.of(facts);
+  return { name, digest: list.digest, facts: list };
 }
 
 function query(
@@ -106,7 +107,7 @@ describe('lookup and record', () => {
   });
 
   it('says of an input without a listing, from another opening, that it changed', async () => {
-    const whole = (text: string): TreeInput => ({ name: 'a stage', digest: digestOf(text), facts: [] });
+    const whole = (text: string): TreeInput => ({ name: 'a stage', digest: digestOf(text), facts: NO_FACTS });
     await open().record(query({ inputs: [whole('one')] }), { durationMs: 1 });
     const cache = open();
     const { inputs } = query({ inputs: [whole('two')] });

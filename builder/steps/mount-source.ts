@@ -1,4 +1,4 @@
-import { fingerprint, type Selection, type TreeInput } from '../../cache/index.ts';
+import { fingerprint, NO_FACTS, type Selection, type TreeInput } from '../../cache/index.ts';
 import {
   type Digest,
   type Entry,
@@ -62,7 +62,7 @@ export async function findMountSource(
     const id = (await standing.committed)?.id;
     const digest = id as string | undefined as Digest | undefined;
     const inside = async () => (await listInside(tree, path)).map((one) => one.entry);
-    if (digest !== undefined) return { ...known, inside, input: { name, digest, facts: [] } };
+    if (digest !== undefined) return { ...known, inside, input: { name, digest, facts: NO_FACTS } };
   }
   const inside = entry.type === 'dir' ? await listInside(tree, path) : [];
   const selections: Selection[] = [
