@@ -215,6 +215,7 @@ export class Solver implements AsyncDisposable {
       const fromMs = now();
       const executed = await prepared.execute(on, this.signal);
       if (executed.frozen !== undefined) this.#frozen.use(executed.frozen);
+      if (executed.rest !== undefined) this.#watch(executed.rest);
       return { executed, ran: { fromMs, toMs: now() } };
     } catch (error) {
       if (!this.signal.aborted) this.#fail(step, error, started);

@@ -156,7 +156,8 @@ class Runs implements AsyncDisposable {
 
   async on(standing: Standing): Promise<DiffContent> {
     const fromMs = this.#parts.now();
-    const { frozen, seen } = await this.#step.prepared.execute(standing, this.#signal);
+    const { frozen, seen, rest } = await this.#step.prepared.execute(standing, this.#signal);
+    await rest;
     if (seen.kind === 'observed') this.seen.push(seen.observations);
     if (frozen === undefined) return NOTHING;
     this.#cleanup.use(frozen);

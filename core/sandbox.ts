@@ -1,3 +1,4 @@
+import type { Change } from './entry.ts';
 import type { Mount, RootMount } from './mount.ts';
 import type { TraceReport } from './observation.ts';
 import type { ImagePath } from './path.ts';
@@ -43,6 +44,8 @@ export interface SandboxSpec {
   readonly userNamespace?: UserNamespace;
   /** Names the cgroup and the sandbox in messages: letters, digits, `-`. */
   readonly id: string;
+  /** `SandboxEnd` shall have the changes of the root, if it can. */
+  readonly tellChanges?: boolean;
 }
 
 /** Maps of ids; every id that `user` names must be in them. */
@@ -153,9 +156,22 @@ export interface SandboxIo {
   readonly onOutput?: (stream: 'stdout' | 'stderr', chunk: Uint8Array) => void;
 }
 
+/** All that is to be told of a sandbox: known when no process of it is left and its output was delivered. */
+export interface SandboxEnd {
+  readonly outcome: SandboxOutcome;
+  readonly trace: TraceReport | undefined;
+  /** Absent: nothing is told. */
+  readonly mountTraces?: ReadonlyMap<string, TraceReport>;
+  /** What lies in the upper folder of the root, as `TreeOps.scanDiff` tells it; absent where it was not asked for, or is much. */
+  readonly changes?: readonly Change[] | undefined;
+}
+
 /** A started sandbox. Ends with its whole process tree when the process ends, on `kill`, on abort, or when varve dies. */
 export interface SandboxProcess {
+  /** Settles when nothing of the sandbox is left: no process, no mount, no file on the machine. */
   readonly outcome: Promise<SandboxOutcome>;
+  /** Settles earlier than the outcome, with which mounts may then still be on their way out. Absent: all is told with the outcome. */
+  readonly end?: Promise<SandboxEnd>;
   /** What was read of a root with `traced` diffs; settles with the outcome. Undefined where the spec traces nothing. */
   readonly trace: Promise<TraceReport | undefined>;
   /** What was read of mounted trees with `traced` diffs, by their targets; settles with the outcome. Absent: nothing is told. */

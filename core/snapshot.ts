@@ -99,6 +99,8 @@ export interface FreezeOptions {
   readonly fixFolderTimes?: boolean;
   /** Digests of files of the diff that are known already, by path: they need not be read for that again. */
   readonly digests?: ReadonlyMap<ImagePath, Digest>;
+  /** What `TreeOps.scanDiff` would tell of the upper folder now, where somebody has asked already. */
+  readonly changes?: readonly Change[] | undefined;
 }
 
 /** A diff on which others can stand that say the same of most names (a patch holds only what differs). */
@@ -148,7 +150,7 @@ export interface ActiveSnapshot extends AsyncDisposable {
   readonly parent: Snapshot | undefined;
   /** The writable tree. */
   readonly root: RootMount;
-  /** Ends the writing. Nobody may hold the tree mounted. */
+  /** Ends the writing: nobody looks at the mounted tree any more, and all mounts of it are on their way out. */
   freeze(options?: FreezeOptions): Promise<FrozenSnapshot>;
 }
 

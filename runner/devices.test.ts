@@ -29,7 +29,8 @@ describe.skipIf(!CAN_SANDBOX)('device nodes cannot be opened', () => {
     const side: HostSide = { mounts: [], cgroupProcs: [], devices: 'elsewhere', leftovers: [], ...host };
     const orders = encodeSandbox(box.spec({ args: ['attack', name] }), io, side);
     const sandbox = await startNativeSandbox(new NativeServer(locateNative), orders, io);
-    await sandbox.ended;
+    await sandbox.told;
+    await sandbox.gone;
     return seen.trim();
   }
 

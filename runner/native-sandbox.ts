@@ -5,6 +5,7 @@ import { Readable, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { getSystemErrorMap } from 'node:util';
 import {
+  type Change,
   decodePath,
   MachineError,
   type SandboxIo,
@@ -13,7 +14,9 @@ import {
 } from '../core/index.ts';
 import { collectEnd, type NativeServer } from './native-server.ts';
 import { WireReader, WireWriter } from './native-wire.ts';
+import { StoryEnd } from './story-end.ts';
 import { readTrace } from './trace-wire.ts';
+import { readChanges } from './tree-ops.ts';
 
 /** How the program ended, as the supervisor saw it. */
 export type NativeEnding =
@@ -25,18 +28,25 @@ export type NativeEnding =
 export interface NativeSandbox {
   /** Settles once the program runs, or can be said not to; rejects with MachineError where the set-up failed. */
   readonly started: Promise<void>;
-  /** Settles when nothing of the sandbox is left and all output has been delivered. */
-  readonly ended: Promise<NativeEnding>;
-  /** Settles with `ended`; undefined where the root has no traced diffs. */
-  readonly trace: Promise<TraceReport | undefined>;
-  /** Settles with `ended`, by target. */
-  readonly mountTraces: Promise<MountTraces>;
+  /** Settles when no process of the sandbox is left and all output has been delivered. */
+  readonly told: Promise<NativeStory>;
+  /** Settles when nothing of the sandbox is left; never rejects. */
+  readonly gone: Promise<void>;
   signal(signal: NodeJS.Signals): void;
   resize(columns: number, rows: number): void;
   kill(): void;
 }
 
-export type MountTraces = ReadonlyMap<string, TraceReport>;
+/** All that a supervisor tells in the end. */
+export interface NativeStory {
+  readonly ending: NativeEnding;
+  /** Undefined where the root has no traced diffs. */
+  readonly trace: TraceReport | undefined;
+  /** By target. */
+  readonly mountTraces: ReadonlyMap<string, TraceReport>;
+  /** Undefined where they were not asked for, or are many. */
+  readonly changes: readonly Change[] | undefined;
+}
 
 const [STDIN, STDOUT, STDERR, CONTROL] = [0, 1, 2, 3];
 
@@ -56,12 +66,10 @@ export async function startNativeSandbox(
   orders: Buffer,
   io: SandboxIo,
 ): Promise<NativeSandbox> {
-  const { control, stdin, stdout, stderr, ended } =
+  const supervisor =
     io.mode === 'pipe' ? await forkSupervisor(native, io) : spawnSupervisor(native.program, io);
-  const story = new Story(ended);
-  control?.once('data', (chunk: Buffer) => {
-    if (chunk.at(0) === STARTED) story.start();
-  });
+  const { control, stdin, stdout, stderr } = supervisor;
+  const story = new Story(supervisor);
   const send = (write: (out: WireWriter) => void) => {
     if (control === undefined || control.destroyed) return;
     const out = new WireWriter(16);
@@ -80,9 +88,11 @@ export async function startNativeSandbox(
   }
   return {
     started: story.started,
-    ended: story.ended,
-    trace: story.trace,
-    mountTraces: story.mountTraces,
+    told: story.told,
+    gone: supervisor.ended.then(
+      () => undefined,
+      () => undefined,
+    ),
     kill,
     signal: (name) =>
       send((out) => {
@@ -100,6 +110,11 @@ export async function startNativeSandbox(
 
 const NOTHING = Buffer.alloc(0);
 
+/** Settles when all of `stream` has come. */
+async function closing(stream: Readable | undefined): Promise<void> {
+  if (stream !== undefined && !stream.closed) await new Promise<void>((done) => stream.once('close', done));
+}
+
 async function forkSupervisor(native: NativeServer, io: SandboxIo): Promise<Supervisor> {
   const input = io.stdin === undefined ? [] : [STDIN];
   const [control, stdout, stderr, stdin] = await native.start('sandbox', [CONTROL, STDOUT, STDERR, ...input]);
@@ -107,9 +122,8 @@ async function forkSupervisor(native: NativeServer, io: SandboxIo): Promise<Supe
     throw new Error('a sandbox without streams');
   // Nothing comes from there but the end.
   stdin?.resume();
-  const closed = [stdout, stderr].map((stream) => new Promise<void>((done) => stream.once('close', done)));
   const end = collectEnd(control);
-  const ended = Promise.all([end, ...closed]).then(([{ output, status }]) =>
+  const ended = Promise.all([end, closing(stdout), closing(stderr)]).then(([{ output, status }]) =>
     status === undefined
       ? { records: NOTHING, ending: 'its server died too' }
       : { records: output, ending: `wait status ${status}` },
@@ -179,66 +193,62 @@ const STARTED = 'R'.charCodeAt(0);
 /** What the supervisor tells, record by record. */
 class Story {
   readonly started: Promise<void>;
-  readonly ended: Promise<NativeEnding>;
-  readonly trace: Promise<TraceReport | undefined>;
-  readonly mountTraces: Promise<MountTraces>;
+  readonly told: Promise<NativeStory>;
   readonly #start = Promise.withResolvers<void>();
   #failure: { readonly error: unknown } | undefined;
 
-  constructor(supervisor: Supervisor['ended']) {
+  constructor({ control, stdout, stderr, ended }: Supervisor) {
     this.started = this.#start.promise;
-    const told = supervisor.then(({ records, ending }) => {
+    const whole = Promise.withResolvers<Buffer>();
+    const end = new StoryEnd();
+    control?.once('data', (chunk: Buffer) => {
+      if (chunk.at(0) === STARTED) this.#start.resolve();
+    });
+    control?.on('data', (chunk: Buffer) => {
+      const records = end.add(chunk);
+      if (records !== undefined) whole.resolve(records);
+    });
+    const delivered = Promise.all([stdout, stderr].map(closing));
+    const early = whole.promise.then((records) => delivered.then(() => ({ records, ending: 'all told' })));
+    this.told = Promise.race([early, ended]).then(({ records, ending }) => {
       if (this.#failure !== undefined) throw this.#failure.error;
       return readStory(records, ending);
     });
-    this.ended = told.then(({ ending }) => ending);
-    this.trace = told.then(({ report }) => report);
-    this.mountTraces = told.then(({ mounts }) => mounts);
-    told.then(() => this.#start.resolve(), this.#start.reject);
-    // Whoever awaits `started` hears of a failure there; nobody need await all of them.
-    for (const promise of [this.started, this.ended, this.trace, this.mountTraces])
-      promise.catch(() => undefined);
+    this.told.then(() => this.#start.resolve(), this.#start.reject);
+    // Whoever awaits `started` hears of a failure there; nobody need await both.
+    for (const promise of [this.started, this.told]) promise.catch(() => undefined);
   }
 
-  start(): void {
-    this.#start.resolve();
-  }
-
-  /** Remembers the first failure: it is what `ended`, and `started` if still open, reject with. */
+  /** Remembers the first failure: it is what `told`, and `started` if still open, reject with. */
   fail(error: unknown): void {
     this.#failure ??= { error };
   }
 }
 
 /** @throws MachineError what the supervisor reported instead of an end, or `sandbox-lost` where it reported nothing. */
-function readStory(
-  records: Buffer,
-  ending: string,
-): {
-  readonly ending: NativeEnding;
-  readonly report: TraceReport | undefined;
-  readonly mounts: MountTraces;
-} {
+function readStory(records: Buffer, how: string): NativeStory {
   const reader = new WireReader(records.at(0) === STARTED ? records.subarray(1) : records);
   const next = () => (reader.ended ? '' : reader.tag());
   let type = next();
-  let report: TraceReport | undefined;
-  const mounts = new Map<string, TraceReport>();
+  let trace: TraceReport | undefined;
+  const mountTraces = new Map<string, TraceReport>();
   let target: string | undefined;
   while (type === 'O' || type === 'U' || type === 'M') {
     if (type === 'M') target = decodePath(reader.bytes());
-    else if (target === undefined) report = readTrace(type, reader);
-    else mounts.set(target, readTrace(type, reader));
+    else if (target === undefined) trace = readTrace(type, reader);
+    else mountTraces.set(target, readTrace(type, reader));
     type = next();
   }
-  const told = { report, mounts };
+  const changes = type === 'D' ? readChanges(reader.bytes()) : undefined;
+  if (type === 'D') type = next();
+  const told = { trace, mountTraces, changes };
   if (type === 'E') return { ending: readWaitStatus(reader.u32()), ...told };
   if (type === 'N') {
     const code = reader.u32() === 127 ? 127 : 126;
     return { ending: { kind: 'not-started', code, message: reader.bytes().toString() }, ...told };
   }
   if (type === 'F') throw readFailure(reader);
-  throw new MachineError('sandbox-lost', `the supervisor of a sandbox ended without a report (${ending})`);
+  throw new MachineError('sandbox-lost', `the supervisor of a sandbox ended without a report (${how})`);
 }
 
 /** wait(2): the low 7 bits are the signal, the next byte the exit code. */

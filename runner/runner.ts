@@ -5,6 +5,7 @@ import {
   MachineError,
   type Mount,
   type Runner,
+  type SandboxEnd,
   type SandboxIo,
   type SandboxOutcome,
   type SandboxProcess,
@@ -235,27 +236,37 @@ async function startNative(native: NativeServer, host: Host, start: Start): Prom
   });
   const sandbox = await startNativeSandbox(native, orders, io);
   const { stopped, release } = watchForStop(sandbox.kill, startOptions);
+  const end = sandbox.told.then(({ ending, ...told }): SandboxEnd => {
+    const why = stopped();
+    if (why !== undefined) return { outcome: { kind: why }, ...told };
+    const isOver = wasOutOfMemory(ending) && cgroup.oomKills() > 0;
+    return { outcome: isOver ? { kind: 'out-of-memory' } : ending, ...told };
+  });
   const finish = async (): Promise<SandboxOutcome> => {
     try {
-      const ending = await sandbox.ended;
-      const why = stopped();
-      if (why !== undefined) return { kind: why };
-      return wasOutOfMemory(ending) && cgroup.oomKills() > 0 ? { kind: 'out-of-memory' } : ending;
+      return (await end).outcome;
     } finally {
+      await sandbox.gone;
       release();
       await host.remove();
     }
   };
   const outcome = finish();
-  // A set-up that fails is told by `start`; nobody then has the outcome to await.
-  outcome.catch(() => undefined);
-  await sandbox.started;
-  const trace = outcome.then(() => sandbox.trace);
+  // A set-up that fails is told by `start`; nobody then has the rest to await.
+  for (const promise of [end, outcome]) promise.catch(() => undefined);
+  try {
+    await sandbox.started;
+  } catch (error) {
+    await outcome.catch(() => undefined);
+    throw error;
+  }
+  const trace = outcome.then(async () => (await end).trace);
   trace.catch(() => undefined);
-  const mountTraces = outcome.then(() => sandbox.mountTraces);
+  const mountTraces = outcome.then(async () => (await end).mountTraces ?? new Map());
   mountTraces.catch(() => undefined);
   return {
     outcome,
+    end,
     trace,
     mountTraces,
     signal: sandbox.signal,

@@ -74,6 +74,7 @@ export function encodeSandbox(spec: SandboxSpec, io: SandboxIo, host: HostSide):
   out.text(host.unifiedCgroup ?? '');
   out.texts(host.cgroupProcs);
   out.texts(host.leftovers);
+  out.flag(spec.tellChanges === true);
   return out.take();
 }
 

@@ -193,7 +193,8 @@ function writeContent(out: WireWriter, content: FileContent): void {
   out.raw(content.bytes);
 }
 
-function readChanges(result: Buffer): Change[] {
+/** What `scan-diff` answered. */
+export function readChanges(result: Buffer): Change[] {
   const changes: Change[] = [];
   const paths: ImagePath[] = [];
   readList(result, (kind, path, reader) => {

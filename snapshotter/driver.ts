@@ -39,9 +39,11 @@ export interface Writable {
   readonly root: RootMount;
   /**
    * Leaves the changes in `home`/fs in OverlayFS form, and lists them in path order, the root folder first whether or not
-   * it was changed. Nobody may have the tree mounted.
+   * it was changed. Nobody may look at the mounted tree any more.
+   *
+   * @param scanned what the upper folder of an overlay holds, where it was listed since the last change.
    */
-  capture(): Promise<readonly Change[]>;
+  capture(scanned?: readonly Change[]): Promise<readonly Change[]>;
   /** Removes `home`, after `fs` has been taken out of it: now, or at some time before the snapshotter is closed. */
   cleanUp(): Promise<void>;
 }

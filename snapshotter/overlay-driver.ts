@@ -42,8 +42,8 @@ export function createOverlayDriver(options: OverlayDriverOptions): Driver {
       await giveAttributes(tree, upper, root);
       return {
         root: { type: 'overlay', ...below, writable: { upper, work }, userXattrs },
-        async capture() {
-          const changes = await tree.scanDiff(upper, { userXattrs });
+        async capture(scanned) {
+          const changes = scanned ?? (await tree.scanDiff(upper, { userXattrs }));
           return withoutIdleMarks(tree, { folder: upper, changes, lowers: stack.lowers });
         },
         cleanUp: async () => removeLater(home),

@@ -269,12 +269,16 @@ class Active implements ActiveSnapshot {
     return onStore('freeze a snapshot', () => this.#freeze(options));
   }
 
-  async #freeze({ fixFolderTimes = false, digests }: FreezeOptions): Promise<FrozenSnapshot> {
+  async #freeze({
+    fixFolderTimes = false,
+    digests,
+    changes: scanned,
+  }: FreezeOptions): Promise<FrozenSnapshot> {
     if (this.#ended) throw new Error('the snapshot is active no longer');
     const { stack, writable, home } = this.#parts;
     const { tree, userXattrs } = this.#context.store.options;
     const folder = joinHost(home, 'fs');
-    const [first, ...rest] = await writable.capture();
+    const [first, ...rest] = await writable.capture(scanned);
     if (first?.kind !== 'set' || first.entry.path !== '') throw new Error('a diff without its root folder');
     const changed = rootChanged(stack.root, first.entry);
     const listed: readonly Change[] = changed ? [first, ...rest] : rest;

@@ -35,6 +35,8 @@ export interface Executed {
         readonly question?: number;
       }
     | { readonly kind: 'unknown'; readonly reason?: string };
+  /** What still goes on and changes nothing of this any more; to be awaited before the build ends. */
+  readonly rest?: Promise<void>;
 }
 
 /**

@@ -12,6 +12,7 @@ import {
   ROOT_PATH,
   type RootMount,
   type Runner,
+  type SandboxEnd,
   type SandboxOutcome,
   type SandboxProcess,
   type SandboxSpec,
@@ -161,18 +162,31 @@ async function run(
     security: step.security === 'insecure' ? 'insecure' : 'default',
     noNewPrivileges: limits.noNewPrivileges === true,
     id: `build-${parts.buildId}-${step.info.index}`,
+    tellChanges: true,
   };
   const child = await parts.runner.start(spec, { mode: 'pipe', onOutput: parts.onOutput }, { signal });
-  const outcome = await child.outcome;
+  const end = await endOf(child);
+  const failure = failureOf(step, end.outcome);
+  // What is mounted from folders that are given back now must be gone first.
+  if (signal.aborted || failure !== undefined || spec.mounts.length > 0) await child.outcome;
   signal.throwIfAborted();
-  const failure = failureOf(step, outcome);
   if (failure !== undefined) throw new BuildStop(failure);
   const reason = untraceable(step);
   const seen: Executed['seen'] =
     reason !== undefined
       ? { kind: 'unknown', reason }
-      : await seenBy(child, { bound, root: active.root, driver: parts.snapshotter.driver });
-  return { frozen: await active.freeze(), seen };
+      : seenBy(end, { bound, root: active.root, driver: parts.snapshotter.driver });
+  const rest = child.outcome.then(() => undefined);
+  rest.catch(() => undefined);
+  return { frozen: await active.freeze({ changes: end.changes }), seen, rest };
+}
+
+/** What a sandbox came to, as soon as it is known. */
+async function endOf(child: SandboxProcess): Promise<SandboxEnd> {
+  if (child.end !== undefined) return child.end;
+  const outcome = await child.outcome;
+  const mountTraces = await child.mountTraces;
+  return { outcome, trace: await child.trace, ...(mountTraces === undefined ? {} : { mountTraces }) };
 }
 
 /** A variable of `NAME=value`. */
@@ -187,8 +201,8 @@ function variableOf(text: string): readonly [string, string] {
  */
 const NOTHING_ABOVE: readonly Observation[] = [{ path: ROOT_PATH, uses: USE.METADATA | USE.LISTING }];
 
-async function seenBy(
-  child: SandboxProcess,
+function seenBy(
+  { trace, mountTraces = new Map() }: SandboxEnd,
   {
     bound,
     root,
@@ -198,13 +212,12 @@ async function seenBy(
     readonly root: RootMount;
     readonly driver: Snapshotter['driver'];
   },
-): Promise<Executed['seen']> {
-  const trace = await child.trace;
+): Executed['seen'] {
   if (trace?.kind === 'untraced') return { kind: 'unknown', reason: trace.reason };
   if (driver === 'copy') return { kind: 'unknown', reason: 'what is read of a plain copy cannot be told' };
   const isBare = root.type === 'overlay' && root.traced === undefined;
   if (bound !== undefined && !bound.isEmpty && (trace !== undefined || isBare)) {
-    const inMounts = bound.observations((await child.mountTraces) ?? new Map());
+    const inMounts = bound.observations(mountTraces);
     if (inMounts !== undefined) {
       return { kind: 'observed', observations: [...(trace?.observations ?? NOTHING_ABOVE), ...inMounts] };
     }

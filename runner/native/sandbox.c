@@ -6,9 +6,11 @@
  * Descriptors 0, 1 and 2 are the caller's ends of the program's standard streams; with inherited streams they are the streams.
  * Orders after the spec: 'S' u32 signal for the program; 'W' u16 columns, u16 rows; 'K' kill everything. The end of the stream
  * means that varve is dead: everything is killed, and what it left on the host is removed.
- * Records: those of sandbox_init.h but 'T'; before the last one, where the root has traced diffs, what was read of them: 'O' or 'U'
- * of trace_mount.h; then for each mounted tree that has some, 'M', text target, and the same. The one that ends the story ('E', 'F', 'N') is sent when nothing of the sandbox is left: no process, no
- * mount, no stub. A file server (trace_server.h) that ends before the sandbox does takes it with it: 'F' with code `trace-lost`.
+ * Records: those of sandbox_init.h but 'T' and 'A'; before the last one, where the root has traced diffs, what was read of them: 'O' or 'U'
+ * of trace_mount.h; then for each mounted tree that has some, 'M', text target, and the same; then, where that was asked for and they are few,
+ * the changes in the root's upper folder: 'D', bytes as scan-diff writes them. The one that ends the story ('E', 'F', 'N') is sent when
+ * no process of the sandbox is left, all output has been delivered, and stubs are gone; this process ends when no mount is left either.
+ * A file server (trace_server.h) that ends before the sandbox does takes it with it: 'F' with code `trace-lost`.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -41,6 +43,7 @@
 #include "sandbox_target.h"
 #include "sandbox_traces.h"
 #include "seal.h"
+#include "tree_scan.h"
 #include "user_namespace.h"
 
 #define CODE "sandbox-setup"
@@ -48,6 +51,7 @@
 #define CONTROL 3
 
 #define LONGEST_RECORD ((size_t)16 * 1024)
+#define END_RECORD ((size_t)5)
 
 struct supervisor {
   struct sandbox_spec spec;
@@ -63,7 +67,9 @@ struct supervisor {
   int signals; /* signalfd for SIGCHLD */
   int master;  /* of the terminal, or -1 */
   struct winsize size;
-  bool orphaned, ended;
+  bool orphaned;
+  bool alone; /* init said that nothing but itself is left */
+  bool ended; /* init was reaped */
   int init_status;
   struct relay in, out, err;
   unsigned char record[LONGEST_RECORD];
@@ -325,7 +331,8 @@ static void take_status(struct supervisor *self) {
     take_terminal(self, master);
   }
   self->record_length += (size_t)got;
-  while (self->record_length > 0 && (self->record[0] == 'T' || self->record[0] == 'R')) {
+  while (self->record_length > 0 && memchr("TRA", self->record[0], 3) != NULL) {
+    if (self->record[0] == 'A') self->alone = true;
     if (self->record[0] == 'R' && send(CONTROL, "R", 1, MSG_NOSIGNAL) < 0) self->orphaned = true;
     memmove(self->record, self->record + 1, --self->record_length);
   }
@@ -339,9 +346,12 @@ static void take_signal(struct supervisor *self) {
   if (traces_reap(&self->traces) && !self->ended) kill(self->init, SIGKILL);
 }
 
+/* Whether nothing of the sandbox is left that could do anything: init has still its namespaces to take down. */
+static bool is_over(const struct supervisor *self) { return self->ended || (self->alone && self->record_length >= END_RECORD); }
+
 static void watch(struct supervisor *self) {
   enum { ORDERS, STATUS, SIGNALS, IN, OUT, ERR, ALL };
-  while (!self->ended) {
+  while (!is_over(self)) {
     struct pollfd polled[ALL] = {
         [ORDERS] = {.fd = self->orphaned ? -1 : CONTROL, .events = POLLIN},
         [STATUS] = {.fd = self->status, .events = POLLIN},
@@ -390,14 +400,34 @@ static void remove_leftovers(const struct supervisor *self) {
   }
 }
 
+static void tell_changes(struct supervisor *self) {
+  const struct root_mount *root = &self->spec.root;
+  if (!self->spec.tell_changes || root->type != ROOT_OVERLAY || root->readonly) return;
+  struct wire_out changes, out;
+  wire_out_init(&changes, -1);
+  if (!tree_scan_few(&changes, root->upper, root->user_xattrs)) return;
+  wire_out_init(&out, CONTROL);
+  wire_put_u8(&out, 'D');
+  wire_put_bytes(&out, changes.buffer, (uint32_t)changes.length);
+  if (send(CONTROL, out.buffer, out.length, MSG_NOSIGNAL) < 0) self->orphaned = true;
+}
+
 /* The record of the end: init's own, or, where init was killed before it could write one, the signal that did it. */
 static void tell_end(struct supervisor *self) {
   if (self->record_length == 0) {
     self->record[0] = 'E';
     for (int i = 0; i < 4; i++) self->record[1 + i] = (unsigned char)((unsigned)self->init_status >> (8 * i));
-    self->record_length = 5;
+    self->record_length = END_RECORD;
   }
-  send(CONTROL, self->record, self->record_length, MSG_NOSIGNAL);
+  if (send(CONTROL, self->record, self->record_length, MSG_NOSIGNAL) < 0) self->orphaned = true;
+}
+
+/* What is left when all has been told: the namespaces with their mounts, and with these the copy of the root. */
+static void end_quietly(struct supervisor *self) {
+  if (self->root_copy >= 0) close(self->root_copy);
+  if (!self->ended) waitpid(self->init, &self->init_status, 0);
+  struct pollfd varve = {.fd = CONTROL};
+  if (self->orphaned || (poll(&varve, 1, 0) > 0 && (varve.revents & POLLHUP) != 0)) remove_leftovers(self);
 }
 
 static void prepare(struct supervisor *self) {
@@ -447,12 +477,13 @@ int sandbox_main(int argc, char **argv) {
   traces_unblock(&self->traces);
   network_end(self->network);
   stubs_remove(&self->stubs);
-  if (self->root_copy >= 0) close(self->root_copy);
+  /* Nobody sees the root any more, mounted though it still is. */
   stubs_drop_copies(&self->stubs);
-  if (self->orphaned) remove_leftovers(self);
   if (!traces_tell(&self->traces, &self->spec, CONTROL, self->signals)) {
     fail(0, "trace-lost", NULL, "the file server that shows the traced layers has ended too early");
   }
+  tell_changes(self);
   tell_end(self);
+  end_quietly(self);
   return 0;
 }

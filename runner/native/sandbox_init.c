@@ -107,25 +107,31 @@ static void await_start(int status, int failures) {
   put(status, "R", 1);
 }
 
-/* True once `program` has been reaped; its wait status goes to `result`. */
-static bool reap(pid_t program, int *result) {
+struct ending {
+  int status; /* of the program */
+  bool alone; /* no process is left but this one: whatever lost its parent became a child of it */
+};
+
+/* True once `program` has been reaped. */
+static bool reap(pid_t program, struct ending *ending) {
   bool ended = false;
   int one;
   pid_t child;
-  while ((child = waitpid(-1, &one, WNOHANG)) > 0) {
+  while ((child = waitpid(-1, &one, WNOHANG | __WALL)) > 0) {
     if (child != program) continue;
-    *result = one;
+    ending->status = one;
     ended = true;
   }
+  ending->alone = child < 0 && errno == ECHILD;
   return ended;
 }
 
-static int supervise(pid_t program) {
+static struct ending supervise(pid_t program) {
   sigset_t all;
   sigfillset(&all);
   for (;;) {
-    int result = 0;
-    if (reap(program, &result)) return result;
+    struct ending ending = {0};
+    if (reap(program, &ending)) return ending;
     siginfo_t info;
     int number = sigwaitinfo(&all, &info);
     if (number > 0 && number != SIGCHLD) kill(program, number);
@@ -174,9 +180,10 @@ _Noreturn void sandbox_init(const struct sandbox_spec *spec, const struct plan *
   lower_guard(status, failures[0]);
   await_start(0, 1);
 
-  int result = supervise(program);
-  unsigned char record[5] = {'E'};
-  for (int i = 0; i < 4; i++) record[1 + i] = (unsigned char)((unsigned)result >> (8 * i));
-  put(0, record, sizeof record);
+  struct ending ending = supervise(program);
+  unsigned char record[6] = {'A', 'E'};
+  for (int i = 0; i < 4; i++) record[2 + i] = (unsigned char)((unsigned)ending.status >> (8 * i));
+  if (ending.alone) put(0, record, sizeof record);
+  else put(0, record + 1, sizeof record - 1);
   _exit(0);
 }

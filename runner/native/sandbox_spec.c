@@ -98,5 +98,6 @@ struct sandbox_spec sandbox_spec_read(struct wire_in *in) {
   spec.unified_cgroup = wire_text(in);
   spec.cgroup_procs = wire_texts(in, &count);
   spec.leftovers = wire_texts(in, &count);
+  spec.tell_changes = wire_u8(in) != 0;
   return spec;
 }

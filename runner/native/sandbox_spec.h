@@ -79,6 +79,7 @@ struct sandbox_spec {
   char **cgroup_procs;
   /* Files and empty folders of this sandbox on the host, removed in this order when varve itself has died. */
   char **leftovers;
+  bool tell_changes;
 };
 
 struct sandbox_spec sandbox_spec_read(struct wire_in *in);

@@ -22,9 +22,9 @@
 #include "tree_path.h"
 #include "wire.h"
 
-/* How long the end of the mount, and then of the server, may take. */
-#define PATIENCE_MS 2000
+/* How long the end of the server may take, and how soon it is asked again: it may just have been about to wait for a question. */
 #define LONGEST_END_MS 10000
+#define ASK_AGAIN_MS 2
 
 static volatile int stop_asked;
 
@@ -146,7 +146,7 @@ static int mount_fuse(struct trace *trace, int fuse, bool alone) {
   return mount_fd >= 0 ? mount_fd : untraced(trace, error, "a FUSE file system cannot be mounted");
 }
 
-/* Waits until the server has read the manifests. */
+/* Waits until the server has read the manifests. No problem begins with an R. The reader may still have the other end of the pipe. */
 static bool await_ready(struct trace *trace, int ready) {
   char text[256];
   size_t length = 0;
@@ -154,9 +154,9 @@ static bool await_ready(struct trace *trace, int ready) {
   while ((got = read(ready, text + length, sizeof text - 1 - length)) != 0) {
     if (got < 0 && errno != EINTR) break;
     if (got > 0) length += (size_t)got;
+    if (length > 0 && text[0] == 'R') return true;
   }
   text[length] = '\0';
-  if (strcmp(text, "R") == 0) return true;
   untraced(trace, 0, length == 0 ? "the file server could not be started" : text);
   return false;
 }
@@ -275,23 +275,17 @@ static long now_ms(void) {
 }
 
 /*
- * The server ends by itself when the mount is gone. That can be kept from happening by a process outside of the sandbox that
- * was given a descriptor of a file in it; the server is then asked to end.
+ * Nobody has a question any more. The server would end by itself with the mount; that takes its time, and a process outside of the sandbox
+ * that was given a descriptor of a file in it can keep it from happening.
  */
 static void await_end(struct trace *trace, int signals) {
   long start = now_ms();
   while (trace->server > 0 && !trace_reap(trace)) {
-    long waited = now_ms() - start;
-    if (waited > LONGEST_END_MS) {
-      kill(trace->server, SIGKILL);
-      waitpid(trace->server, &trace->status, 0);
-      trace->server = 0;
-      return;
-    }
-    if (waited > PATIENCE_MS) kill(trace->server, SIGTERM);
+    bool overdue = now_ms() - start > LONGEST_END_MS;
+    kill(trace->server, overdue ? SIGKILL : SIGTERM);
     struct pollfd polled = {.fd = signals, .events = POLLIN};
     struct signalfd_siginfo info;
-    if (poll(&polled, 1, 100) > 0 && read(signals, &info, sizeof info) < 0) continue;
+    if (poll(&polled, 1, ASK_AGAIN_MS) > 0 && read(signals, &info, sizeof info) < 0) continue;
   }
 }
 

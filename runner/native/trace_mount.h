@@ -41,7 +41,7 @@ void trace_stop(struct trace *trace);
 void trace_unblock(struct trace *trace);
 
 /*
- * To be called when all descriptors of the mount are closed: waits for the server's end and passes on to `control` what was read,
+ * To be called when nobody looks at the tree any more: ends the server and passes on to `control` what was read,
  * as a record 'O' (trace_record.h) or 'U', text reason; nothing where nothing was to be traced. `signals`: a signalfd for
  * SIGCHLD. False where the server was lost.
  */

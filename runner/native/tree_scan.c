@@ -26,6 +26,7 @@
 #include "failure.h"
 #include "tree_node.h"
 #include "tree_path.h"
+#include "tree_scan.h"
 #include "wire.h"
 
 #define NO_LINK UINT32_MAX
@@ -45,6 +46,7 @@ struct record {
 struct scan {
   bool diff;
   bool user_xattrs;
+  uint32_t most; /* records; with more the list is given up */
   dev_t device;
   struct record *records;
   uint32_t count, capacity;
@@ -150,7 +152,7 @@ static void walk(struct scan *scan, int fd) {
   if (stream == NULL) tree_fail(scan->path, "cannot read the folder");
   size_t length = scan->path_length;
   struct dirent *entry;
-  while ((errno = 0, entry = readdir(stream)) != NULL) {
+  while ((errno = 0, entry = readdir(stream)) != NULL && scan->count <= scan->most) {
     if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
     push_name(scan, entry->d_name);
     if (read_entry(scan, fd, entry->d_name)) {
@@ -226,33 +228,55 @@ static void put_record(struct wire_out *out, const struct record *record, uint32
   wire_put_encoded(out, record->attributes, record->attributes_length);
 }
 
-static int scan_folder(bool diff) {
-  static struct scan scan;
+static void list(struct scan *scan, const char *folder) {
   static struct tree unused;
-  struct wire_in in;
-  wire_in_init(&in, STDIN_FILENO);
-  char *folder = wire_text(&in);
-  scan.user_xattrs = wire_u8(&in) != 0;
-  scan.diff = diff;
   int fd = host_open_folder(folder, O_RDONLY);
   if (fd < 0) tree_fail(folder, "cannot open the folder");
   tree_init(&unused, -1);
   struct stat status;
   if (fstat(fd, &status) < 0) tree_fail(folder, "cannot look at the folder");
-  scan.device = status.st_dev;
-  read_entry(&scan, fd, ".");
-  walk(&scan, fd);
-  qsort(scan.records, scan.count, sizeof *scan.records, by_path);
-  uint32_t *links = find_links(&scan);
+  scan->device = status.st_dev;
+  read_entry(scan, fd, ".");
+  walk(scan, fd);
+}
 
+static void put_list(struct wire_out *out, struct scan *scan) {
+  qsort(scan->records, scan->count, sizeof *scan->records, by_path);
+  uint32_t *links = find_links(scan);
+  wire_put_u8(out, 'L');
+  wire_put_u32(out, scan->count);
+  for (uint32_t i = 0; i < scan->count; i++) put_record(out, &scan->records[i], links[i]);
+  wire_put_u8(out, 'Z');
+}
+
+static int scan_folder(bool diff) {
+  static struct scan scan;
+  struct wire_in in;
+  wire_in_init(&in, STDIN_FILENO);
+  char *folder = wire_text(&in);
+  scan.user_xattrs = wire_u8(&in) != 0;
+  scan.diff = diff;
+  scan.most = UINT32_MAX;
+  list(&scan, folder);
   struct wire_out out;
   wire_out_init(&out, STDOUT_FILENO);
-  wire_put_u8(&out, 'L');
-  wire_put_u32(&out, scan.count);
-  for (uint32_t i = 0; i < scan.count; i++) put_record(&out, &scan.records[i], links[i]);
-  wire_put_u8(&out, 'Z');
+  put_list(&out, &scan);
   wire_flush(&out);
   return 0;
+}
+
+bool tree_scan_few(struct wire_out *out, const char *folder, bool user_xattrs) {
+  static struct scan scan;
+  scan = (struct scan){.diff = true, .user_xattrs = user_xattrs, .most = FEW_RECORDS};
+  list(&scan, folder);
+  size_t size = 0;
+  for (uint32_t i = 0; i < scan.count; i++) {
+    const struct record *record = &scan.records[i];
+    size += record->path_length + record->attributes_length + (record->target == NULL ? 0 : strlen(record->target));
+  }
+  if (scan.count > FEW_RECORDS || size > FEW_BYTES) return false;
+  put_list(out, &scan);
+  return true;
 }
 
 int tree_scan_diff_main(int argc, char **argv) {
