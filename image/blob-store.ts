@@ -1,19 +1,22 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { createReadStream, mkdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { type FileHandle, open, readdir, rm, stat } from 'node:fs/promises';
 import {
   asDigest,
   type Digest,
   digestHex,
+  digestOf,
   errnoOf,
   type HostPath,
   joinHost,
   MachineError,
 } from '../core/index.ts';
 import type { BlobInfo, BlobStore } from './contract.ts';
-import { diskError, syncFolder, temporaryName, writerOf } from './durable.ts';
+import { diskError, syncFolder, temporaryName, writerOf, writeSmall } from './durable.ts';
 
 const CHUNK_BYTES = 256 * 1024;
+/** Documents, as all manifests and configurations are. */
+const SMALL_BYTES = 1024 * 1024;
 const HEX = /^[0-9a-f]{64}$/;
 
 interface Expected {
@@ -31,45 +34,45 @@ export function createBlobStore({ root }: { readonly root: HostPath }): BlobStor
   const ingest = joinHost(root, 'blobs', 'ingest');
   const pathOf = (digest: Digest): HostPath => joinHost(folder, digestHex(digest));
 
-  async function size(digest: Digest): Promise<number | undefined> {
+  function sizeNow(digest: Digest): number | undefined {
     try {
-      return (await stat(pathOf(digest))).size;
+      return statSync(pathOf(digest), { throwIfNoEntry: false })?.size;
     } catch (error) {
-      if (errnoOf(error) === 'ENOENT') return undefined;
       throw diskError(error, `looking for blob ${digest}`);
     }
   }
+
+  const size = async (digest: Digest): Promise<number | undefined> => sizeNow(digest);
 
   async function put(
     bytes: AsyncIterable<Uint8Array> | Uint8Array,
     expected: Expected = {},
   ): Promise<BlobInfo> {
-    await makeFolders([folder, ingest]);
+    makeFolders([folder, ingest]);
     const temporary = joinHost(ingest, temporaryName());
     try {
-      const info = await write(temporary, bytes, expected);
-      const existed = (await size(info.digest)) === info.size;
+      const isSmall = bytes instanceof Uint8Array && bytes.byteLength <= SMALL_BYTES;
+      const info = await (isSmall
+        ? writeDocument(temporary, bytes, expected)
+        : write(temporary, bytes, expected));
+      const existed = sizeNow(info.digest) === info.size;
       // Also where it existed: its new age keeps a prune that began before from taking it.
-      await rename(temporary, pathOf(info.digest));
+      renameSync(temporary, pathOf(info.digest));
       await syncFolder(folder);
       return { ...info, existed };
     } catch (error) {
       throw diskError(error, `storing ${expected.digest ?? 'a blob'}`);
     } finally {
-      await rm(temporary, { force: true });
+      rmSync(temporary, { force: true });
     }
   }
 
   return {
-    has: async (digest) => (await size(digest)) !== undefined,
+    has: async (digest) => sizeNow(digest) !== undefined,
     size,
     open: (digest) => openVerified(pathOf(digest), digest),
     isWhole: (digest) => isWhole(pathOf(digest), digest),
-    read: async (digest) => {
-      const chunks: Uint8Array[] = [];
-      for await (const chunk of openVerified(pathOf(digest), digest)) chunks.push(chunk);
-      return Buffer.concat(chunks);
-    },
+    read: (digest) => readVerified(pathOf(digest), digest),
     put,
     remove: (digest) => rm(pathOf(digest), { force: true }),
     list: () => listBlobs(folder),
@@ -78,9 +81,9 @@ export function createBlobStore({ root }: { readonly root: HostPath }): BlobStor
   };
 }
 
-async function makeFolders(folders: readonly HostPath[]): Promise<void> {
+function makeFolders(folders: readonly HostPath[]): void {
   try {
-    for (const folder of folders) await mkdir(folder, { recursive: true, mode: 0o700 });
+    for (const folder of folders) mkdirSync(folder, { recursive: true, mode: 0o700 });
   } catch (error) {
     throw diskError(error, `making the blob store's folders`);
   }
@@ -108,7 +111,22 @@ async function write(
   } finally {
     await handle.close();
   }
-  const digest = asDigest(`sha256:${hash.digest('hex')}`);
+  const info = { digest: asDigest(`sha256:${hash.digest('hex')}`), size };
+  checkExpected(info, expected);
+  return info;
+}
+
+async function writeDocument(file: HostPath, bytes: Uint8Array, expected: Expected) {
+  const info = { digest: digestOf(bytes), size: bytes.byteLength };
+  checkExpected(info, expected);
+  await writeSmall(file, bytes);
+  return info;
+}
+
+function checkExpected(
+  { digest, size }: { readonly digest: Digest; readonly size: number },
+  expected: Expected,
+): void {
   if (expected.size !== undefined && size !== expected.size) {
     throw new MachineError('digest-mismatch', `${size} bytes arrived where ${expected.size} were expected`);
   }
@@ -121,7 +139,6 @@ async function write(
       },
     );
   }
-  return { digest, size };
 }
 
 async function writeAll(handle: FileHandle, chunk: Uint8Array): Promise<void> {
@@ -150,12 +167,34 @@ async function* openVerified(file: HostPath, digest: Digest): AsyncGenerator<Uin
       yield chunk;
     }
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT') {
-      throw new MachineError('blob-missing', `blob ${digest} is not in the store`, { cause: error });
-    }
-    throw diskError(error, `reading blob ${digest}`);
+    throw readError(error, digest);
   }
-  const found = `sha256:${hash.digest('hex')}`;
+  await dropUnless(digest, { file, found: `sha256:${hash.digest('hex')}` });
+}
+
+/** What is read as a whole is a document of a few kilobytes: to hand that over to another thread takes longer than it does. */
+async function readVerified(file: HostPath, digest: Digest): Promise<Uint8Array> {
+  let bytes: Uint8Array;
+  try {
+    bytes = readFileSync(file);
+  } catch (error) {
+    throw readError(error, digest);
+  }
+  await dropUnless(digest, { file, found: digestOf(bytes) });
+  return bytes;
+}
+
+function readError(error: unknown, digest: Digest): unknown {
+  return errnoOf(error) === 'ENOENT'
+    ? new MachineError('blob-missing', `blob ${digest} is not in the store`, { cause: error })
+    : diskError(error, `reading blob ${digest}`);
+}
+
+/** @throws MachineError `blob-corrupt` where what was `found` in the file is not what its name says. */
+async function dropUnless(
+  digest: Digest,
+  { file, found }: { readonly file: HostPath; readonly found: string },
+): Promise<void> {
   if (found === digest) return;
   // Whoever wants it next finds it missing, and gets it anew where that is possible.
   await rm(file, { force: true });

@@ -1,6 +1,16 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import {
+  closeSync,
+  fsync as fsyncCallback,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs';
+import { readdir, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { promisify } from 'node:util';
 import { errnoOf, type HostPath, MachineError } from '../core/index.ts';
 
 /**
@@ -20,13 +30,38 @@ export function diskError(error: unknown, doing: string): unknown {
   return new MachineError('store-io', `${doing}: ${reason}`, { cause: error });
 }
 
+const fsync = promisify(fsyncCallback);
+
 /** Makes the names in `folder` survive a power cut (fsync(2): the entry in the folder needs its own sync). */
 export async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r');
+  const descriptor = openSync(folder, 'r');
   try {
-    await handle.sync();
+    await fsync(descriptor);
   } finally {
-    await handle.close();
+    closeSync(descriptor);
+  }
+}
+
+/**
+ * Makes `file`, which nobody has yet, with few bytes in it that survive a power cut. Only the sync, which waits for the disk, is left to
+ * another thread: to hand the other calls over takes longer than they do.
+ */
+export async function writeSmall(file: string, bytes: string | Uint8Array, mode = 0o644): Promise<void> {
+  const descriptor = openSync(file, 'wx', mode);
+  try {
+    writeFileSync(descriptor, bytes);
+    await fsync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** Whether `file` holds these bytes; what cannot be read does not. */
+function holds(file: string, bytes: string | Uint8Array): boolean {
+  try {
+    return readFileSync(file).equals(typeof bytes === 'string' ? Buffer.from(bytes) : bytes);
+  } catch {
+    return false;
   }
 }
 
@@ -53,23 +88,29 @@ export async function sweepTemporary(folder: HostPath, isAlive: (pid: number) =>
   }
 }
 
-/** Replaces `file` as a whole: another process sees the old bytes or the new ones. `mode` is kept from the first byte on. */
+/**
+ * Replaces `file`, which is small, as a whole: another process sees the old bytes or the new ones. `mode` is kept from the first byte on.
+ */
 export async function writeWhole(file: HostPath, bytes: string | Uint8Array, mode = 0o644): Promise<void> {
   const folder = dirname(file);
   const temporary = `${folder}/.${temporaryName()}`;
   try {
-    await mkdir(folder, { recursive: true });
-    const handle = await open(temporary, 'wx', mode);
-    try {
-      await handle.writeFile(bytes);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, file);
+    mkdirSync(folder, { recursive: true });
+    await writeSmall(temporary, bytes, mode);
+    renameSync(temporary, file);
     await syncFolder(folder);
   } catch (error) {
     await rm(temporary, { force: true });
+    throw diskError(error, `writing ${file}`);
+  }
+}
+
+/** As {@link writeWhole}; a file that holds the same already stays. It was synced before it had its name, which may not be yet. */
+export async function keepWhole(file: HostPath, bytes: string | Uint8Array): Promise<void> {
+  if (!holds(file, bytes)) return writeWhole(file, bytes);
+  try {
+    await syncFolder(dirname(file));
+  } catch (error) {
     throw diskError(error, `writing ${file}`);
   }
 }

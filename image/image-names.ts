@@ -1,4 +1,5 @@
-import { readFile, rm } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { basename } from 'node:path';
 import {
   type Digest,
@@ -13,7 +14,7 @@ import {
 } from '../core/index.ts';
 import { namesIn } from './blob-store.ts';
 import type { NameMeaning } from './contract.ts';
-import { diskError, writeWhole } from './durable.ts';
+import { diskError, keepWhole } from './durable.ts';
 import { isObject, textField } from './json.ts';
 import { formatPlatform } from './platform.ts';
 
@@ -75,14 +76,15 @@ export interface NameUse {
 export function createNameFiles(folder: HostPath, told: (use: NameUse) => void = () => {}): NameFiles {
   const fileOf = (name: string): HostPath => joinHost(folder, `${digestHex(digestOf(name))}.json`);
 
-  async function read(file: HostPath): Promise<NamedImage | undefined> {
-    const text = await textOf(file);
+  function read(file: HostPath): NamedImage | undefined {
+    const text = textOf(file);
     return text === undefined ? undefined : parseName(text, file);
   }
 
-  async function textOf(file: HostPath): Promise<string | undefined> {
+  /** At once: a name is a few bytes, and to hand a read over to another thread takes longer than it does. */
+  function textOf(file: HostPath): string | undefined {
     try {
-      return await readFile(file, 'utf8');
+      return readFileSync(file, 'utf8');
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') return undefined;
       throw diskError(error, 'reading the names of images');
@@ -91,21 +93,20 @@ export function createNameFiles(folder: HostPath, told: (use: NameUse) => void =
 
   async function all(): Promise<readonly NamedImage[]> {
     const files = (await namesIn(folder)).filter((file) => /^[0-9a-f]{64}\.json$/.test(file));
-    const found = await Promise.all(files.map((file) => read(joinHost(folder, file))));
-    return found.filter((entry) => entry !== undefined);
+    return files.map((file) => read(joinHost(folder, file))).filter((entry) => entry !== undefined);
   }
 
   return {
     get: async (name) => {
       const file = fileOf(name);
-      const text = await textOf(file);
+      const text = textOf(file);
       told({ file: basename(file), text });
       return text === undefined ? undefined : parseName(text, file);
     },
     set: async (named) => {
       const file = fileOf(named.name);
       const text = JSON.stringify({ version: NAME_VERSION, ...named });
-      await writeWhole(file, text);
+      await keepWhole(file, text);
       told({ file: basename(file), text });
     },
     remove: (name) => rm(fileOf(name), { force: true }),

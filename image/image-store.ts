@@ -15,7 +15,7 @@ import {
 } from '../core/index.ts';
 import { namesIn } from './blob-store.ts';
 import type { ImageStore, NameMeaning, StoredImage } from './contract.ts';
-import { writeWhole } from './durable.ts';
+import { keepWhole } from './durable.ts';
 import {
   besideOthers,
   createNameFiles,
@@ -97,7 +97,7 @@ export function createImageStore(options: LayerSources & { readonly root: HostPa
     }
     await blobs.put(image.config);
     const { digest } = await blobs.put(manifestBytes);
-    await writeWhole(markOf(digest), '');
+    await keepWhole(markOf(digest), '');
     used.note(`images/manifests/${digestHex(digest)}`, new Uint8Array());
     for (const name of image.names) {
       const named = { name, manifest: digest };
@@ -114,7 +114,7 @@ export function createImageStore(options: LayerSources & { readonly root: HostPa
     const { manifest, platforms, index }: NameMeaning =
       typeof meant === 'string' ? { manifest: meant } : meant;
     for (const digest of meanings({ manifest, ...(platforms === undefined ? {} : { platforms }) }))
-      await writeWhole(markOf(digest), '');
+      await keepWhole(markOf(digest), '');
     await names.set({
       name,
       manifest,
