@@ -1,5 +1,5 @@
-import { createReadStream } from 'node:fs';
-import { copyFile, mkdtemp, open, rm, stat, utimes } from 'node:fs/promises';
+import { createReadStream, statSync } from 'node:fs';
+import { copyFile, mkdtemp, open, rm, utimes } from 'node:fs/promises';
 import type { FileIndex } from '../cache/index.ts';
 import {
   type BuildRequest,
@@ -129,7 +129,7 @@ export class Contexts implements AsyncDisposable {
       throw new Error(`context ${name} has no files of its own`);
     const where = `context ${name}`;
     if (context.kind === 'directory') {
-      const path = await openContextFolder(context.path);
+      const path = openContextFolder(context.path);
       const ignore = await loadIgnoreRules({ kind: 'inline', text: '' }, path, this.#look);
       return { tree: await this.#localTree({ path, named: context.path }, ignore), where };
     }
@@ -168,8 +168,8 @@ export class Contexts implements AsyncDisposable {
       case 'empty':
         return undefined;
       case 'directory': {
-        const path = await openContextFolder(context.path);
-        if (!(await stat(path)).isDirectory()) {
+        const path = openContextFolder(context.path);
+        if (!statSync(path).isDirectory()) {
           stop('context-not-folder', `unable to prepare context: ${context.path} is no folder`, {
             hint: 'Give the folder that holds the files to build from; name the Dockerfile with -f.',
           });

@@ -1,4 +1,5 @@
-import { lstat, readFile, realpath } from 'node:fs/promises';
+import { readFileSync, realpathSync, statSync } from 'node:fs';
+import { lstat, readFile } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import {
   type BuildFailure,
@@ -125,7 +126,12 @@ async function readText(path: string, context: ContextFolder | undefined): Promi
       });
     if (found.size > MAX_BYTES) tooLarge(basename(path), found.size);
   }
-  return readFile(path);
+  return readNow(path);
+}
+
+/** At once where it is a file: to hand that over to another thread takes longer than it does. Whoever writes to a pipe is waited for. */
+async function readNow(path: string): Promise<Buffer> {
+  return statSync(path).isFile() ? readFileSync(path) : readFile(path);
 }
 
 function tooLarge(file: string, bytes: number): never {
@@ -171,7 +177,7 @@ export async function loadIgnoreRules(
 
 async function readOptional(path: string): Promise<string | undefined> {
   try {
-    return await readFile(path, 'utf8');
+    return (await readNow(path)).toString();
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined;
     throw new MachineError('dockerignore-unreadable', `cannot read ${path}`, { cause: error });
@@ -179,9 +185,9 @@ async function readOptional(path: string): Promise<string | undefined> {
 }
 
 /** The context folder with its symlinks resolved. Ends the build where it is no folder. */
-export async function openContextFolder(path: HostPath): Promise<HostPath> {
+export function openContextFolder(path: HostPath): HostPath {
   try {
-    return (await realpath(path)) as HostPath;
+    return realpathSync.native(path) as HostPath;
   } catch (error) {
     if (errnoOf(error) === undefined) throw error;
     stop('context-missing', `unable to prepare context: path ${JSON.stringify(path)} not found`, {

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parse, TomlError } from 'smol-toml';
@@ -18,10 +18,10 @@ const SYSTEM_CONFIG = '/etc/varve/config.toml';
  *
  * @throws MachineError `config-invalid` that names file and line; `config-unreadable`.
  */
-export async function loadConfig(env: Environment): Promise<VarveConfig> {
+export function loadConfig(env: Environment): VarveConfig {
   const only = env['VARVE_CONFIG'] ?? '';
-  if (only !== '') return (await readConfig(only, true)) ?? DEFAULT_CONFIG;
-  const [system, own] = [await readConfig(SYSTEM_CONFIG, false), await readConfig(userConfig(env), false)];
+  if (only !== '') return readConfig(only, true) ?? DEFAULT_CONFIG;
+  const [system, own] = [readConfig(SYSTEM_CONFIG, false), readConfig(userConfig(env), false)];
   return mergeConfigs(system ?? DEFAULT_CONFIG, own ?? DEFAULT_CONFIG);
 }
 
@@ -44,10 +44,10 @@ function userConfig(env: Environment): string {
   return join(xdgFolder(env, 'XDG_CONFIG_HOME', '.config'), 'varve', 'config.toml');
 }
 
-async function readConfig(file: string, required: boolean): Promise<VarveConfig | undefined> {
+function readConfig(file: string, required: boolean): VarveConfig | undefined {
   let text: string;
   try {
-    text = await readFile(file, 'utf8');
+    text = readFileSync(file, 'utf8');
   } catch (error) {
     const missing = errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR';
     if (missing && !required) return undefined;

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { createReadStream, existsSync } from 'node:fs';
-import { mkdir, readdir, rm, stat } from 'node:fs/promises';
+import { createReadStream, existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { arch } from 'node:os';
 import { type BuilderParts, createSources } from '../builder/index.ts';
 import { openCacheMounts, openFileIndex, openStepCache, type PrunableCache } from '../cache/index.ts';
@@ -65,20 +65,22 @@ const ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'amd64', arm64: '
 const BUNDLED_WORKER = new URL('./pack-worker.mjs', import.meta.url);
 
 /** One level after the other: `mkdir` with `recursive` never returns below /proc. */
-async function makeFolders(folder: HostPath): Promise<void> {
+function makeFolders(folder: HostPath): void {
   const parts = folder.split('/').filter((part) => part !== '');
   for (let depth = 1; depth <= parts.length; depth += 1) {
     const path = `/${parts.slice(0, depth).join('/')}`;
     if (existsSync(path)) continue;
-    await mkdir(path, { mode: 0o700 }).catch((error: unknown) => {
+    try {
+      mkdirSync(path, { mode: 0o700 });
+    } catch (error) {
       if (errnoOf(error) !== 'EEXIST') throw error;
-    });
+    }
   }
 }
 
-async function makeStateFolder(root: HostPath): Promise<void> {
+function makeStateFolder(root: HostPath): void {
   try {
-    await makeFolders(root);
+    makeFolders(root);
   } catch (cause) {
     throw new MachineError(
       'store-io',
@@ -95,18 +97,22 @@ async function makeStateFolder(root: HostPath): Promise<void> {
  * What is stored with the ids of one user reads wrongly with those of another: owners, and the marks of overlays.
  * @throws MachineError `foreign-store` where the store is somebody else's.
  */
-async function checkOwner(root: HostPath): Promise<void> {
-  const owner = await stat(joinHost(root, 'varve.db')).then(
-    ({ uid }) => uid,
-    (error: unknown) => {
-      if (errnoOf(error) === undefined) throw error;
-      return undefined;
-    },
-  );
+function checkOwner(root: HostPath): void {
+  const owner = ownerOf(joinHost(root, 'varve.db'));
   if (owner === undefined || owner === (process.getuid?.() ?? 0)) return;
   throw new MachineError('foreign-store', `the state folder ${root} is that of another user`, {
     hint: 'Run varve as that user, or choose another folder with --root or VARVE_ROOT.',
   });
+}
+
+/** Undefined where the file cannot be looked at: opening it will tell why. */
+function ownerOf(file: HostPath): number | undefined {
+  try {
+    return statSync(file).uid;
+  } catch (error) {
+    if (errnoOf(error) === undefined) throw error;
+    return undefined;
+  }
 }
 
 /** Opens the store in `root` and puts the rooms together on it; what must be closed again goes onto `cleanup`. */
@@ -116,8 +122,8 @@ export async function openParts(
   cleanup: AsyncDisposableStack,
 ): Promise<EngineParts> {
   const { now, config, dockerConfig, env } = options;
-  await makeStateFolder(root);
-  await checkOwner(root);
+  makeStateFolder(root);
+  checkOwner(root);
   const session = `${process.pid}-${randomBytes(6).toString('hex')}`;
   let hasWarned = false;
   const onWarning = (message: string): void => {
@@ -131,7 +137,7 @@ export async function openParts(
   const native = new NativeServer(() => locateNative(programs.nativeProgram));
   const treeOps = hasNative ? createTreeOps({ native }) : createPortableTreeOps();
   const temporary = joinHost(root, 'tmp', session);
-  await mkdir(temporary, { recursive: true, mode: 0o700 });
+  mkdirSync(temporary, { recursive: true, mode: 0o700 });
   cleanup.defer(() => rm(temporary, { recursive: true, force: true }));
   const layerTable = createLayerTable({ root });
   const hashing = hasNative ? { hashTar: createHashTar(native) } : bundledWorker();
@@ -310,7 +316,7 @@ async function sweep(
   const folder = joinHost(root, 'tmp');
   const isDead = (session: string) => !cache.isAlive(session);
   // Of a session that is just beginning the lock comes first: it may look dead without a folder, but not with one.
-  const dead = (await readdir(folder)).filter(isDead);
+  const dead = readdirSync(folder).filter(isDead);
   if (dead.length === 0 && !cache.sessions().some(isDead)) return;
   cache.sweep();
   await snapshotter.sweep((session) => cache.isAlive(session));

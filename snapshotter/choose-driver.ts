@@ -1,4 +1,5 @@
-import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { mkdir, mkdtemp, writeFile } from 'node:fs/promises';
 import { errnoOf, type HostPath, imagePath, joinHost, MachineError, type TreeOps } from '../core/index.ts';
 
 export interface ChooseDriverOptions {
@@ -16,17 +17,24 @@ export interface ChooseDriverOptions {
  */
 export async function chooseDriver(options: ChooseDriverOptions): Promise<'overlay' | 'copy'> {
   const memo = joinHost(options.root, 'driver');
-  const boot = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+  const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
   const question = `${boot} ${process.getuid?.() ?? 0} ${options.userXattrs ? 'user' : 'trusted'}`;
-  const known = await readFile(memo, 'utf8').catch((error: unknown) => {
-    if (errnoOf(error) === 'ENOENT') return '';
-    throw error;
-  });
+  const known = textOf(memo);
   if (known === `${question} overlay`) return 'overlay';
   if (known === `${question} copy`) return 'copy';
   const driver = (await probe(options)) ? 'overlay' : 'copy';
   await writeFile(memo, `${question} ${driver}`);
   return driver;
+}
+
+/** Empty where there is no such file. */
+function textOf(file: HostPath): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return '';
+    throw error;
+  }
 }
 
 async function probe(options: ChooseDriverOptions): Promise<boolean> {

@@ -1,6 +1,14 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, lstatSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
-import { mkdir, open, readFile, readlink, rename, rmdir, symlink, unlink } from 'node:fs/promises';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs';
+import { mkdir, open, readFile, rename, rmdir, symlink, unlink } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
 import {
   asDigest,
@@ -39,7 +47,7 @@ import {
 } from './manifest.ts';
 import type { TreeLayer } from './merged-view.ts';
 import { check, type Judges, wasChecked } from './soundness.ts';
-import { ignoreAbsent, makeUnique, namesIn } from './store-folders.ts';
+import { ignoreAbsent, makeUnique, namesIn, readNow } from './store-folders.ts';
 
 export interface DiffStoreOptions {
   readonly root: HostPath;
@@ -222,7 +230,7 @@ export class DiffStore {
   /** Names that led to a sound diff, and its data folder. */
   readonly #found = new Map<string, string>();
   #ready: Promise<void> | undefined;
-  #bootId: Promise<string> | undefined;
+  #bootId: string | undefined;
 
   constructor(options: DiffStoreOptions) {
     if (!/^[A-Za-z0-9._-]+$/.test(options.session) || options.session.startsWith('.')) {
@@ -257,7 +265,7 @@ export class DiffStore {
   /** Takes `fs` of an active snapshot's folder for a diff's; nobody may have it mounted. What else lies there stays. */
   async adopt(active: HostPath, { digests, original, ...manifest }: Adoption): Promise<Diff> {
     const home = joinHost(active, 'diff');
-    const boot = await this.#boot();
+    const boot = this.#boot();
     const createdAtMs = this.options.clock.now();
     // Small files, in this thread: to hand each call to another thread and back takes longer, and every step waits for it.
     mkdirSync(home, { mode: 0o700 });
@@ -369,14 +377,14 @@ export class DiffStore {
   }
 
   /** Names the time since the machine's last start (random(4)). */
-  #boot(): Promise<string> {
-    this.#bootId ??= readFile('/proc/sys/kernel/random/boot_id', 'utf8').then((text) => text.trim());
+  #boot(): string {
+    this.#bootId ??= readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
     return this.#bootId;
   }
 
   async #isSound(uid: string, name: string): Promise<boolean> {
     const home = joinHost(this.dataFolder, uid);
-    if (!(await wasChecked(home, await this.#boot()))) return this.#isWhole(uid, name);
+    if (!wasChecked(home, this.#boot())) return this.#isWhole(uid, name);
     const manifest = await readFile(joinHost(home, 'manifest')).catch(ignoreAbsent);
     // A patch that was made or checked since then stands on an original that was.
     const { lowers } = this.#diff(uid);
@@ -518,7 +526,7 @@ export class DiffStore {
   }
 
   async #target(name: string): Promise<string | undefined> {
-    const target = await readlink(joinHost(this.#names, name)).catch(ignoreAbsent);
+    const target = readNow(() => readlinkSync(joinHost(this.#names, name)));
     return target === undefined ? undefined : LINK_TARGET.exec(target)?.[1];
   }
 

@@ -1,4 +1,5 @@
-import { lstat, readFile, writeFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { lstat, writeFile } from 'node:fs/promises';
 import {
   type Change,
   changePath,
@@ -12,7 +13,7 @@ import {
 } from '../core/index.ts';
 import { type Manifest, sameChanges } from './manifest.ts';
 import { patched } from './patch.ts';
-import { ignoreAbsent } from './store-folders.ts';
+import { ignoreAbsent, readNow } from './store-folders.ts';
 
 /**
  * Whether a diff is as it was committed. Nothing is forced to the disk at a commit; instead the first use after a restart of the machine
@@ -40,8 +41,8 @@ export interface Suspect {
 }
 
 /** Was the diff in `home` made, or looked at, since the machine's last start, `boot`? Where the mark is lost, it was not. */
-export async function wasChecked(home: HostPath, boot: string): Promise<boolean> {
-  const mark = await readFile(joinHost(home, 'boot'), 'utf8').catch(ignoreAbsent);
+export function wasChecked(home: HostPath, boot: string): boolean {
+  const mark = readNow(() => readFileSync(joinHost(home, 'boot'), 'utf8'));
   return mark === CHECKED || mark === boot;
 }
 

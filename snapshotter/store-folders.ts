@@ -9,6 +9,18 @@ export function ignoreAbsent(error: unknown): undefined {
   throw error;
 }
 
+/**
+ * What `read` gives, at once; undefined where there is no such file. For few bytes: to hand a read over to another thread takes longer
+ * than it does.
+ */
+export function readNow<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    return ignoreAbsent(error);
+  }
+}
+
 /** Names in a folder; none where there is no folder. */
 export async function namesIn(folder: HostPath): Promise<readonly string[]> {
   return (await readdir(folder).catch(ignoreAbsent)) ?? [];
