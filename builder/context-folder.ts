@@ -1,5 +1,7 @@
 import {
   comparePaths,
+  type Digest,
+  digestHex,
   type Entry,
   entryOfRow,
   type ImagePath,
@@ -13,11 +15,16 @@ import {
   type StatRow,
 } from '../core/index.ts';
 
+const DIGEST_ROW = 1 + 32;
+const KNOWN = 1;
+
 /** What lies in one folder of a context: rows rather than entries, which are made anew whenever they are asked for. */
 export class ContextFolder {
   readonly #path: ImagePath;
   readonly #looked: LookedFolder;
   #next = -1;
+  /** Of each name, whether its digest is known, and the digest. */
+  #digests: Buffer | undefined;
   readonly #present: ((entry: Entry) => Entry) | undefined;
 
   /** @param looked has its names in the order of their bytes. @param present how an entry is to be seen, where not as it lies on disk. */
@@ -56,6 +63,23 @@ export class ContextFolder {
   row(name: string): StatRow | undefined {
     const at = this.#find(name);
     return at === undefined ? undefined : rowAt(this.#looked.rows, at);
+  }
+
+  /** The digest of a file that was {@link remember}ed. */
+  digest(name: string): Digest | undefined {
+    const at = this.#digests === undefined ? undefined : this.#find(name);
+    if (at === undefined || this.#digests?.[at * DIGEST_ROW] !== KNOWN) return undefined;
+    const from = at * DIGEST_ROW + 1;
+    return `sha256:${this.#digests.toString('hex', from, from + DIGEST_ROW - 1)}` as Digest;
+  }
+
+  /** Keeps the digest of a file: what was copied must be what was fingerprinted, and is asked for again then. */
+  remember(name: string, digest: Digest): void {
+    const at = this.#find(name);
+    if (at === undefined) return;
+    this.#digests ??= Buffer.alloc(this.#looked.names.length * DIGEST_ROW);
+    this.#digests[at * DIGEST_ROW] = KNOWN;
+    this.#digests.write(digestHex(digest), at * DIGEST_ROW + 1, 'hex');
   }
 
   #entry(name: string, at: number): Entry {

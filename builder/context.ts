@@ -111,6 +111,18 @@ export class ContextTree implements Tree {
   }
 
   async digests(paths: readonly ImagePath[]): Promise<readonly Digest[]> {
+    const digests = paths.map((path) => this.#folderOf(path)?.digest(baseName(path)));
+    const asked = paths.filter((_, at) => digests[at] === undefined);
+    const found = asked.length === 0 ? [] : await this.#digested(asked);
+    for (const [at, path] of asked.entries()) {
+      const digest = found[at];
+      if (digest !== undefined) this.#folderOf(path)?.remember(baseName(path), digest);
+    }
+    let next = 0;
+    return digests.flatMap((digest) => digest ?? found[next++] ?? []);
+  }
+
+  async #digested(paths: readonly ImagePath[]): Promise<readonly Digest[]> {
     const files: { readonly path: ImagePath; readonly row: StatRow }[] = [];
     for (const path of paths) {
       const row = this.#known(path) ?? (await this.#row(path)) ?? this.#look(path)?.row;
@@ -218,16 +230,19 @@ export class ContextTree implements Tree {
 
   /** What was found at `path` when it was first looked at. */
   #known(path: ImagePath): StatRow | undefined {
-    if (path === '') return this.#root;
-    const name = baseName(path);
-    const length = path.length - name.length - 1;
+    return path === '' ? this.#root : this.#folderOf(path)?.row(baseName(path));
+  }
+
+  /** The folder around `path`, where it has been read. */
+  #folderOf(path: ImagePath): ContextFolder | undefined {
     const { folder, path: last } = this.#last;
-    // Mostly it lies in the folder of the one before.
-    if (folder !== undefined && last.length === length && path.startsWith(last)) return folder.row(name);
+    const length = path.lastIndexOf('/');
+    // Mostly it is that of the one before.
+    if (folder !== undefined && last.length === Math.max(length, 0) && path.startsWith(last)) return folder;
     const parent = parentPath(path);
     const found = this.#folders.get(parent);
     this.#last = { path: parent, folder: found };
-    return found?.row(name);
+    return found;
   }
 
   async #row(path: ImagePath): Promise<StatRow | undefined> {

@@ -114,7 +114,18 @@ async function typeAt(path: ImagePath, progress: Progress): Promise<FileType | u
   return (await nameAt(path, progress))?.type;
 }
 
-const FOLDER: NameAt = { type: 'dir' };
+/** Names that lead nowhere else: one object for all of a type, since there may be hundreds of thousands. */
+const PLAIN_NAMES: Readonly<Record<FileType, NameAt>> = {
+  file: { type: 'file' },
+  dir: { type: 'dir' },
+  symlink: { type: 'symlink' },
+  char: { type: 'char' },
+  block: { type: 'block' },
+  fifo: { type: 'fifo' },
+  socket: { type: 'socket' },
+};
+
+const FOLDER = PLAIN_NAMES.dir;
 
 /** The group that a new folder gets from the one around it, and passes on, where that has its set-group-id bit set (inode(7)). */
 export function inheritedGroup(folder: Pick<Entry, 'mode' | 'gid'> | undefined): number | undefined {
@@ -166,7 +177,7 @@ async function* placeFolder(
   const { placement } = progress;
   const copied = new Map<ImagePath, ImagePath>();
   for (const { path, entry, implied } of source.root.inside) {
-    const target = imagePath(path, destination);
+    const target = joinPath(destination, path);
     const isMade = progress.placed.get(target)?.type === 'dir';
     await refuseClash(target, entry, progress);
     if (implied === true && isMade) continue;
@@ -250,7 +261,7 @@ async function refuseClash(path: ImagePath, { type, linkTarget }: NameAt, progre
       hint: 'Remove the folder in a RUN before, or copy to another name.',
     });
   }
-  progress.placed.set(path, { type, linkTarget });
+  progress.placed.set(path, linkTarget === undefined ? PLAIN_NAMES[type] : { type, linkTarget });
 }
 
 function refuseNonFolder(path: ImagePath, placement: Placement): never {

@@ -21,12 +21,16 @@ export class RecordingTree implements Tree {
   readonly #tree: Tree;
   readonly #uses = new Map<ImagePath, number>();
   readonly #absent = new Set<ImagePath>();
+  /** A folder that is absent, or lies in one that is. */
+  #gone: ImagePath | undefined;
 
   constructor(tree: Tree) {
     this.#tree = tree;
   }
 
   async lstat(path: ImagePath): Promise<Entry | undefined> {
+    // That says all: a copy asks of tens of thousands of names in one new folder.
+    if (this.#isBelowAbsent(path)) return undefined;
     const entry = await this.#tree.lstat(path);
     this.#note(path, entry);
     return entry;
@@ -51,7 +55,7 @@ export class RecordingTree implements Tree {
 
   /** Notes a path that an operation changes, with all folders above it: the overlay copies those up. */
   async touch(path: ImagePath): Promise<void> {
-    for (let at = path; !this.#uses.has(at); at = parentPath(at)) {
+    for (let at = path; !this.#uses.has(at) && !this.#isBelowAbsent(at); at = parentPath(at)) {
       await this.lstat(at);
       if (at === ROOT_PATH) break;
     }
@@ -66,8 +70,12 @@ export class RecordingTree implements Tree {
   }
 
   #isBelowAbsent(path: ImagePath): boolean {
-    for (let at = parentPath(path); at !== ROOT_PATH; at = parentPath(at)) {
-      if (this.#absent.has(at)) return true;
+    const folder = parentPath(path);
+    if (folder === this.#gone) return true;
+    for (let at = folder; at !== ROOT_PATH; at = parentPath(at)) {
+      if (!this.#absent.has(at)) continue;
+      this.#gone = folder;
+      return true;
     }
     return false;
   }

@@ -141,12 +141,21 @@ function withoutNoise({ changes }: DiffContent, noise: Noise): readonly Item[] {
   const firsts = new Map<ImagePath, ImagePath>();
   const marked = new Set<ImagePath>();
   const items: Item[] = [];
-  for (const change of changes) if (change.kind === 'opaque') marked.add(change.path);
+  const leaders = new Set<ImagePath>();
+  for (const change of changes) {
+    if (change.kind === 'opaque') marked.add(change.path);
+    else if (change.kind === 'set' && change.entry.hardlinkTo !== undefined)
+      leaders.add(change.entry.hardlinkTo);
+  }
   for (const change of changes) {
     const path = changePath(change);
     if (change.kind === 'opaque' || noise.covers(path)) continue;
     if (change.kind === 'whiteout') {
       items.push({ path, entry: undefined, opaque: false });
+      continue;
+    }
+    if (change.entry.hardlinkTo === undefined && !leaders.has(path)) {
+      items.push({ path, entry: change.entry, opaque: marked.has(path) });
       continue;
     }
     const { hardlinkTo: leader = path, ...rest } = change.entry;
