@@ -395,7 +395,7 @@ class BuildRun {
     if (this.#graph === undefined || solver === undefined || !this.#images.areStored()) return undefined;
     if (!nothingToDo(this.#request, this.#graph, solver.solved)) return undefined;
     const host = this.#contexts.looks.facts(this.#startedAtMs);
-    return host === undefined ? undefined : { host, records: solver.hits(), report: this.#report(undefined) };
+    return host === undefined ? undefined : { host, hits: solver.hits(), report: this.#report(undefined) };
   }
 
   /** Keeps the report of this build. A store that cannot take it does not fail a build that is done. */

@@ -290,6 +290,7 @@ export class Contexts implements AsyncDisposable {
     work: (options: FetchOptions, onProgress: (bytes: number, total?: number) => void) => Promise<T>,
   ): Promise<T> {
     const { signal, session } = this.#options;
+    this.looks.miss();
     using phase = this.#options.phase(name);
     try {
       const agent = overSsh(asked.url) ? ((await session.agent('default')) ?? asked.agent) : undefined;

@@ -75,8 +75,8 @@ export interface BuildSuccess {
 export interface UnchangedBuild {
   /** All that it looked at on the machine, as it was then. */
   readonly host: readonly HostFact[];
-  /** The records that were hit, by the position of their step. */
-  readonly records: ReadonlyMap<number, StepRecord>;
+  /** The records that were hit, and the step's slot, by the position of their step. */
+  readonly hits: ReadonlyMap<number, { readonly record: StepRecord; readonly slot: string }>;
   /** What the log of builds has of it. */
   readonly report: BuildReport;
 }

@@ -320,8 +320,10 @@ export class Solver implements AsyncDisposable {
   }
 
   /** The records that were hit, by the position of their step. */
-  hits(): ReadonlyMap<number, StepRecord> {
-    return new Map(this.#reused.map(({ attempt, record }) => [attempt.step.info.index, record]));
+  hits(): ReadonlyMap<number, { readonly record: StepRecord; readonly slot: string }> {
+    return new Map(
+      this.#reused.map(({ attempt: { step }, record }) => [step.info.index, { record, slot: step.slot }]),
+    );
   }
 
   #finish(solved: SolvedStep, standing: Standing): Standing {

@@ -24,12 +24,12 @@ export type OutputPiece =
   /** How long the answer took. */
   | { readonly kind: 'elapsed' };
 
-/** Which build left a note, and which records it used: what varve itself reads of a note. */
+/** Which build left a note, which records it used and for which slots: what varve itself reads of a note. */
 export interface NoteHead {
   /** When it was written, ms since 1970. The time of the file is later where the note was used since. */
   readonly notedAtMs: number;
   readonly report: BuildReport;
-  readonly keys: readonly StepKey[];
+  readonly uses: readonly { readonly key: StepKey; readonly slot: string }[];
 }
 
 /** A build in which nothing had to be done: what it rested on, and what it wrote. */

@@ -4,7 +4,7 @@ import type { UnchangedNotes } from './unchanged-notes.ts';
 
 /**
  * Brings into the database what the native program answered by notes: a line in the log for each build that it answered (the last one of each
- * note), and the use of the records that the answer rests on.
+ * note), and the use of the records and slots that the answer rests on.
  */
 export function takeInUses(database: Database, notes: UnchangedNotes): void {
   const newest = database.get('SELECT max(started_at) AS at FROM builds')?.['at'];
@@ -22,8 +22,14 @@ export function takeInUses(database: Database, notes: UnchangedNotes): void {
         at,
         JSON.stringify(report),
       );
-      for (const key of head.keys) {
+      for (const { key, slot } of head.uses) {
         database.run('UPDATE records SET last_used_at = max(last_used_at, ?) WHERE key = ?', at, key);
+        // What the step is compared with when it misses next.
+        database.run(
+          `UPDATE slots SET key = ?1, used_at = ?2, preimage = (SELECT preimage FROM records WHERE key = ?1)
+             WHERE slot = ?3 AND used_at < ?2 AND EXISTS (SELECT 1 FROM records WHERE key = ?1)`,
+          ...[key, at, slot],
+        );
       }
     }
   });

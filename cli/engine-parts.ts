@@ -216,7 +216,7 @@ export async function openParts(
 }
 
 /** Where programs are looked for. */
-function programsOf(env: EngineOptions['env']) {
+export function programsOf(env: EngineOptions['env']) {
   const native = env['VARVE_NATIVE'];
   const searchPath = env['PATH']?.split(':').filter((folder) => folder.startsWith('/'));
   return {
@@ -238,10 +238,10 @@ export function checkPrograms(env: EngineOptions['env']): void {
   );
 }
 
-/** Without root, says where commands come nearer to the machine than they would have to. */
-export function checkNetwork(env: EngineOptions['env']): void {
-  if (!isInUserNamespace() || findNetworkHelper(programsOf(env).searchPath) !== undefined) return;
-  warn(
+/** Without root, says where commands come nearer to the machine than they would have to. @returns what was said */
+export function checkNetwork(env: EngineOptions['env']): string {
+  if (!isInUserNamespace() || findNetworkHelper(programsOf(env).searchPath) !== undefined) return '';
+  return warn(
     "commands have the machine's own network: there is neither pasta (Debian's package passt) nor slirp4netns, or /dev/net/tun is closed to this user",
   );
 }
@@ -289,8 +289,10 @@ export function isProcess(pid: number): boolean {
   return existsSync(`/proc/${pid}`);
 }
 
-function warn(message: string): void {
-  process.stderr.write(`varve: warning: ${message}\n`);
+function warn(message: string): string {
+  const text = `varve: warning: ${message}\n`;
+  process.stderr.write(text);
+  return text;
 }
 
 function bundledWorker(): { readonly workerUrl?: URL } {

@@ -2,6 +2,7 @@ import { randomBytes, randomInt } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { build, callBuild, startContainer, verifyRecords } from '../builder/index.ts';
+import type { NotedOutput } from '../cache/index.ts';
 import {
   type BuildRequest,
   errnoOf,
@@ -60,6 +61,8 @@ class ComposedEngine implements Engine {
   readonly #images: EngineImages;
   readonly #cache: EngineCache;
   readonly #env: EngineOptions['env'];
+  /** What the machine lacks, in the words in which it was said. */
+  #said = '';
 
   constructor(parts: EngineParts, options: EngineOptions, cleanup: AsyncDisposableStack) {
     this.#parts = parts;
@@ -79,7 +82,11 @@ class ComposedEngine implements Engine {
 
   noteUnchanged: Engine['noteUnchanged'] = async (unchanged, told) => {
     const { noteUnchanged } = await import('./engine-unchanged.ts');
-    await noteUnchanged(this.#parts, this.#env, { unchanged, ...told });
+    const output: readonly NotedOutput[] = [
+      ...(this.#said === '' ? [] : [{ fd: 2, pieces: [{ kind: 'text', text: this.#said }] } as const]),
+      ...told.output,
+    ];
+    await noteUnchanged(this.#parts, this.#env, { unchanged, call: told.call, output });
   };
 
   call: Engine['call'] = (request, call, options) => callBuild(this.#parts, { ...request, call }, options);
@@ -128,7 +135,7 @@ class ComposedEngine implements Engine {
     const { uid } = this.#parts.owner;
     if (uid === 0) {
       checkPrograms(this.#env);
-      if (network === 'default') checkNetwork(this.#env);
+      this.#said = network === 'default' ? checkNetwork(this.#env) : '';
       return;
     }
     throw new MachineError(

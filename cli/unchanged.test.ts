@@ -35,6 +35,8 @@ import { type Call, callDigest } from './unchanged-call.ts';
 
 const isRoot = process.getuid?.() === 0;
 
+const native = process.env['VARVE_NATIVE'];
+
 /** What is started where a note does not answer. */
 const STARTED = ['/bin/echo', 'started'];
 const BOOT = '/proc/sys/kernel/random/boot_id';
@@ -118,7 +120,7 @@ function note(more: Partial<UnchangedNote> = {}): UnchangedNote {
     steps: [],
   };
   return {
-    head: { notedAtMs: 1, report, keys: [] },
+    head: { notedAtMs: 1, report, uses: [] },
     call: callDigest(ownCall()),
     boot: readFileSync(BOOT, 'latin1'),
     generation: GENERATION,
@@ -140,7 +142,7 @@ function leave(bytes: Uint8Array = encodeNote(note())): void {
 function called(more: Partial<Call> = {}, stdio: 'pipe' | 'inherit' = 'pipe'): string {
   const { words, environment, folder: cwd } = ownCall(more);
   const env = Object.fromEntries(environment.map((one) => one.split('=', 2)));
-  const run = spawnSync(locateNative(), ['unchanged', ...words], { cwd, env, encoding: 'utf8', stdio });
+  const run = spawnSync(locateNative(native), ['unchanged', ...words], { cwd, env, encoding: 'utf8', stdio });
   expect(run.status).toBe(0);
   return `${run.stdout}${run.stderr}`.trim();
 }
@@ -237,7 +239,7 @@ const CHANGES: Readonly<Record<string, () => void>> = {
   'an empty note': () => truncateSync(noteFile(), 0),
 };
 
-describe.skipIf(!hasNativeProgram())('varve-native unchanged', () => {
+describe.skipIf(!hasNativeProgram(native))('varve-native unchanged', () => {
   it('answers by a note that holds, and gives it the time of that', () => {
     expect(called()).toBe('started');
     leave();

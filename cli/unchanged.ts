@@ -38,9 +38,9 @@ export function plainAgain({ events, warnings }: ToldBuild, unchanged: Unchanged
 }
 
 /** The event as it would be if all went at once, and each hit with a mark for its age. */
-function timeless(event: BuildEvent, { records }: UnchangedBuild, marks: Marks): BuildEvent {
+function timeless(event: BuildEvent, { hits }: UnchangedBuild, marks: Marks): BuildEvent {
   if (event.type !== 'step.finished') return { ...event, at: 0 };
-  const record = records.get(event.step);
+  const record = hits.get(event.step)?.record;
   if (record === undefined) throw new Error(`step ${event.step} was no hit`);
   return { ...event, at: 0, ms: 0, reason: explainHitSince(record, marks.ago(record.ranAtMs)) };
 }

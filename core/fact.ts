@@ -29,7 +29,7 @@ export interface LookedRows {
   readonly rows: Buffer;
 }
 
-/** Something in the store that an answer rests on. Paths are relative to the store's folder. */
+/** Something in the store that an answer rests on. Paths are relative to the store's folder, or absolute. */
 export type StoreFact =
   | { readonly kind: 'content'; readonly path: string; readonly bytes: Uint8Array }
   | { readonly kind: 'link'; readonly path: string; readonly target: string }

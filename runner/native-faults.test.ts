@@ -56,7 +56,10 @@ describe('the native program', () => {
       expect(execFileSync('readelf', ['-Ws', program], { encoding: 'utf8' })).toContain(
         '__asan_report_load8',
       );
-      const files = ['escapes', 'mounts', 'tree-ops', 'trace-tree'].map((name) => `runner/${name}.test.ts`);
+      const inRunner = ['escapes', 'mounts', 'tree-ops', 'trace-tree'].map(
+        (name) => `runner/${name}.test.ts`,
+      );
+      const files = [...inRunner, 'cli/unchanged.test.ts'];
       const vitest = join(import.meta.dirname, '../node_modules/vitest/vitest.mjs');
       const { code, stdout, stderr } = await tryExec([process.execPath, vitest, 'run', ...files], {
         cwd: join(import.meta.dirname, '..'),

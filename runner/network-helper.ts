@@ -39,9 +39,22 @@ const HELPERS = [
 
 const USUAL_PATH = ['/usr/local/bin', '/usr/bin', '/bin'] as const;
 
+const TUN = '/dev/net/tun';
+
+/** Where {@link findNetworkHelper} looks, in its order; the device comes first, then programs until one may be started. */
+export function networkHelperPlaces(searchPath: readonly string[] = USUAL_PATH): {
+  readonly device: string;
+  readonly programs: readonly string[];
+} {
+  return {
+    device: TUN,
+    programs: HELPERS.flatMap(({ name }) => searchPath.map((folder) => join(folder, name))),
+  };
+}
+
 /** The first of the helpers in the folders `searchPath`; undefined where there is none, or no /dev/net/tun that it may open. */
 export function findNetworkHelper(searchPath: readonly string[] = USUAL_PATH): NetworkHelper | undefined {
-  if (!isAllowed('/dev/net/tun', constants.R_OK | constants.W_OK)) return undefined;
+  if (!isAllowed(TUN, constants.R_OK | constants.W_OK)) return undefined;
   for (const { name, options, nameserver } of HELPERS) {
     const program = searchPath
       .map((folder) => join(folder, name))

@@ -8,19 +8,21 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { encodeNote, type UnchangedNote } from '../cache/index.ts';
 import type { Change, Entry, HostPath, SandboxSpec } from '../core/index.ts';
-import { DEFAULT_SHM_BYTES, imagePath, ROOT_PATH, ROOT_USER } from '../core/index.ts';
+import { DEFAULT_SHM_BYTES, imagePath, ROOT_PATH, ROOT_USER, rowBytes, rowOf } from '../core/index.ts';
 import { WireWriter } from '../runner/native-wire.ts';
 import { encodeSandbox } from '../runner/sandbox-wire.ts';
 import { encodeManifest } from '../snapshotter/manifest.ts';
 import { buildFuzzer } from './native-variants.ts';
 
-export const FUZZ_TARGETS = ['spec', 'tree', 'files'] as const;
+export const FUZZ_TARGETS = ['spec', 'tree', 'files', 'note'] as const;
 export type FuzzTarget = (typeof FUZZ_TARGETS)[number];
 
 export interface FuzzOptions {
@@ -82,6 +84,8 @@ function seeds(target: FuzzTarget): readonly Uint8Array[] {
       return [treeSeed()];
     case 'files':
       return [filesSeed(0), filesSeed(1)];
+    case 'note':
+      return noteSeeds();
   }
 }
 
@@ -179,6 +183,68 @@ function treeSeed(): Uint8Array {
   start('c', 'folder');
   out.tag('z');
   return out.take();
+}
+
+/** The facts of notes, one of them such that all hold; see `try_note`. */
+function noteSeeds(): readonly Uint8Array[] {
+  const row = rowOf(statSync('/', { bigint: true }));
+  const path = '/w' as HostPath;
+  const empty: UnchangedNote = {
+    head: {
+      notedAtMs: 1,
+      report: {
+        id: '',
+        startedAtMs: 1,
+        finishedAtMs: 1,
+        dockerfile: '',
+        context: '',
+        target: '',
+        ok: true,
+        steps: [],
+      },
+      uses: [],
+    },
+    call: Buffer.alloc(32),
+    boot: '',
+    generation: '',
+    database: { path: 'varve.db', bytes: 1 },
+    store: [],
+    host: [],
+    output: [],
+  };
+  const notes: readonly UnchangedNote[] = [
+    {
+      ...empty,
+      store: [{ kind: 'content', path: 'fs/a', bytes: Buffer.from('content') }],
+      host: [{ kind: 'absent', path: '/nothing' as HostPath }],
+      output: [
+        { fd: 2, pieces: [{ kind: 'text', text: 'a' }, { kind: 'ago', atMs: 1 }, { kind: 'elapsed' }] },
+        { fd: 1, pieces: [] },
+      ],
+    },
+    { ...empty, store: [{ kind: 'link', path: 'fs', target: 'a' }] },
+    { ...empty, store: [{ kind: 'stored', path: 'fs/a', row }] },
+    { ...empty, host: [{ kind: 'file', path, row }] },
+    {
+      ...empty,
+      host: [
+        {
+          kind: 'tree',
+          path,
+          real: path,
+          folders: [{ path: ROOT_PATH, row, names: ['a'], rows: rowBytes(row) }],
+        },
+      ],
+    },
+  ];
+  const facts = (note: UnchangedNote): Buffer => {
+    const bytes = encodeNote(note);
+    // Magic, version, head, call, two empty blocks; the database is not there.
+    const head = 16 + bytes.readUInt32LE(12) + 32 + 8;
+    const database = 1 + 4 + 'varve.db\0'.length + 8;
+    return bytes.subarray(head + database, -4);
+  };
+  return notes.map(facts);
 }
 
 const QUESTIONS = [

@@ -152,16 +152,20 @@ static bool fact_holds(uint8_t kind, struct note_bytes *facts, int root) {
   }
 }
 
+bool facts_hold(struct note_bytes *facts, int root) {
+  uint8_t kind;
+  while ((kind = note_u8(facts)) != 'o') {
+    if (facts->bad || !fact_holds(kind, facts, root) || facts->bad) return false;
+  }
+  return true;
+}
+
 bool note_holds(struct note_bytes *facts, int root) {
   uint32_t boot_size, generation_size;
   const unsigned char *boot = note_block(facts, &boot_size);
   if (!has_content(AT_FDCWD, "/proc/sys/kernel/random/boot_id", boot, boot_size)) return false;
   const unsigned char *generation = note_block(facts, &generation_size);
   if (!has_content(root, "generation", generation, generation_size)) return false;
-  uint8_t kind;
-  while ((kind = note_u8(facts)) != 'o') {
-    if (facts->bad || !fact_holds(kind, facts, root) || facts->bad) return false;
-  }
   /* Again: had anything been taken out of the store meanwhile, it would be another one. */
-  return has_content(root, "generation", generation, generation_size);
+  return facts_hold(facts, root) && has_content(root, "generation", generation, generation_size);
 }

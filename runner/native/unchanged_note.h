@@ -36,4 +36,7 @@ bool note_open(struct note_bytes *note, const unsigned char call[SHA256_BYTES]);
  */
 bool note_holds(struct note_bytes *facts, int root);
 
+/* As note_holds(), of the facts that follow the machine's start and the generation. */
+bool facts_hold(struct note_bytes *facts, int root);
+
 #endif

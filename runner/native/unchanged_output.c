@@ -6,50 +6,68 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* As a shell says it of a program that SIGPIPE ended, which varve is where it is told of a reader that went away. */
 #define READER_GONE 141
+/* The longest text that a time makes, and more. */
+#define MOST_TIME 64
 
 struct text {
   char *bytes;
-  size_t size;
-  FILE *stream;
+  size_t size, capacity;
 };
 
-static void put_ago(FILE *stream, uint64_t then) {
+static bool put(struct text *text, const void *bytes, size_t size) {
+  if (size > text->capacity - text->size) {
+    size_t capacity = text->size + size < 4096 ? 4096 : (text->size + size) * 2;
+    char *grown = realloc(text->bytes, capacity);
+    if (grown == NULL) return false;
+    text->bytes = grown;
+    text->capacity = capacity;
+  }
+  if (size > 0) memcpy(text->bytes + text->size, bytes, size);
+  text->size += size;
+  return true;
+}
+
+static bool put_ago(struct text *text, uint64_t then) {
   static const struct {
     const char *name;
     int64_t ms;
   } UNITS[] = {{"day", 86400000}, {"hour", 3600000}, {"minute", 60000}, {"second", 1000}};
   struct timespec now;
+  char ago[MOST_TIME] = "a moment ago";
   clock_gettime(CLOCK_REALTIME, &now);
   int64_t ms = (int64_t)((uint64_t)now.tv_sec * 1000 + (uint64_t)(now.tv_nsec / 1000000) - then);
   for (size_t i = 0; i < sizeof UNITS / sizeof *UNITS; i++) {
     int64_t count = ms / UNITS[i].ms;
     if (count < 1) continue;
-    fprintf(stream, "%" PRId64 " %s%s ago", count, UNITS[i].name, count == 1 ? "" : "s");
-    return;
+    snprintf(ago, sizeof ago, "%" PRId64 " %s%s ago", count, UNITS[i].name, count == 1 ? "" : "s");
+    break;
   }
-  fputs("a moment ago", stream);
+  return put(text, ago, strlen(ago));
 }
 
-static void put_elapsed(FILE *stream, const struct timespec *began) {
+static bool put_elapsed(struct text *text, const struct timespec *began) {
   struct timespec now;
+  char elapsed[MOST_TIME];
   clock_gettime(CLOCK_MONOTONIC, &now);
   long long ms = (long long)(now.tv_sec - began->tv_sec) * 1000 + (now.tv_nsec - began->tv_nsec) / 1000000;
-  fprintf(stream, "%lld.%llds", ms / 1000, ms % 1000 / 100);
+  snprintf(elapsed, sizeof elapsed, "%lld.%llds", ms / 1000, ms % 1000 / 100);
+  return put(text, elapsed, strlen(elapsed));
 }
 
-static bool put_piece(struct note_bytes *output, FILE *stream, const struct timespec *began) {
+static bool put_piece(struct note_bytes *output, struct text *text, const struct timespec *began) {
   uint32_t size;
   const unsigned char *block;
   switch (note_u8(output)) {
     case 0:
       block = note_block(output, &size);
-      return block != NULL && fwrite(block, 1, size, stream) == size;
-    case 1: put_ago(stream, note_u64(output)); return true;
-    case 2: put_elapsed(stream, began); return true;
+      return block != NULL && put(text, block, size);
+    case 1: return put_ago(text, note_u64(output));
+    case 2: return put_elapsed(text, began);
     default: return false;
   }
 }
@@ -60,7 +78,7 @@ static bool compose(struct note_bytes *output, struct text texts[2], const struc
     uint32_t pieces = note_u32(output);
     if (fd != STDOUT_FILENO && fd != STDERR_FILENO) return false;
     for (uint32_t i = 0; i < pieces; i++) {
-      if (!put_piece(output, texts[fd - 1].stream, began) || output->bad) return false;
+      if (!put_piece(output, &texts[fd - 1], began) || output->bad) return false;
     }
   }
   return !output->bad;
@@ -87,17 +105,9 @@ static bool write_all(int fd, const struct text *text, bool is_first) {
 
 bool write_output(struct note_bytes *output, const struct timespec *began) {
   struct text texts[2] = {0};
-  bool good = true;
-  for (size_t i = 0; i < 2; i++) {
-    texts[i].stream = open_memstream(&texts[i].bytes, &texts[i].size);
-    good = good && texts[i].stream != NULL;
-  }
-  good = good && compose(output, texts, began);
-  for (size_t i = 0; i < 2; i++) {
-    if (texts[i].stream != NULL && fclose(texts[i].stream) != 0) good = false;
-  }
   /* Progress comes before what the build came to, as it was told. */
-  good = good && write_all(STDERR_FILENO, &texts[1], true) && write_all(STDOUT_FILENO, &texts[0], texts[1].size == 0);
+  bool good = compose(output, texts, began) && write_all(STDERR_FILENO, &texts[1], true) &&
+              write_all(STDOUT_FILENO, &texts[0], texts[1].size == 0);
   for (size_t i = 0; i < 2; i++) free(texts[i].bytes);
   return good;
 }

@@ -73,8 +73,9 @@ bool tree_is_unchanged(struct note_bytes *facts) {
   if (facts->bad || *path != '/') return false;
   int top = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (top < 0) return false;
-  bool same = lies_at(top, real);
+  bool same = true;
   for (; same && folders > 0; folders--) same = same_folder(facts, top);
+  same = same && lies_at(top, real);
   close(top);
   return same;
 }

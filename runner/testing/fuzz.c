@@ -3,6 +3,7 @@
  *
  *   spec   the spec of a sandbox, and the plan that is made of it
  *   tree   the operations of `apply`, carried out below an empty folder
+ *   note   the facts of a note, and the output that follows them
  *   files  u8 whether the tree is mounted alone, u16 length, the body of a manifest of that length, then questions to the file server:
  *          u8 which kind, u8 which of the nodes that it told of, u8 length, and as many bytes
  *
@@ -32,6 +33,8 @@
 #include "../native/crc32.h"
 #include "../native/sandbox_plan.h"
 #include "../native/trace_server.h"
+#include "../native/unchanged_note.h"
+#include "../native/unchanged_output.h"
 
 #define MOST_MEMORY ((size_t)4 * 1024 * 1024)
 #define INPUT STDIN_FILENO
@@ -217,7 +220,7 @@ ssize_t fuzz_read(int fd, void *buffer, size_t size) {
   return (ssize_t)part;
 }
 
-ssize_t fuzz_write(int fd, const void *bytes, size_t size) { return fd == STDOUT_FILENO ? (ssize_t)size : write(fd, bytes, size); }
+ssize_t fuzz_write(int fd, const void *bytes, size_t size) { return fd == STDOUT_FILENO || fd == STDERR_FILENO ? (ssize_t)size : write(fd, bytes, size); }
 
 ssize_t fuzz_writev(int fd, const struct iovec *parts, int count) {
   static uint8_t answer[2 * 1024 * 1024];
@@ -302,6 +305,16 @@ static void try_files(void) {
   trace_record_write(&server->record, report);
 }
 
+/* The store's folder is /d; the file in it can be told of, and one thing of the machine: its root. */
+static void try_note(void) {
+  struct note_bytes facts = {input, input_end, false};
+  struct timespec began = {0};
+  int root = open("/d", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (root < 0) abort();
+  if (facts_hold(&facts, root)) write_output(&facts, &began);
+  close(root);
+}
+
 static void (*target)(void);
 static unsigned first_descriptor;
 
@@ -334,6 +347,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
   if (strcmp(name, "spec") == 0) target = try_spec;
   else if (strcmp(name, "tree") == 0) target = try_tree;
   else if (strcmp(name, "files") == 0) target = try_files;
+  else if (strcmp(name, "note") == 0) target = try_note;
   else exit(2);
   return 0;
 }
