@@ -26,6 +26,7 @@ import {
   type ResolvedImage,
   readOciLayout,
   type StoredImage,
+  type TransferProgress,
   unpackLayer,
 } from '../image/index.ts';
 import type { BuilderParts } from './contract.ts';
@@ -65,6 +66,12 @@ export interface BaseImagesOptions {
   readonly signal: AbortSignal;
   /** Shows a pull; absent: nobody looks. */
   readonly beginPull?: (reference: Reference) => TransferPhase;
+}
+
+interface FetchWatch {
+  /** Ends the fetching, beside the signal of all. */
+  readonly signal?: AbortSignal;
+  readonly onBlob?: (digest: Digest) => void;
 }
 
 /** The images that builds start from and containers run: found by name, pulled, and unpacked into snapshots. */
@@ -176,14 +183,7 @@ export class BaseImages {
     parts.cache.hold(diffIds);
     const known = diffIds.length === 0 ? undefined : await parts.snapshotter.find(diffIds);
     let snapshot = known;
-    if (known === undefined && diffIds.length > 0) {
-      await this.#fetch(image);
-      for (const [index, diffId] of diffIds.entries()) {
-        const layer = image.manifest.layers[index];
-        if (layer === undefined) throw damaged(image, 'its manifest has fewer layers than its configuration');
-        snapshot = await this.#layer(snapshot, { image, diffId, descriptor: layer });
-      }
-    }
+    if (known === undefined && diffIds.length > 0) snapshot = await this.#unpackAll(image);
     if (image.resolved !== undefined) {
       if (known !== undefined) await this.#fetch(image);
       await parts.images.put({
@@ -198,18 +198,52 @@ export class BaseImages {
     return snapshot;
   }
 
-  async #fetch(image: UsableImage): Promise<void> {
-    const { parts, signal, beginPull } = this.#options;
+  /** Unpacks layer on layer, each as soon as it is there, while those above it are still on their way. */
+  async #unpackAll(image: UsableImage): Promise<CommittedSnapshot | undefined> {
+    const { manifest, config } = image;
+    const stop = new AbortController();
+    const arrivals = new Map(manifest.layers.map(({ digest }) => [digest, Promise.withResolvers<void>()]));
+    const fetching = this.#fetch(image, {
+      signal: stop.signal,
+      onBlob: (digest) => arrivals.get(digest)?.resolve(),
+    });
+    // Awaited below; until then a failure is that of the layer that is waited for.
+    fetching.catch(() => {});
+    try {
+      let snapshot: CommittedSnapshot | undefined;
+      for (const [index, diffId] of config.rootfs.diff_ids.entries()) {
+        const descriptor = manifest.layers[index];
+        if (descriptor === undefined)
+          throw damaged(image, 'its manifest has fewer layers than its configuration');
+        await Promise.race([fetching, arrivals.get(descriptor.digest)?.promise]);
+        snapshot = await this.#layer(snapshot, { image, diffId, descriptor });
+      }
+      await fetching;
+      return snapshot;
+    } catch (error) {
+      stop.abort(error);
+      await fetching.catch(() => {});
+      throw error;
+    }
+  }
+
+  /** Brings the blobs that are missing. `onBlob` is told of each that is in the store. */
+  async #fetch(image: UsableImage, { signal: ownSignal, onBlob }: FetchWatch = {}): Promise<void> {
+    const { parts, beginPull } = this.#options;
+    const signal =
+      ownSignal === undefined ? this.#options.signal : AbortSignal.any([this.#options.signal, ownSignal]);
     const missing: Descriptor[] = [];
-    for (const layer of image.manifest.layers)
-      if (!(await parts.blobs.has(layer.digest))) missing.push(layer);
+    for (const layer of image.manifest.layers) {
+      if (await parts.blobs.has(layer.digest)) onBlob?.(layer.digest);
+      else missing.push(layer);
+    }
     if (missing.length === 0) return;
     using phase = beginPull?.(image.reference);
-    await parts.registry.fetchBlobs(image.reference, missing, {
-      blobs: parts.blobs,
-      signal,
-      ...(phase === undefined ? {} : { onProgress: phase.onProgress }),
-    });
+    const onProgress: TransferProgress = (progress) => {
+      phase?.onProgress(progress);
+      if (progress.state === 'done' || progress.state === 'exists') onBlob?.(progress.digest);
+    };
+    await parts.registry.fetchBlobs(image.reference, missing, { blobs: parts.blobs, signal, onProgress });
   }
 
   /** One layer on its parent; a layer that several processes want is unpacked by one of them. */
