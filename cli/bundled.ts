@@ -12,6 +12,8 @@ import { codeFolder } from './code-folder.ts';
 /** The script's file name, with the hash of its content. Set by scripts/bundle.ts. */
 declare const PROGRAM: string;
 
+const LONG_MS = 10_000;
+
 type Program = (require: (name: string) => object, module: { exports: object }, url: string) => void;
 
 /** Modules of Node that take milliseconds to load, and that many commands go without. */
@@ -50,7 +52,8 @@ const script = new Script(readFileSync(filename, 'latin1'), {
 if (folder !== undefined) {
   if (script.cachedDataRejected !== false)
     process.once('exit', (status) => {
-      if (status === 0) keepCode(folder, name, script.createCachedData());
+      // V8 drops code that was not called for long: of a long run it would be half of what a start needs.
+      if (status === 0 && performance.now() < LONG_MS) keepCode(folder, name, script.createCachedData());
     });
   // The view for terminals is made of modules.
   if (process.stderr.isTTY) enableCompileCache(folder);
