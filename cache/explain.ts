@@ -322,15 +322,22 @@ function saved({ durationMs }: StepRecord): string {
   return durationMs < 100 ? '' : `, saved ${duration(durationMs)}`;
 }
 
+const SPANS = [
+  ['day', DAY_MS],
+  ['hour', 3_600_000],
+  ['minute', 60_000],
+  ['second', 1000],
+] as const;
+
+/** For how long {@link explainHit} goes on saying the same of what is `ageMs` old. */
+export function sameAgeFor(ageMs: number): number {
+  const [, length] = SPANS.find(([, unit]) => ageMs >= unit) ?? ['', 1000];
+  return (Math.floor(ageMs / length) + 1) * length - ageMs;
+}
+
 /** Whole units of the largest one that fits; undefined for less than a second. */
 function span(ms: number): string | undefined {
-  const units = [
-    ['day', DAY_MS],
-    ['hour', 3_600_000],
-    ['minute', 60_000],
-    ['second', 1000],
-  ] as const;
-  for (const [unit, length] of units) {
+  for (const [unit, length] of SPANS) {
     const count = Math.floor(ms / length);
     if (count >= 1) return `${count} ${unit}${count === 1 ? '' : 's'}`;
   }

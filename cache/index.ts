@@ -22,6 +22,7 @@ export {
   explainMiss,
   explainObserved,
   type ObservedHitFacts,
+  sameAgeFor,
 } from './explain.ts';
 export { FactList, NO_FACTS } from './fact-list.ts';
 export type { DigestFile } from './file-digest.ts';
@@ -33,5 +34,6 @@ export {
   type NotedOutput,
   type NoteHead,
   type OutputPiece,
+  type TimeSpan,
   type UnchangedNote,
 } from './unchanged-note.ts';

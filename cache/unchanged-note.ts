@@ -45,6 +45,14 @@ export interface UnchangedNote {
   readonly store: readonly StoreFact[];
   readonly host: readonly HostFact[];
   readonly output: readonly NotedOutput[];
+  /** When the output may be written: what of it tells of ages is right then. Absent: always. */
+  readonly during?: TimeSpan | undefined;
+}
+
+/** From a moment on, and before another one, ms since 1970. */
+export interface TimeSpan {
+  readonly fromMs: number;
+  readonly untilMs: number;
 }
 
 const MAGIC = 'varvsame';
@@ -65,6 +73,11 @@ export function encodeNote(note: UnchangedNote): Buffer {
   out.tag('q');
   out.text(note.database.path);
   out.u64(BigInt(note.database.bytes));
+  if (note.during !== undefined) {
+    out.tag('u');
+    out.u64(BigInt(Math.floor(note.during.fromMs)));
+    out.u64(BigInt(Math.floor(note.during.untilMs)));
+  }
   // What differs most often comes first: until then nothing else need have been looked at.
   for (const fact of note.host) putHostFact(out, fact);
   for (const fact of note.store) putStoreFact(out, fact);

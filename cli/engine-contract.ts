@@ -6,7 +6,7 @@ import type {
   UnchangedBuild,
   VerifiedStep,
 } from '../builder/index.ts';
-import type { BuildReport, NotedOutput, RecordUsage } from '../cache/index.ts';
+import type { BuildReport, NotedOutput, RecordUsage, TimeSpan } from '../cache/index.ts';
 import type {
   BuildRequest,
   BuildSession,
@@ -39,6 +39,8 @@ export interface Engine extends AsyncDisposable {
     told: {
       readonly call: Uint8Array;
       readonly output: readonly NotedOutput[];
+      /** When it may be said; absent: always. */
+      readonly during?: TimeSpan | undefined;
     },
   ): Promise<void>;
 

@@ -1,7 +1,7 @@
 import { accessSync, constants, lstatSync, readFileSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { HostLooks, type UnchangedBuild } from '../builder/index.ts';
-import type { NotedOutput } from '../cache/index.ts';
+import type { NotedOutput, TimeSpan } from '../cache/index.ts';
 import {
   errnoOf,
   type HostFact,
@@ -22,6 +22,7 @@ export interface NotableBuild {
   readonly unchanged: UnchangedBuild;
   readonly call: Uint8Array;
   readonly output: readonly NotedOutput[];
+  readonly during?: TimeSpan | undefined;
 }
 
 /** Variables that bring other code into a process, or have it tell what it does. */
@@ -38,7 +39,7 @@ const MEDDLERS = [
 export async function noteUnchanged(
   parts: EngineParts,
   env: Environment,
-  { unchanged, call, output }: NotableBuild,
+  { unchanged, call, output, during }: NotableBuild,
 ): Promise<void> {
   if (parts.hasWarned()) return;
   const { host, hits, report } = unchanged;
@@ -57,6 +58,7 @@ export async function noteUnchanged(
         store: [...images, ...diffs, ...ownIds()],
         host: [...around, ...host] satisfies readonly HostFact[],
         output,
+        during,
       },
       parts.temporary,
     );

@@ -86,7 +86,7 @@ class ComposedEngine implements Engine {
       ...(this.#said === '' ? [] : [{ fd: 2, pieces: [{ kind: 'text', text: this.#said }] } as const]),
       ...told.output,
     ];
-    await noteUnchanged(this.#parts, this.#env, { unchanged, call: told.call, output });
+    await noteUnchanged(this.#parts, this.#env, { unchanged, ...told, output });
   };
 
   call: Engine['call'] = (request, call, options) => callBuild(this.#parts, { ...request, call }, options);

@@ -330,6 +330,17 @@ describe.skipIf(!hasNativeProgram(native))('varve-native unchanged', () => {
     expect(called()).toBe('noted');
   }, 60_000);
 
+  it('answers while what it says of ages is right', () => {
+    const now = Date.now();
+    const during = (fromMs: number, untilMs: number): string => {
+      leave(encodeNote(note({ during: { fromMs: now + fromMs, untilMs: now + untilMs } })));
+      return called();
+    };
+    expect(during(-60_000, 60_000)).toBe('noted');
+    expect(during(-60_000, 0)).toBe('started');
+    expect(during(60_000, 120_000)).toBe('started');
+  });
+
   it('writes times as they are now', () => {
     const ago = (ms: number) => ({ kind: 'ago', atMs: Date.now() - ms }) as const;
     const text = (one: string) => ({ kind: 'text', text: one }) as const;

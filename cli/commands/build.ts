@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { NotedOutput } from '../../cache/index.ts';
+import type { NotedOutput, TimeSpan } from '../../cache/index.ts';
 import type { BuildEvent, BuildRequest, BuildSession, Diagnostic } from '../../core/index.ts';
 import { idOf, UsageError, unreachable } from '../../core/index.ts';
 import type { FormatOptions } from '../../parser/index.ts';
@@ -81,7 +81,7 @@ async function performBuild(
       writeStdout: (chunk) => write(streams.stdout, chunk),
       onEvent: (event) => {
         if (event.type === 'warning') warnings.push(event.diagnostic);
-        if (mode === 'plain' && event.type !== 'step.log') events.push(event);
+        if (event.type !== 'step.log' && event.type !== 'phase.progress') events.push(event);
         renderer.handle(event);
       },
     })
@@ -103,7 +103,7 @@ async function performBuild(
   }
   if (!result.ok) return await reportFailure(result.error, context, style);
   await reportSuccess(result.value, { iidfile: flags.iidfile, isQuiet: mode === 'quiet' }, context);
-  if (isSilent && isRepeatable(flags) && (mode === 'quiet' || mode === 'plain'))
+  if (isSilent && isRepeatable(flags) && mode !== 'rawjson')
     await noteIfUnchanged(result.value, { engine, mode, told: { events, warnings: warned } }, context);
   const { verified } = result.value;
   if (verified === undefined) return 0;
@@ -119,24 +119,35 @@ function isRepeatable(flags: BuildOptions['flags']): boolean {
 /** Leaves a note of a build in which nothing had to be done. */
 async function noteIfUnchanged(
   success: BuildSuccess,
-  {
-    engine,
-    mode,
-    told,
-  }: { readonly engine: Engine; readonly mode: 'quiet' | 'plain'; readonly told: ToldBuild },
-  { streams }: CommandContext,
+  { engine, mode, told }: { readonly engine: Engine; readonly mode: NotedMode; readonly told: ToldBuild },
+  { streams, env, now }: CommandContext,
 ): Promise<void> {
   const unchanged = success.unchanged?.();
   if (unchanged === undefined || success.image === undefined) return;
-  const [{ callDigest, ownCall }, { plainAgain }] = await Promise.all([
+  const [{ callDigest, ownCall }, { plainAgain, terminalAgain }] = await Promise.all([
     import('../unchanged-call.ts'),
     import('../unchanged.ts'),
   ]);
-  const id = `${idOf(success.image)}\n`;
-  const output: NotedOutput =
-    mode === 'plain' ? plainAgain(told, unchanged) : { fd: 1, pieces: [{ kind: 'text', text: id }] };
-  await engine.noteUnchanged(unchanged, { call: callDigest(ownCall(streams)), output: [output] });
+  const call = callDigest(ownCall(streams));
+  const note = (output: NotedOutput, during?: TimeSpan) =>
+    engine.noteUnchanged(unchanged, { call, output: [output], during });
+  switch (mode) {
+    case 'quiet':
+      return note({ fd: 1, pieces: [{ kind: 'text', text: `${idOf(success.image)}\n` }] });
+    case 'plain':
+      return note(plainAgain(told, unchanged));
+    case 'tty': {
+      const terminal = { terminal: streams.stderr, style: styleFor(streams.stderr, env), nowMs: now() };
+      const { output, during } = await terminalAgain(told, unchanged, terminal);
+      return note(output, during);
+    }
+    default:
+      return unreachable(mode);
+  }
 }
+
+/** A reader of JSON events wants the times of each. */
+type NotedMode = Exclude<ProgressMode, 'auto' | 'rawjson'>;
 
 async function reportSuccess(
   success: BuildSuccess,

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "crc32.h"
@@ -139,6 +140,15 @@ static bool is_database(struct note_bytes *facts, int root) {
   return good;
 }
 
+/* What was written tells of ages in words that are right for a while. */
+static bool is_time(struct note_bytes *facts) {
+  uint64_t from = note_u64(facts), until = note_u64(facts);
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  uint64_t ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)(now.tv_nsec / 1000000);
+  return !facts->bad && from <= ms && ms < until;
+}
+
 static bool fact_holds(uint8_t kind, struct note_bytes *facts, int root) {
   switch (kind) {
     case 'c': return same_content(facts, root);
@@ -147,6 +157,7 @@ static bool fact_holds(uint8_t kind, struct note_bytes *facts, int root) {
     case 'q': return is_database(facts, root);
     case 'f': return same_file(facts);
     case 'a': return is_absent(facts);
+    case 'u': return is_time(facts);
     case 't': return tree_is_unchanged(facts);
     default: return false;
   }
