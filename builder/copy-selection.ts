@@ -225,7 +225,8 @@ export async function listInside(
   const waiting: SelectedEntry[] = [];
   const visit = async (folder: ImagePath, relative: ImagePath): Promise<void> => {
     for (const entry of await tree.list(folder)) {
-      const path = joinPath(relative, baseName(entry.path));
+      // The same text where all of the tree is taken: there may be hundreds of thousands.
+      const path = root === ROOT_PATH ? entry.path : joinPath(relative, baseName(entry.path));
       const isPassedOver = include?.ignores(path) ?? false;
       const isExcluded = exclude?.ignores(path) ?? false;
       const isTaken = !isPassedOver && !isExcluded;
