@@ -10,6 +10,7 @@ import {
   type CommittedSnapshot,
   type EventSink,
   type FrozenSnapshot,
+  firstError,
   type ImagePath,
   type StepKey,
   unreachable,
@@ -339,7 +340,8 @@ export class Solver implements AsyncDisposable {
 
   #fail(step: Step, error: unknown, started: number): void {
     const ms = this.#options.parts.now() - started;
-    const reason = error instanceof Error ? error.message : String(error);
+    const first = firstError(error);
+    const reason = first instanceof Error ? first.message : String(first);
     const failed = { step, outcome: 'failed', reason, ms, createdAtMs: 0 } as const;
     this.solved.set(step.info.index, failed);
     this.#tell(step, failed);

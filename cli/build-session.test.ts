@@ -1,5 +1,5 @@
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -127,6 +127,23 @@ describe('--ssh', () => {
     // No process that has the keys is left.
     const processes = execFileSync('ps', ['-e', '-o', 'args='], { maxBuffer: 2 ** 26 }).toString();
     expect(processes).not.toContain(folder);
+  });
+
+  test.skipIf(!HAS_AGENT)('an agent whose session was killed leaves no folder', async () => {
+    key('kept');
+    const temporary = join(folder, 'temporary');
+    mkdirSync(temporary);
+    const module = (name: string) => JSON.stringify(join(import.meta.dirname, name));
+    const script = `import { openSession } from ${module('build-session.ts')};
+      import { readAgent } from ${module('argv/session-options.ts')};
+      const [folder, temporaryFolder] = process.argv.slice(1);
+      const agents = [readAgent('git=kept', folder)];
+      const session = await openSession({ secrets: [], agents, env: process.env, temporaryFolder });
+      await session.agent('git');
+      process.kill(process.pid, 'SIGKILL');`;
+    const { signal } = spawnSync(process.execPath, ['--input-type=module', '-e', script, folder, temporary]);
+    expect(signal).toBe('SIGKILL');
+    await expect.poll(() => readdirSync(temporary), { timeout: 10_000 }).toEqual([]);
   });
 
   test('says what to install where there is no ssh-agent', async () => {

@@ -134,15 +134,16 @@ async function findAgent({ id, paths }: AgentSource, env: Environment): Promise<
 }
 
 /**
- * Keeps the agent until standard input ends, which this process holds open. `ssh-agent COMMAND` would do that by itself, but looks for
- * its child every ten seconds only, and has the keys for so long.
+ * Keeps the agent until standard input ends, which this process holds open, then removes its folder: this process may have been killed.
+ * `ssh-agent COMMAND` would end by itself, but looks for its child every ten seconds only, and has the keys for so long.
  */
 const KEEP_AGENT = `command -v ssh-agent > /dev/null || exit 127
 exec 3<&0
 ssh-agent -D -a "$1" & agent=$!
 { cat <&3; kill $agent; } > /dev/null 2>&1 &
 exec 3<&-
-wait $agent`;
+wait $agent
+rm -rf "\${1%/*}"`;
 
 const NOT_FOUND = 127;
 

@@ -242,6 +242,8 @@ export interface EngineOptions {
   readonly dockerConfig: string;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly now: () => number;
+  /** How long a server may be silent in the middle of an exchange; absent: as `TransportOptions` has it. */
+  readonly stallMs?: number;
 }
 
 export type OpenEngine = (options: EngineOptions) => Promise<Engine>;

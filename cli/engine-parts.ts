@@ -121,7 +121,7 @@ export async function openParts(
   options: EngineOptions,
   cleanup: AsyncDisposableStack,
 ): Promise<EngineParts> {
-  const { now, config, dockerConfig, env } = options;
+  const { now, config, dockerConfig, env, stallMs } = options;
   makeStateFolder(root);
   checkOwner(root);
   const session = `${process.pid}-${randomBytes(6).toString('hex')}`;
@@ -135,6 +135,7 @@ export async function openParts(
   const programs = programsOf(env);
   const hasNative = hasNativeProgram(programs.nativeProgram);
   const native = new NativeServer(() => locateNative(programs.nativeProgram));
+  cleanup.defer(() => native.close());
   const treeOps = hasNative ? createTreeOps({ native }) : createPortableTreeOps();
   const temporary = joinHost(root, 'tmp', session);
   mkdirSync(temporary, { recursive: true, mode: 0o700 });
@@ -160,7 +161,11 @@ export async function openParts(
   const images = createImageStore({ root, blobs, table: layerTable, openDiff, dropDiff });
   const credentials = createCredentialStore({ configDir: dockerConfig as HostPath, env });
   const trust = trustOf(env, temporary);
-  const transport = createTransport({ proxyEnv: env, roots: trust.roots });
+  const transport = createTransport({
+    proxyEnv: env,
+    roots: trust.roots,
+    ...(stallMs === undefined ? {} : { stallMs }),
+  });
   const registry = createRegistry({
     credentials,
     config: config.registries,

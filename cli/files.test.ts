@@ -1,6 +1,16 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { mkdtemp, readdir, readFile, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import {
+  type FileHandle,
+  mkdtemp,
+  readdir,
+  readFile,
+  readlink,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -8,7 +18,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { digestOf, idOf, MachineError, UsageError } from '../core/index.ts';
 import { renderBuildFailure, renderError } from './render-failure.ts';
 import { metadataContent, writeAtomically } from './result-files.ts';
-import { readStdin } from './stdin-content.ts';
+import { openNameless, readStdin } from './stdin-content.ts';
 import { COLOR_STYLE, NO_STYLE } from './style.ts';
 
 let folder: string;
@@ -32,10 +42,19 @@ function tarOf(name: string, content: string): Buffer {
 
 describe('readStdin', () => {
   const { signal } = new AbortController();
+  let spool: FileHandle;
+  beforeEach(async () => {
+    spool = await openNameless(folder);
+  });
+  afterEach(async () => {
+    await spool.close();
+    // However a process ends, what it spooled is gone with it.
+    expect(await readdir(folder)).toEqual([]);
+  });
 
   test.each([1, 7, 511, 512, 65_536])('spools a tar that comes in pieces of %i bytes', async (size) => {
     const tar = tarOf('Dockerfile', 'FROM scratch\n');
-    const content = await readStdin(inPieces(tar, size), folder, signal);
+    const content = await readStdin(inPieces(tar, size), spool, signal);
     if (content.kind !== 'archive') throw new Error('not an archive');
     expect(await readFile(content.path)).toEqual(tar);
   });
@@ -48,25 +67,23 @@ describe('readStdin', () => {
     for (let at = 0; at < 512; at += 1) if (at < 148 || at >= 156) sum += old[at] ?? 0;
     old.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
     for (const bytes of [gzipSync(tar), old, Buffer.alloc(1024)]) {
-      expect((await readStdin(inPieces(bytes, 100), folder, signal)).kind).toBe('archive');
-      await rm(join(folder, 'context.tar'));
+      expect((await readStdin(inPieces(bytes, 100), spool, signal)).kind).toBe('archive');
     }
   });
 
   test.each(['F', 'FROM scratch\n', `# ${'ü'.repeat(2000)}\nFROM a\n`])(
     'takes anything else as a Dockerfile',
     async (text) => {
-      expect(await readStdin(inPieces(Buffer.from(text), 3), folder, signal)).toEqual({ kind: 'text', text });
-      expect(await readdir(folder)).toEqual([]);
+      expect(await readStdin(inPieces(Buffer.from(text), 3), spool, signal)).toEqual({ kind: 'text', text });
     },
   );
 
   test('refuses nothing at all, and a text without end', async () => {
-    await expect(readStdin(inPieces(new Uint8Array(), 1), folder, signal)).rejects.toThrow('empty');
+    await expect(readStdin(inPieces(new Uint8Array(), 1), spool, signal)).rejects.toThrow('empty');
     const endless = async function* (): AsyncGenerator<Uint8Array> {
       for (;;) yield Buffer.alloc(2 ** 20, 'a');
     };
-    await expect(readStdin(endless(), folder, signal)).rejects.toThrow('16 MiB');
+    await expect(readStdin(endless(), spool, signal)).rejects.toThrow('16 MiB');
   });
 });
 

@@ -1,8 +1,9 @@
-import { createWriteStream } from 'node:fs';
+import { constants } from 'node:fs';
+import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { decodePath, type HostPath, UsageError } from '../core/index.ts';
+import { decodePath, errnoOf, type HostPath, UsageError } from '../core/index.ts';
 import { isArchiveHead } from '../image/index.ts';
 import type { StdinContent } from './argv/build-options.ts';
 
@@ -10,15 +11,35 @@ import type { StdinContent } from './argv/build-options.ts';
 const MAX_TEXT_BYTES = 16 * 2 ** 20;
 const TAR_BLOCK = 512;
 
+/** open(2), O_TMPFILE: a file of the folder's file system without a name. */
+const NAMELESS = 0o20000000 | constants.O_DIRECTORY;
+/** File systems and kernels that know no such file. */
+const UNKNOWN: ReadonlySet<string> = new Set(['EOPNOTSUPP', 'EISDIR', 'ENOENT', 'EINVAL']);
+
+/** A file in `folder` that nobody finds and that is gone with this process, however that ends. */
+export async function openNameless(folder: string): Promise<FileHandle> {
+  try {
+    return await open(folder, constants.O_RDWR | NAMELESS, 0o600);
+  } catch (error) {
+    if (!UNKNOWN.has(errnoOf(error) ?? '')) throw error;
+    const own = await mkdtemp(join(folder, 'varve-stdin-'));
+    try {
+      return await open(join(own, 'spool'), 'wx+', 0o600);
+    } finally {
+      await rm(own, { recursive: true, force: true });
+    }
+  }
+}
+
 /**
  * Reads standard input to its end and tells what it holds, as `docker build -` does: a tar, plain or compressed, is
- * spooled to `folder`; anything else is the text of a Dockerfile.
+ * written to `spool` and can be read by the path in the result while that is open; anything else is the text of a Dockerfile.
  *
  * @throws UsageError where nothing comes, or a text is too long.
  */
 export async function readStdin(
   stdin: AsyncIterable<Uint8Array>,
-  folder: string,
+  spool: FileHandle,
   signal: AbortSignal,
 ): Promise<StdinContent> {
   const chunks = stdin[Symbol.asyncIterator]();
@@ -34,17 +55,13 @@ export async function readStdin(
   if (head.length === 0)
     throw new UsageError('standard input is empty: it should hold a Dockerfile or a tar');
   if (isArchiveHead(head)) {
-    const path = join(folder, 'context.tar') as HostPath;
     const rest = async function* (): AsyncGenerator<Uint8Array> {
       yield head;
       for (let next = await chunks.next(); next.done !== true; next = await chunks.next()) yield next.value;
     };
-    await pipeline(
-      Readable.from(rest(), { objectMode: false }),
-      createWriteStream(path, { flags: 'wx', mode: 0o600 }),
-      { signal },
-    );
-    return { kind: 'archive', path };
+    const file = spool.createWriteStream({ autoClose: false });
+    await pipeline(Readable.from(rest(), { objectMode: false }), file, { signal });
+    return { kind: 'archive', path: `/proc/self/fd/${spool.fd}` as HostPath };
   }
   const parts = [head];
   let size = head.length;

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { basename } from 'node:path';
 import {
@@ -77,8 +77,21 @@ export function createNameFiles(folder: HostPath, told: (use: NameUse) => void =
   const fileOf = (name: string): HostPath => joinHost(folder, `${digestHex(digestOf(name))}.json`);
 
   function read(file: HostPath): NamedImage | undefined {
-    const text = textOf(file);
-    return text === undefined ? undefined : parseName(text, file);
+    return parsed(file, textOf(file));
+  }
+
+  /** @throws MachineError `store-corrupt` for a damaged file, which is removed; `store-version`. */
+  function parsed(file: HostPath, text: string | undefined): NamedImage | undefined {
+    if (text === undefined) return undefined;
+    try {
+      const named = parseName(text, file);
+      if (fileOf(named.name) !== file) throw damagedName(file);
+      return named;
+    } catch (error) {
+      // Told once: what it named can be had again, and a name of which nothing is left is a name that is not there.
+      if (error instanceof MachineError && error.code === 'store-corrupt') rmSync(file, { force: true });
+      throw error;
+    }
   }
 
   /** At once: a name is a few bytes, and to hand a read over to another thread takes longer than it does. */
@@ -101,7 +114,7 @@ export function createNameFiles(folder: HostPath, told: (use: NameUse) => void =
       const file = fileOf(name);
       const text = textOf(file);
       told({ file: basename(file), text });
-      return text === undefined ? undefined : parseName(text, file);
+      return parsed(file, text);
     },
     set: async (named) => {
       const file = fileOf(named.name);
@@ -119,14 +132,20 @@ export function createNameFiles(folder: HostPath, told: (use: NameUse) => void =
   };
 }
 
+function damagedName(file: HostPath, cause?: unknown): MachineError {
+  const hint = 'It was removed: pull, load or build again what it named.';
+  return new MachineError('store-corrupt', `${file} is damaged`, { hint, cause });
+}
+
 function parseName(text: string, file: HostPath): NamedImage {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new MachineError('store-corrupt', `${file} is damaged`, { hint: 'remove the file', cause: error });
+    throw damagedName(file, error);
   }
-  if (isObject(value) && value['version'] === NAME_VERSION) {
+  if (!isObject(value) || typeof value['version'] !== 'number') throw damagedName(file);
+  if (value['version'] === NAME_VERSION) {
     const name = textField(value, 'name');
     const manifest = textField(value, 'manifest');
     const platforms = platformsOf(value['platforms']);
@@ -138,6 +157,7 @@ function parseName(text: string, file: HostPath): NamedImage {
         ...(platforms === undefined ? {} : { platforms }),
         ...(index === undefined ? {} : { index }),
       };
+    throw damagedName(file);
   }
   throw new MachineError('store-version', `${file} was written by a newer version of varve`, {
     hint: 'update varve, or choose another folder with --root',

@@ -119,13 +119,21 @@ describe('createImageStore', () => {
     expect(await store.images.resolve(name)).toEqual(image);
   });
 
-  it('fails clearly for a name file of a newer version or a damaged one', async () => {
+  it('fails clearly for a name file of a newer version, and once for a damaged one', async () => {
     await store.addImage([], [APP]);
     const [file = ''] = readdirSync(join(root, 'images/names'));
     writeFileSync(join(root, 'images/names', file), JSON.stringify({ version: 2 }));
     await expect(store.images.resolve('app')).rejects.toMatchObject({ code: 'store-version' });
-    writeFileSync(join(root, 'images/names', file), '{"ver');
-    await expect(store.images.resolve('app')).rejects.toMatchObject({ code: 'store-corrupt' });
+    const other = JSON.stringify({
+      version: 1,
+      name: 'docker.io/library/other:latest',
+      manifest: `sha256:${'a'.repeat(64)}`,
+    });
+    for (const text of ['{"ver', '{}', '{"version":1}', other]) {
+      writeFileSync(join(root, 'images/names', file), text);
+      await expect(store.images.resolve('app')).rejects.toMatchObject({ code: 'store-corrupt' });
+      expect(await store.images.resolve('app')).toBeUndefined();
+    }
   });
 
   it('keeps whole names while eight processes move one name at once', async () => {

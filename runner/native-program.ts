@@ -74,9 +74,16 @@ export async function callNative(call: NativeCall): Promise<Buffer> {
   const kill = () => stream.destroy();
   call.signal?.addEventListener('abort', kill, { once: true });
   const ended = collectEnd(stream);
+  // `apply` says nothing before its end but that it failed.
+  let isRefused = false;
+  if (call.command === 'apply') {
+    stream.once('data', () => {
+      isRefused = true;
+    });
+  }
   try {
     call.signal?.throwIfAborted();
-    await feedOrders(stream, call.feed);
+    await feedOrders(stream, call.feed, () => isRefused);
     const end = await ended;
     call.signal?.throwIfAborted();
     return readReport(call, end);
@@ -90,9 +97,9 @@ export async function callNative(call: NativeCall): Promise<Buffer> {
   }
 }
 
-async function feedOrders(stream: Socket, feed: NativeCall['feed']): Promise<void> {
+async function feedOrders(stream: Socket, feed: NativeCall['feed'], isRefused: () => boolean): Promise<void> {
   const send = async (bytes: Uint8Array): Promise<void> => {
-    if (stream.destroyed) throw new OrdersRefused();
+    if (stream.destroyed || isRefused()) throw new OrdersRefused();
     if (stream.write(bytes)) return;
     await new Promise<void>((resolve) => {
       const done = () => {

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createConnection, Socket } from 'node:net';
+import type { Writable } from 'node:stream';
 import { MachineError } from '../core/index.ts';
 import { WireReader, WireWriter } from './native-wire.ts';
 
@@ -35,6 +36,7 @@ export interface NativeEnd {
 export class NativeServer {
   readonly #locate: () => string;
   #address: Promise<string> | undefined;
+  #lifeline: Writable | undefined;
   #tasks = 0;
   #log = '';
 
@@ -75,6 +77,13 @@ export class NativeServer {
     );
   }
 
+  /** Lets the server end with its last task. A later task starts another one. */
+  close(): void {
+    this.#lifeline?.destroy();
+    this.#lifeline = undefined;
+    this.#address = undefined;
+  }
+
   async #launch(): Promise<string> {
     try {
       const child = spawn(this.#locate(), ['serve'], {
@@ -84,8 +93,9 @@ export class NativeServer {
         // A session of its own: Ctrl-C in the terminal is for varve, which decides what becomes of a task.
         detached: true,
       });
+      this.#lifeline = child.stdin;
       child.once('exit', () => {
-        this.#address = undefined;
+        if (this.#lifeline === child.stdin) this.#address = undefined;
       });
       child.stderr.on('data', (chunk: Buffer) => {
         if (this.#log.length < LONGEST_LOG) this.#log += chunk.toString();

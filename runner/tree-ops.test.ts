@@ -508,6 +508,12 @@ describe.each(IMPLEMENTATIONS)('$name:', ({ tree, isNative }) => {
     });
   });
 
+  test.skipIf(!isNative)('apply says why it stopped, however much it is given after that', async () => {
+    const large = Array.from({ length: 40 }, (_, at) => text(`file-${at}`, 'z'.repeat(1_000_000)));
+    const error = await failure(tree.apply(directory, [text('', 'the root is no file'), ...large]));
+    expect(error.code).toBe('tree-invalid');
+  });
+
   describe.skipIf(!isRoot || !isNative)('apply on an overlay', () => {
     const layer = (name: string) => {
       const path = join(temp, 'root', name);

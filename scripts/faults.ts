@@ -1,10 +1,19 @@
-// `npm run faults [-- --seed N] [KIND=COUNT ...]`: builds are killed, run out of disk, lose their power, crowd one store or have it evicted, at
-// moments that seeds choose, or find a store damaged. By default 100 kills, 50 power cuts, 20 full disks, 4 crowds, 4 evictions, 60 damaged files. Ends with 1 where anything failed.
+// `npm run faults [-- --seed N] [KIND=COUNT ...]`: builds are killed, run out of disk, lose their power, crowd one store, have it evicted or find it
+// damaged, their clock jumps or their registry misbehaves, as seeds choose. Ends with 1 where anything failed.
 import { parseArgs } from 'node:util';
 import { startGround } from '../fixtures/faults/ground.ts';
 import { TRIALS } from '../fixtures/faults/trials.ts';
 
-const DEFAULTS = ['kill=100', 'power=50', 'disk=20', 'crowd=4', 'eviction=4', 'damage=60'];
+const DEFAULTS = [
+  'kill=100',
+  'power=50',
+  'disk=20',
+  'crowd=4',
+  'eviction=4',
+  'damage=60',
+  'clock=10',
+  'registry=20',
+];
 
 const { values, positionals } = parseArgs({
   options: { seed: { type: 'string', default: String(Date.now() % 1_000_000) } },

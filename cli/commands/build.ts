@@ -1,6 +1,5 @@
 import { statSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { rm } from 'node:fs/promises';
 import type { NotedOutput, TimeSpan } from '../../cache/index.ts';
 import type { BuildEvent, BuildRequest, BuildSession, Diagnostic } from '../../core/index.ts';
 import { idOf, UsageError, unreachable } from '../../core/index.ts';
@@ -243,20 +242,19 @@ function refuseTerminal(request: BuildRequest, { streams }: CommandContext): voi
   }
 }
 
-/** Standard input where the request needs it; an archive lies in a temporary folder until disposal. */
+/** Standard input where the request needs it; an archive can be read until disposal. */
 async function openSpool(
   options: BuildOptions,
   { streams, temporaryFolder, interrupt }: CommandContext,
 ): Promise<AsyncDisposable & { readonly content?: StdinContent }> {
   if (!readsStdin(options)) return { [Symbol.asyncDispose]: async () => {} };
-  const { readStdin } = await import('../stdin-content.ts');
-  const folder = await mkdtemp(join(temporaryFolder, 'varve-stdin-'));
-  const remove = () => rm(folder, { recursive: true, force: true });
+  const { openNameless, readStdin } = await import('../stdin-content.ts');
+  const spool = await openNameless(temporaryFolder);
+  const close = () => spool.close();
   try {
-    const content = await readStdin(streams.stdin, folder, interrupt.signal);
-    return { content, [Symbol.asyncDispose]: remove };
+    return { content: await readStdin(streams.stdin, spool, interrupt.signal), [Symbol.asyncDispose]: close };
   } catch (error) {
-    await remove();
+    await close();
     throw error;
   }
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "failure.h"
@@ -19,6 +20,8 @@
 
 /* Options of mount(2) fit into one page. */
 #define LONGEST_OPTIONS 4095
+
+static const char *code_of(int error) { return error == ENOSPC || error == EDQUOT ? "disk-full" : "mount-failed"; }
 
 /* Adds a folder that is not among the first `count` lowers. */
 static void add_lower(struct root_mount *root, char *folder, uint32_t count) {
@@ -181,7 +184,7 @@ static int open_with_context(const struct root_mount *root, int top) {
   int error = errno;
   if (blamed != NULL) {
     read_log(context);
-    if (error != EINVAL && top == NO_TOP) fail(error, "mount-failed", blamed, "cannot mount the overlay%s", context_log);
+    if (error != EINVAL && top == NO_TOP) fail(error, code_of(error), blamed, "cannot mount the overlay%s", context_log);
     close(context);
     errno = error;
     return -1;
@@ -259,7 +262,7 @@ static int open_with_options(const struct root_mount *root, int top) {
   if (mount("overlay", place, "overlay", root->readonly ? MS_RDONLY : 0, options) < 0) {
     error = errno;
     if (top == NO_TOP)
-      fail(error, "mount-failed", root->upper, "cannot mount the overlay of %u layers%s", root->lower_count, context_log);
+      fail(error, code_of(error), root->upper, "cannot mount the overlay of %u layers%s", root->lower_count, context_log);
   } else {
     mount_fd = open_tree(AT_FDCWD, place, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
     if (mount_fd < 0) fail(errno, "mount-failed", place, "cannot clone the mount");
@@ -303,17 +306,34 @@ static int open_directory(const struct root_mount *root) {
   return mount_fd;
 }
 
+/*
+ * An overlay that cannot make what it needs in its work folder is mounted read-only, with a word in the kernel's log alone: most often
+ * since the disk is full. Returns `mount_fd`.
+ */
+static int expect_writable(const struct root_mount *root, int mount_fd) {
+  struct statvfs status;
+  if (mount_fd < 0 || root->upper == NULL || fstatvfs(mount_fd, &status) < 0 || (status.f_flag & ST_RDONLY) == 0) return mount_fd;
+  int work = open(root->work, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  int error = mkdirat(work, "probe", 0700) < 0 ? errno : EROFS;
+  if (error == EROFS) unlinkat(work, "probe", AT_REMOVEDIR);
+  fail(error, code_of(error), root->work, "the overlay is read-only: its work folder cannot be used");
+}
+
 int root_mount_open(const struct root_mount *root) {
   if (root->type == ROOT_DIRECTORY) return open_directory(root);
   int mount_fd = open_with_context(root, NO_TOP);
-  if (mount_fd >= 0) return mount_fd;
+  if (mount_fd >= 0) return expect_writable(root, mount_fd);
   leave_mounts();
-  return open_with_options(root, NO_TOP);
+  return expect_writable(root, open_with_options(root, NO_TOP));
 }
 
 int root_mount_open_on(const struct root_mount *root, int top) {
   int mount_fd = open_with_context(root, top);
-  return mount_fd < 0 && errno == EINVAL ? open_on_attached(root, top) : mount_fd;
+  if (mount_fd < 0 && errno == EINVAL) mount_fd = open_on_attached(root, top);
+  int error = errno;
+  expect_writable(root, mount_fd);
+  errno = error;
+  return mount_fd;
 }
 
 int root_mount_open_tree(const struct root_mount *root) {
