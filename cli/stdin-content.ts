@@ -1,4 +1,4 @@
-import { constants } from 'node:fs';
+import { constants, createWriteStream } from 'node:fs';
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -59,7 +59,8 @@ export async function readStdin(
       yield head;
       for (let next = await chunks.next(); next.done !== true; next = await chunks.next()) yield next.value;
     };
-    const file = spool.createWriteStream({ autoClose: false });
+    // By its number: a stream of the handle's own would hold its end up.
+    const file = createWriteStream('', { fd: spool.fd, autoClose: false });
     await pipeline(Readable.from(rest(), { objectMode: false }), file, { signal });
     return { kind: 'archive', path: `/proc/self/fd/${spool.fd}` as HostPath };
   }

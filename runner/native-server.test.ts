@@ -49,6 +49,20 @@ describe.skipIf(!hasNativeProgram())('a server of the native program', () => {
     expect(existsSync(victim)).toBe(false);
   });
 
+  it.each([
+    ['older', `printf 'A\\005\\000\\000\\00000a1f'`],
+    ['newer', `printf 'C'`],
+  ])('that is %s than varve is told at once, with what to do', async (_age, answer) => {
+    const program = join(folder, 'program');
+    writeFileSync(program, `#!/bin/sh\n${answer}\nexec cat\n`, { mode: 0o755 });
+    const server = new NativeServer(() => program);
+    await expect(server.start('remove', [0])).rejects.toMatchObject({
+      code: 'native-mismatch',
+      hint: expect.stringContaining('npm rebuild varve'),
+    });
+    server.close();
+  });
+
   it('carries out nothing for anybody else, who may know its address', async () => {
     const before = addresses();
     const server = new NativeServer(locateNative);

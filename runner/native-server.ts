@@ -115,6 +115,24 @@ export class NativeServer {
 
 const LONGEST_LOG = 64 * 1024;
 
+/** The number of the sources of the program that the bundle was made for (scripts/bundle.ts). Where the sources run themselves: absent. */
+declare const VARVE_NATIVE_SOURCES: number | undefined;
+
+const ANNOUNCES = 'B'.charCodeAt(0);
+/** A tag, the number, and the length of an address. */
+const ANNOUNCED_BYTES = 9;
+
+/** A program that somebody compiled by hand says 0. */
+function fits(sources: number): boolean {
+  return typeof VARVE_NATIVE_SOURCES !== 'number' || sources === 0 || sources === VARVE_NATIVE_SOURCES;
+}
+
+function mismatch(): MachineError {
+  return new MachineError('native-mismatch', 'varve and its native program are not of the same making', {
+    hint: 'Run npm rebuild varve, or npm install again (in a checkout: npm run build).',
+  });
+}
+
 /** The address that a server tells when it listens. */
 function announced(child: ChildProcess): Promise<string> {
   const parts: Buffer[] = [];
@@ -126,10 +144,12 @@ function announced(child: ChildProcess): Promise<string> {
     child.stdout?.on('data', (chunk: Buffer) => {
       parts.push(chunk);
       const bytes = Buffer.concat(parts);
-      if (bytes.length < 5 || bytes.length < 5 + bytes.readUInt32LE(1)) return;
+      if (bytes.length > 0 && bytes[0] !== ANNOUNCES) reject(mismatch());
+      if (bytes.length < ANNOUNCED_BYTES || bytes.length < ANNOUNCED_BYTES + bytes.readUInt32LE(5)) return;
       const reader = new WireReader(bytes);
-      if (reader.tag() !== 'A') failed(new Error('it answered with something else'));
-      else resolve(reader.bytes().toString('latin1'));
+      reader.tag();
+      if (fits(reader.u32())) resolve(reader.bytes().toString('latin1'));
+      else reject(mismatch());
     });
   });
 }

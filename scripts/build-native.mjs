@@ -1,7 +1,8 @@
 // Compiles runner/native into one static program for this machine, or with `--all` for every architecture that the
-// published package serves. Plain JavaScript: it also runs at install time, under Node 20.
+// published package serves; `--number` prints what tells whether program and bundle are of the same sources. Plain JavaScript: it also runs at install time, under Node 20.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, renameSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { arch } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -55,6 +56,17 @@ export function nativeProgram(architecture = arch()) {
   return join(root, 'dist/native', `varve-native-${architecture}`);
 }
 
+/** A number that changes with the sources, never 0. The program and the bundle each hold that of their making. */
+function sourcesNumber() {
+  const hash = createHash('sha256');
+  for (const name of readdirSync(sources)
+    .filter((one) => /\.[ch]$/.test(one))
+    .sort()) {
+    hash.update(`${name}\0`).update(readFileSync(join(sources, name)));
+  }
+  return hash.digest().readUInt32LE(0) || 1;
+}
+
 /** Returns undefined when the program was built, else what went wrong in words for the user. */
 export function buildNative(architecture = arch()) {
   const output = nativeProgram(architecture);
@@ -65,7 +77,15 @@ export function buildNative(architecture = arch()) {
   const compile = (...hardening) =>
     spawnSync(
       compiler,
-      [...WARNINGS, ...FLAGS, ...hardening, '-o', fresh, ...files.map((name) => join(sources, name))],
+      [
+        ...WARNINGS,
+        ...FLAGS,
+        ...hardening,
+        `-DVARVE_SOURCES=${sourcesNumber()}u`,
+        '-o',
+        fresh,
+        ...files.map((name) => join(sources, name)),
+      ],
       { encoding: 'utf8' },
     );
   let run = compile(...harder(architecture));
@@ -77,7 +97,9 @@ export function buildNative(architecture = arch()) {
   return undefined;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
+if (process.argv[1] === fileURLToPath(import.meta.url) && process.argv.includes('--number')) {
+  console.log(sourcesNumber());
+} else if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const architectures = process.argv.includes('--all') ? Object.keys(CROSS_COMPILERS) : [arch()];
   for (const architecture of architectures) {
     const problem = buildNative(architecture);

@@ -1,4 +1,5 @@
 // Bundles the command line for start-up time: dist/varve.mjs, which runs the program, one script, with code that was compiled before.
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, parse, resolve } from 'node:path';
@@ -61,6 +62,12 @@ const BESIDE: Plugin = {
   },
 };
 
+/** What `build-native.mjs` would put into the program. */
+function nativeSources(): string {
+  const script = join(import.meta.dirname, 'build-native.mjs');
+  return execFileSync(process.execPath, [script, '--number'], { encoding: 'utf8' }).trim();
+}
+
 const COMMON = {
   absWorkingDir: root,
   bundle: true,
@@ -71,7 +78,11 @@ const COMMON = {
   legalComments: 'none',
   sourcemap: false,
   write: false,
-  define: { 'process.env.NODE_ENV': '"production"', 'process.env.DEV': '"false"' },
+  define: {
+    'process.env.NODE_ENV': '"production"',
+    'process.env.DEV': '"false"',
+    VARVE_NATIVE_SOURCES: nativeSources(),
+  },
   logLevel: 'warning',
 } as const satisfies BuildOptions;
 

@@ -3,8 +3,8 @@
  *
  * Node is large, and what a fork costs goes by size: this process is small, and what it forks need not even be loaded.
  *
- * The server listens on an abstract address that the kernel picks, writes it to standard output, and takes connections of its parent
- * only. A connection begins with eight bytes:
+ * The server listens on an abstract address that the kernel picks, writes u8 'B', u32 VARVE_SOURCES and the address to standard output,
+ * and takes connections of its parent only. A connection begins with eight bytes:
  *
  *     u8 task: `s` sandbox, `a` apply, `d` scan-diff, `t` scan-tree, `r` remove, `l` look, `h` hash-tar
  *     u8 which descriptor of the task this stream becomes
@@ -37,6 +37,11 @@
 #include "failure.h"
 #include "seal.h"
 #include "wire.h"
+
+/* Says which sources this was made of (scripts/build-native.mjs): varve and the program must be of the same. 0: nobody knows. */
+#ifndef VARVE_SOURCES
+#define VARVE_SOURCES 0
+#endif
 
 #define LIFELINE STDIN_FILENO
 #define PLACES 4
@@ -224,7 +229,8 @@ static void announce(int listener) {
   if (getsockname(listener, (struct sockaddr *)&address, &size) < 0) fail(errno, "native-failed", NULL, "cannot listen");
   struct wire_out out;
   wire_out_init(&out, STDOUT_FILENO);
-  wire_put_u8(&out, 'A');
+  wire_put_u8(&out, 'B');
+  wire_put_u32(&out, VARVE_SOURCES);
   wire_put_bytes(&out, address.sun_path + 1, (uint32_t)(size - offsetof(struct sockaddr_un, sun_path) - 1));
   wire_flush(&out);
   int nothing = open("/dev/null", O_WRONLY | O_CLOEXEC);
