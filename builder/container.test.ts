@@ -50,6 +50,7 @@ function parts(outcome: SandboxOutcome | Error = { kind: 'exited', code: 0 }) {
     stack: unused,
     original: unused,
     patch: unused,
+    surelyDiffers: unused,
     observed: unused,
     changedPaths: unused,
     mountable: unused,

@@ -32,6 +32,8 @@ export async function findSameResult(fresh: FreshResult): Promise<SameResult | u
       if (record.diffId === undefined && frozen === undefined) return { record, noise: [] };
       continue;
     }
+    parts.cache.hold([record.diffId]);
+    if (await parts.snapshotter.surelyDiffers(frozen, record.diffId, isNoise)) continue;
     const earlier = await contentOf(record, parts);
     if (earlier === undefined) continue;
     const { changes, folder, original } = frozen;

@@ -45,6 +45,15 @@ export interface Snapshotter {
     patch: Patch,
     signal?: AbortSignal,
   ): Promise<FrozenSnapshot | undefined>;
+  /**
+   * Whether `snapshot` surely changes something else than the committed diff `diffId`, in more than times and noise; false where that
+   * would take a look at all of both. Takes the time that it takes to read what is written down of their folders.
+   */
+  surelyDiffers(
+    snapshot: FrozenSnapshot,
+    diffId: DiffId,
+    isNoise: (path: ImagePath) => boolean,
+  ): Promise<boolean>;
   /** The committed snapshot of these diffs, lowest first; undefined where a diff is not in the store. At least one. */
   find(diffIds: readonly DiffId[]): Promise<CommittedSnapshot | undefined>;
   /** `diffId` laid on `parent`; undefined where the diff is not in the store. */

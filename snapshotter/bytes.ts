@@ -76,4 +76,9 @@ export class ByteReader {
   bytes(): Buffer {
     return this.raw(this.varint());
   }
+
+  /** All that is left. */
+  rest(): Buffer {
+    return this.raw(this.#buffer.length - this.#at);
+  }
 }

@@ -264,6 +264,22 @@ class FolderWriter extends ByteWriter {
   }
 }
 
+/** Whether two names of one kind differ in more than their time. */
+export function differBesidesTime(one: NameFacts, other: NameFacts): boolean {
+  if (one.facts.equals(other.facts)) return false;
+  if ((one.kind & ~OPAQUE) === DIR) return true;
+  const [a, b] = [timelessFacts(one), timelessFacts(other)];
+  return a.mode !== b.mode || a.uid !== b.uid || a.gid !== b.gid || !a.rest.equals(b.rest);
+}
+
+function timelessFacts({ facts }: NameFacts) {
+  const reader = new ByteReader(facts);
+  const [mode, uid, gid] = [reader.varint(), reader.varint(), reader.varint()];
+  reader.f64();
+  reader.varint();
+  return { mode, uid, gid, rest: reader.rest() };
+}
+
 /** undefined where `file` is torn, or of another version. */
 export function decodeFolders(file: Buffer): FolderFacts | undefined {
   const end = file.length - TRAILER_BYTES;

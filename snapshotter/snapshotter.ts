@@ -10,6 +10,7 @@ import {
   type FreezeOptions,
   type FrozenSnapshot,
   type HostPath,
+  type ImagePath,
   joinHost,
   type MountableSnapshot,
   type ObservedTree,
@@ -31,6 +32,7 @@ import { rootOf } from './merged-view.ts';
 import { observeLayers } from './observed-tree.ts';
 import { createOverlayDriver } from './overlay-driver.ts';
 import { emptyRoot, giveAttributes, rootChanged } from './root-folder.ts';
+import { surelyDiffer } from './stack-changes.ts';
 import { onStore } from './store-folders.ts';
 
 export interface SnapshotterOptions extends DiffStoreOptions {
@@ -65,6 +67,8 @@ export function createSnapshotter(options: SnapshotterOptions): Snapshotter {
     original: (diffId) => onStore('look up a diff', () => findOriginal(context, diffId)),
     patch: (parent, original, patch, signal) =>
       onStore('patch a diff', () => patchOn(context, parent, { original, patch, signal })),
+    surelyDiffers: (snapshot, diffId, isNoise) =>
+      onStore('compare two diffs', () => surelyDiffers(context, { snapshot, diffId, isNoise })),
     async stack(parent, diffId) {
       const diff = await onStore('look up a diff', () => store.find(diffId, parent?.id));
       return diff === undefined ? undefined : new Committed(asCommitted(parent), { diff, diffId });
@@ -231,6 +235,18 @@ async function mountable(
     await dispose();
     throw error;
   }
+}
+
+interface DiffComparison {
+  readonly snapshot: FrozenSnapshot;
+  readonly diffId: DiffId;
+  readonly isNoise: (path: ImagePath) => boolean;
+}
+
+async function surelyDiffers({ store }: Context, asked: DiffComparison): Promise<boolean> {
+  const is = own(asked.snapshot).diff.folders();
+  const was = is === undefined ? undefined : (await store.findUnbound(asked.diffId))?.folders();
+  return is !== undefined && was !== undefined && surelyDiffer(was, is, asked.isNoise);
 }
 
 async function patchOn(

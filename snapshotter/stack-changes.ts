@@ -1,5 +1,12 @@
-import { decodePath, type ImagePath, joinPath, ROOT_PATH, type TreeChange } from '../core/index.ts';
-import type { FolderFacts, NameFacts } from './folder-facts.ts';
+import {
+  decodePath,
+  type ImagePath,
+  joinPath,
+  parentPath,
+  ROOT_PATH,
+  type TreeChange,
+} from '../core/index.ts';
+import { differBesidesTime, type FolderFacts, type NameFacts } from './folder-facts.ts';
 
 /** More changes than these are not told: to go through all paths is then as fast. */
 const MOST_CHANGES = 1000;
@@ -24,6 +31,26 @@ export interface DiffChange extends TreeChange {
 export function changesBetween(before: FolderFacts, after: FolderFacts): readonly DiffChange[] | undefined {
   const changes: DiffChange[] = [];
   return compare(before, after, { path: ROOT_PATH, changes }) ? changes : undefined;
+}
+
+/**
+ * Whether two diffs surely left something else at a path that is no noise, in more than times. False where that would have to be looked
+ * at more closely.
+ *
+ * @param isNoise whether what lies at a path, with all below it, is of no account.
+ */
+export function surelyDiffer(
+  one: FolderFacts,
+  other: FolderFacts,
+  isNoise: (path: ImagePath) => boolean,
+): boolean {
+  const isCovered = (path: ImagePath): boolean =>
+    path !== ROOT_PATH && (isNoise(path) || isCovered(parentPath(path)));
+  const changes = changesBetween(one, other) ?? [];
+  return changes.some(({ path, was, is }) => {
+    if (isCovered(path)) return false;
+    return was === undefined || is === undefined || was.kind !== is.kind || differBesidesTime(was, is);
+  });
 }
 
 interface Place {

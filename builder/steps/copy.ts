@@ -176,9 +176,13 @@ async function copyAsPatch(
   if (original === undefined) return undefined;
   const isApart = step.link === true;
   const times = new StickyTimes(previous.map(({ tree }) => tree));
-  const ops = new ObservedOps(times.following(await operations(work, parent, times)), parent);
-  const facts = { original, parent: isApart ? EMPTY_TREE : treeOf(on), digests: times.digests };
-  const own = await planPatch(ops, facts);
+  const ops = new ObservedOps([], parent);
+  const see = (op: TreeOp) => {
+    times.follow(op);
+    return ops.see(op);
+  };
+  const facts = { original, parent: isApart ? EMPTY_TREE : treeOf(on), see, digests: times.digests };
+  const own = await planPatch(await operations(work, parent, times), facts);
   if (own === undefined || !ops.isTraceable) return undefined;
   const patch = { ops: own, digests: times.digests };
   const frozen = await snapshotter.patch(isApart ? undefined : on.snapshot, original, patch, signal);
@@ -304,6 +308,10 @@ async function operations(
   const placed: PlacedSource[] = [];
   for (const source of await opened(found)) {
     const archive = await archivePath(step, source);
+    if (archive === undefined && source.kind === 'root') {
+      const { tree, root } = source;
+      await times.learn(tree, [root.entry, ...root.inside.map(({ entry }) => entry)]);
+    }
     placed.push(
       archive === undefined
         ? placedSource(source, times, parts.sourceDateEpoch)

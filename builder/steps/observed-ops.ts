@@ -23,12 +23,17 @@ export class ObservedOps implements AsyncIterable<TreeOp> {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<TreeOp> {
     for await (const op of this.#ops) {
-      const path = imagePath(op.path);
-      await this.#note(path);
-      if (op.op === 'hardlink' && !this.#made.has(imagePath(op.target))) this.#isTraceable = false;
-      this.#made.set(path, op.op);
+      await this.see(op);
       yield op;
     }
+  }
+
+  /** Notes what one more operation meets. */
+  async see(op: TreeOp): Promise<void> {
+    const path = imagePath(op.path);
+    await this.#note(path);
+    if (op.op === 'hardlink' && !this.#made.has(imagePath(op.target))) this.#isTraceable = false;
+    this.#made.set(path, op.op);
   }
 
   async #note(path: ImagePath): Promise<void> {

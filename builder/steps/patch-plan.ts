@@ -25,7 +25,9 @@ export interface PatchFacts {
   readonly original: Original;
   /** What the operations are carried out on. */
   readonly parent: Tree;
-  /** Digests of the files that the operations make, known when each is taken. */
+  /** Is told each operation first. */
+  readonly see: (op: TreeOp) => Promise<void>;
+  /** Digests of the files that the operations make, known when each was seen. */
   readonly digests: ReadonlyMap<ImagePath, Digest>;
 }
 
@@ -41,7 +43,10 @@ export async function planPatch(
   facts: PatchFacts,
 ): Promise<readonly TreeOp[] | undefined> {
   const plan = new PatchPlan(facts);
-  for await (const op of ops) if (!(await plan.take(op))) return undefined;
+  for await (const op of ops) {
+    await facts.see(op);
+    if (!(await plan.take(op))) return undefined;
+  }
   return plan.ops();
 }
 

@@ -135,6 +135,7 @@ export class FakeStore {
       prepare: unused,
       original: unused,
       patch: unused,
+      surelyDiffers: async () => false,
       find: unused,
       mountable: unused,
       diffs: unused,
