@@ -41,7 +41,7 @@ function load(name: string): object {
 }
 
 const filename = join(import.meta.dirname, PROGRAM);
-const folder = codeFolder(process.env);
+const folder = codeFolder(process.env, process.geteuid?.());
 const name = `${PROGRAM}-${process.version}-${process.arch}-${kindOf(process.argv.slice(2))}`;
 const cachedData = folder === undefined ? undefined : readCode(folder, name);
 const script = new Script(readFileSync(filename, 'latin1'), {

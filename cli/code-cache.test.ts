@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type TemporaryFolder, temporaryFolder } from '../fixtures/index.ts';
 import { keepCode, kindOf, readCode } from './code-cache.ts';
+import { codeFolder } from './code-folder.ts';
 
 let temporary: TemporaryFolder;
 let folder: string;
@@ -59,4 +60,15 @@ test('tells command lines apart that need other code', () => {
   expect(kindOf([])).toBe('help');
   expect(kindOf(['--root', '/x', 'build', '.'])).toBe('other');
   expect(kindOf(['../../x'])).toBe('other');
+});
+
+test('keeps code only in a place of the same user', () => {
+  const home = temporary.path;
+  const uid = process.geteuid?.() ?? 0;
+  expect(codeFolder({ HOME: home }, uid)).toBe(`${home}/.cache/varve/code`);
+  expect(codeFolder({ HOME: '/', XDG_CACHE_HOME: home }, uid)).toBe(`${home}/varve/code`);
+  expect(codeFolder({ HOME: home }, uid + 1)).toBeUndefined();
+  expect(codeFolder({ HOME: home, XDG_CACHE_HOME: join(home, 'none') }, uid)).toBeUndefined();
+  expect(codeFolder({ HOME: 'relative' }, uid)).toBeUndefined();
+  expect(codeFolder({}, uid)).toBeUndefined();
 });
