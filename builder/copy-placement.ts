@@ -175,6 +175,8 @@ async function* placeFolder(
   progress: Progress,
 ): AsyncGenerator<TreeOp> {
   const { placement } = progress;
+  const leaders = new Set(source.root.inside.flatMap(({ entry }) => entry.hardlinkTo ?? []));
+  // Where the files went that others are links to.
   const copied = new Map<ImagePath, ImagePath>();
   for (const { path, entry, implied } of source.root.inside) {
     const target = joinPath(destination, path);
@@ -191,7 +193,8 @@ async function* placeFolder(
           : await placeEntry(source, { entry, from: entry.path }, { path: target, placement });
     if (op.op === 'dir') progress.groups.set(target, inheritedGroup(op.attributes));
     yield op;
-    if (entry.type === 'file') copied.set(entry.hardlinkTo ?? entry.path, first ?? target);
+    const leader = entry.hardlinkTo ?? entry.path;
+    if (entry.type === 'file' && leaders.has(leader)) copied.set(leader, first ?? target);
   }
 }
 

@@ -47,7 +47,8 @@ export function noiseFilter(patterns: readonly string[]): (path: ImagePath) => b
   // Most diffs have no file in any of these folders, and may have tens of thousands elsewhere.
   const tops = firsts.some(hasWildcard) ? undefined : new Set(firsts.map(unescapePattern));
   return (path) => {
-    if (tops?.has(path.split('/', 1)[0] ?? '') === false) return false;
+    const slash = path.indexOf('/');
+    if (tops?.has(slash === -1 ? path : path.slice(0, slash)) === false) return false;
     for (let end = path.length; end > 0; end = path.lastIndexOf('/', end - 1)) {
       if (fits(path.slice(0, end))) return true;
     }

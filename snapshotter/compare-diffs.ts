@@ -119,15 +119,19 @@ class Noise {
 
   covers(path: ImagePath): boolean {
     if (path === ROOT_PATH) return false;
-    const known = this.#known.get(path);
-    if (known !== undefined) return known;
     const folder = parentPath(path);
-    let covered = this.covers(folder);
-    if (!covered && this.#isNoise(path)) {
-      covered = true;
-      this.#folders.add(folder);
-    }
-    this.#known.set(path, covered);
+    if (this.#coversFolder(folder)) return true;
+    if (!this.#isNoise(path)) return false;
+    this.#folders.add(folder);
+    return true;
+  }
+
+  /** Folders alone are remembered: of files there may be many times as many, which are asked for once or twice. */
+  #coversFolder(folder: ImagePath): boolean {
+    const known = this.#known.get(folder);
+    if (known !== undefined) return known;
+    const covered = this.covers(folder);
+    this.#known.set(folder, covered);
     return covered;
   }
 
