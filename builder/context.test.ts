@@ -14,8 +14,11 @@ import {
   type HostPath,
   type ImagePath,
   imagePath,
+  joinPath,
   MachineError,
+  rowBytes,
   rowOf,
+  STAT_ROW_BYTES,
 } from '../core/index.ts';
 import { createLookInto, hasNativeProgram, locateNative, NativeServer } from '../runner/index.ts';
 import { ContextTree } from './context.ts';
@@ -56,6 +59,47 @@ async function pathsOf(tree: ContextTree, at: ImagePath = imagePath('')): Promis
   }
   return found;
 }
+
+describe('ContextTree.looked', () => {
+  const lookedAt = async (ignoreFile?: string) => {
+    const tree = contextTree(ignoreFile);
+    await pathsOf(tree);
+    const folders = tree.looked() ?? [];
+    for (const { path, row, names, rows } of folders) {
+      expect(rowBytes(row)).toEqual(rowBytes(rowOf(lstatSync(join(folder, path), { bigint: true }))));
+      expect(rows.length).toBe(names.length * STAT_ROW_BYTES);
+    }
+    const inside = folders.flatMap(({ path, names }) => names.map((name) => joinPath(path, name)));
+    const sorted = (paths: readonly string[]) => [...new Set(paths)].sort();
+    return { folders: sorted(folders.map(({ path }) => path)), inside: sorted(inside) };
+  };
+
+  test('tells of every folder that was listed, and of all that is in it', async () => {
+    write('a');
+    write('sub/deep/b');
+    expect(await lookedAt()).toEqual({
+      folders: ['', 'sub', 'sub/deep'],
+      inside: ['a', 'sub', 'sub/deep', 'sub/deep/b'],
+    });
+  });
+
+  test('tells of folders that were searched for something to let in again, also where nothing was found', async () => {
+    write('kept/keep');
+    write('kept/other');
+    write('empty/below/other');
+    write('ignored');
+    const { folders, inside } = await lookedAt('**\n!**/keep\n');
+    // A new file in any of them could be let in.
+    expect(folders).toEqual(['', 'empty', 'empty/below', 'kept']);
+    expect(inside).toEqual(expect.arrayContaining(['kept', 'kept/keep', 'empty', 'empty/below']));
+    const plain = await lookedAt('*\n!kept\n');
+    expect(plain.folders).toEqual(['', 'kept']);
+  });
+
+  test('knows nothing before anything was looked at', () => {
+    expect(contextTree().looked()).toEqual([]);
+  });
+});
 
 describe('ContextTree entries', () => {
   test('a file has its mode, size and time, and belongs to root', async () => {

@@ -56,10 +56,9 @@ export interface TimeSpan {
 }
 
 const MAGIC = 'varvsame';
-const VERSION = 1;
+const VERSION = 2;
 const HEAD_AT = MAGIC.length + 4 + 4;
-/** The head of a note is shorter: of its steps it has a line each. */
-export const MOST_HEAD_BYTES = 8 * 1024 * 1024;
+const CHECKSUM_BYTES = 4;
 
 /** The note as bytes: see docs/on-disk-format.md. */
 export function encodeNote(note: UnchangedNote): Buffer {
@@ -90,17 +89,15 @@ export function encodeNote(note: UnchangedNote): Buffer {
   return out.sealed();
 }
 
-/** The head of a note, from its first bytes; undefined where they are no note of this version. */
-export function decodeNoteHead(start: Buffer): NoteHead | undefined {
-  if (start.length < HEAD_AT || start.toString('latin1', 0, MAGIC.length) !== MAGIC) return undefined;
-  if (start.readUInt32LE(MAGIC.length) !== VERSION) return undefined;
-  const end = HEAD_AT + start.readUInt32LE(HEAD_AT - 4);
-  if (end > start.length) return undefined;
-  try {
-    return JSON.parse(start.toString('utf8', HEAD_AT, end)) as NoteHead;
-  } catch {
+/** The head of a note; undefined where the bytes are no whole note of this version. */
+export function decodeNoteHead(note: Buffer): NoteHead | undefined {
+  if (note.length < HEAD_AT + CHECKSUM_BYTES || note.toString('latin1', 0, MAGIC.length) !== MAGIC)
     return undefined;
-  }
+  if (note.readUInt32LE(MAGIC.length) !== VERSION) return undefined;
+  const body = note.subarray(0, -CHECKSUM_BYTES);
+  if (crc32(body) !== note.readUInt32LE(body.length)) return undefined;
+  const end = HEAD_AT + note.readUInt32LE(HEAD_AT - 4);
+  return JSON.parse(note.toString('utf8', HEAD_AT, end)) as NoteHead;
 }
 
 class NoteWriter {

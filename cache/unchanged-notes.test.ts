@@ -167,4 +167,22 @@ describe('UnchangedNotes', () => {
     writeFileSync(join(root, 'unchanged', nameOf('x')), 'varvsame');
     expect(new UnchangedNotes(root).uses(0)).toEqual([]);
   });
+
+  it('passes over a note that is cut, or has one wrong bit', async () => {
+    const { key } = await record('make');
+    note('a', key);
+    use('a');
+    const whole = readFileSync(fileOf('a'));
+    const found = (bytes: Uint8Array): number => {
+      writeFileSync(fileOf('a'), bytes);
+      return new UnchangedNotes(root).uses(0).length;
+    };
+    expect(found(whole)).toBe(1);
+    for (let at = 0; at < whole.length; at += 1) {
+      const damaged = Buffer.from(whole);
+      damaged.writeUInt8(damaged.readUInt8(at) ^ (1 << (at % 8)), at);
+      expect(found(damaged)).toBe(0);
+      expect(found(whole.subarray(0, at))).toBe(0);
+    }
+  });
 });

@@ -1,30 +1,19 @@
 import {
-  closeSync,
   mkdirSync,
-  openSync,
   readdirSync,
-  readSync,
+  readFileSync,
   renameSync,
   rmSync,
   statSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { type HostPath, joinHost } from '../core/index.ts';
-import {
-  decodeNoteHead,
-  encodeNote,
-  MOST_HEAD_BYTES,
-  type NoteHead,
-  type UnchangedNote,
-} from './unchanged-note.ts';
+import { errnoOf, type HostPath, joinHost } from '../core/index.ts';
+import { decodeNoteHead, encodeNote, type NoteHead, type UnchangedNote } from './unchanged-note.ts';
 
 /** Notes that are kept, and their bytes; the least recently used go first. */
 const MOST_NOTES = 64;
 const MOST_BYTES = 64 * 1024 * 1024;
-
-/** A head is mostly shorter than this. */
-const HEAD_GUESS = 16 * 1024;
 
 const NAME = /^[0-9a-f]{64}$/;
 
@@ -103,22 +92,10 @@ function namesIn(folder: HostPath): readonly string[] {
 
 /** Undefined where the note is gone, or is none. */
 function readHead(file: HostPath): NoteHead | undefined {
-  let fd: number;
   try {
-    fd = openSync(file, 'r');
-  } catch {
+    return decodeNoteHead(readFileSync(file));
+  } catch (error) {
+    if (errnoOf(error) === undefined) throw error;
     return undefined;
-  }
-  try {
-    let start = Buffer.alloc(HEAD_GUESS);
-    start = start.subarray(0, readSync(fd, start, 0, start.length, 0));
-    const wanted = start.length < 16 ? 0 : 16 + start.readUInt32LE(12);
-    if (wanted > start.length && wanted <= MOST_HEAD_BYTES) {
-      start = Buffer.alloc(wanted);
-      start = start.subarray(0, readSync(fd, start, 0, wanted, 0));
-    }
-    return decodeNoteHead(start);
-  } finally {
-    closeSync(fd);
   }
 }

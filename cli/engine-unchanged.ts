@@ -1,11 +1,12 @@
-import { accessSync, constants, lstatSync, readFileSync } from 'node:fs';
-import { basename, dirname } from 'node:path';
+import { accessSync, constants, lstatSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { HostLooks, type UnchangedBuild } from '../builder/index.ts';
 import type { NotedOutput, TimeSpan } from '../cache/index.ts';
 import {
   errnoOf,
   type HostFact,
   type HostPath,
+  joinRows,
   ROOT_PATH,
   rowBytes,
   rowOf,
@@ -43,12 +44,11 @@ export async function noteUnchanged(
 ): Promise<void> {
   if (parts.hasWarned()) return;
   const { host, hits, report } = unchanged;
-  const images = parts.images.facts();
-  const around = lookAround(parts.nativeProgram, env).facts(report.startedAtMs);
-  if (images === undefined || around === undefined) return;
   try {
+    const around = lookAround(parts.nativeProgram, env).facts(report.startedAtMs);
+    const images = parts.images.facts();
     const diffs = await parts.snapshotter.facts();
-    if (diffs === undefined) return;
+    if (around === undefined || images === undefined || diffs === undefined) return;
     const uses = [...hits.values()].map(({ record, slot }) => ({ key: record.key, slot }));
     parts.cache.noteUnchanged(
       {
@@ -77,7 +77,8 @@ function lookAround(native: string | undefined, env: Environment): HostLooks {
   if (MEDDLERS.some((name) => (env[name] ?? '') !== '')) looks.miss();
   if (native === undefined || entry.endsWith('.ts') || !program.startsWith('/')) looks.miss();
   if (isInUserNamespace()) lookForNetwork(looks, env);
-  for (const path of [program, entry, native ?? '', ...configFiles(env)]) looks.file(path);
+  for (const path of [program, native ?? '', ...configFiles(env)]) looks.file(path);
+  lookInto(looks, dirname(entry));
   return looks;
 }
 
@@ -88,6 +89,15 @@ function canReach(folder: string): boolean {
   } catch (error) {
     return errnoOf(error) !== 'EACCES';
   }
+}
+
+/** All that lies in a folder. */
+function lookInto(looks: HostLooks, folder: string): void {
+  const row = rowOf(lstatSync(folder, { bigint: true }));
+  const names = readdirSync(folder);
+  const rows = joinRows(names.map((name) => rowOf(lstatSync(join(folder, name), { bigint: true }))));
+  const place = { path: folder as HostPath, real: realpathSync(folder) as HostPath };
+  looks.tree(place, () => [{ path: ROOT_PATH, row, names, rows }]);
 }
 
 /** Which ids there are, for an ordinary user: steps may come to something else where there are others. */

@@ -10,8 +10,8 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -82,18 +82,28 @@ static int open_note(int root, const unsigned char call[SHA256_BYTES]) {
   return openat(root, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 }
 
+/* Read rather than mapped: a disk that fails, or a file that is cut meanwhile, must not end the process. */
+static bool read_whole(int fd, unsigned char *bytes, size_t size) {
+  size_t done = 0;
+  while (done < size) {
+    ssize_t got = read(fd, bytes + done, size - done);
+    if (got > 0) done += (size_t)got;
+    else if (got == 0 || errno != EINTR) return false;
+  }
+  return true;
+}
+
 /* Compares; writes what the note says where nothing differs. */
 static bool answer_by(int note, int root, const unsigned char call[SHA256_BYTES], const struct timespec *began) {
   struct stat found;
   if (!is_own(note, S_IFREG, &found) || found.st_size <= 0 || found.st_size > MOST_NOTE) return false;
   size_t size = (size_t)found.st_size;
-  unsigned char *bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, note, 0);
-  if (bytes == MAP_FAILED) return false;
-  struct note_bytes facts = {bytes, bytes + size, false};
+  unsigned char *bytes = malloc(size);
+  struct note_bytes facts = {bytes, bytes == NULL ? NULL : bytes + size, false};
   /* The time of the note is when it was used last. */
-  bool answered = note_open(&facts, call) && is_tidy(root) && note_holds(&facts, root) && futimens(note, NULL) == 0 &&
-                  write_output(&facts, began);
-  munmap(bytes, size);
+  bool answered = bytes != NULL && read_whole(note, bytes, size) && note_open(&facts, call) && is_tidy(root) &&
+                  note_holds(&facts, root) && futimens(note, NULL) == 0 && write_output(&facts, began);
+  free(bytes);
   return answered;
 }
 

@@ -13,7 +13,7 @@
 #include "unchanged_tree.h"
 
 #define MAGIC "varvsame"
-#define VERSION 1
+#define VERSION 2
 #define CHECKSUM_BYTES 4
 /* Of what is compared byte for byte: longer than any manifest of an image. */
 #define MOST_CONTENT ((uint32_t)16 * 1024 * 1024)
