@@ -71,7 +71,7 @@ test('what is kept of a file of a context, of its digest and of its fact takes f
   const withRows = used();
   const { facts } = await fingerprint('the build context', await selections(tree));
   const withFacts = used();
-  expect(facts.length).toBe(FILES);
+  expect([...facts]).toHaveLength(FILES);
   // Row and name.
   expect((withRows - before) / FILES).toBeLessThan(220);
   // Fact, digest in the tree, row and path in the index.

@@ -198,6 +198,30 @@ describe('fileDifference', () => {
     expect(why === undefined ? '' : explainMiss(why)).toBe('a was removed, 3 more files differ');
   });
 
+  it('finds the same in long lists, wherever the differences lie, as line by line', () => {
+    const all = Array.from({ length: 2500 }, (_, at) => fact(`file-${String(at).padStart(4, '0')}`));
+    const place = fc.nat(all.length - 1);
+    const edit = fc.tuple(place, fc.constantFrom('keep', 'remove', 'change', 'lengthen'));
+    const edited = fc.array(edit, { maxLength: 3 }).map((edits) => {
+      const of = new Map(edits);
+      return all.flatMap((one, at) => {
+        const how = of.get(at);
+        if (how === 'remove') return [];
+        if (how === 'change') return [{ ...one, digest: digestOf('y') }];
+        return how === 'lengthen' ? [{ ...one, xattrs: { 'user.x': '', 'user.y': 'z' } }] : [one];
+      });
+    });
+    fc.assert(
+      fc.property(edited, edited, (a, b) => {
+        const [before, after] = [FactList.of(a), FactList.of(b)];
+        const whole = FactList.read(after.bytes());
+        if (whole === undefined) throw new Error('what was written cannot be read');
+        expect(differenceOf('context', before, after)).toEqual(differenceOf('context', before, whole));
+      }),
+      { numRuns: 30 },
+    );
+  });
+
   it('finds a difference exactly where the digests differ, at a path that differs', () => {
     const facts = fc
       .uniqueArray(fc.constantFrom('a', 'b', 'a/b', 'é', '\u{1f600}', '\ufb01', '\udc80'), { maxLength: 5 })

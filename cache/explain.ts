@@ -1,7 +1,7 @@
 import { comparePaths, type Digest, type ImagePath, seenPath, unreachable } from '../core/index.ts';
 import { encodeCanonical } from './canonical.ts';
 import type { Action, Canonical, FileFact, MissReason, StepQuery, StepRecord } from './contract.ts';
-import { type FactLine, type FactList, factIn, sameLine } from './fact-list.ts';
+import { type FactLine, FactList, factIn, sameLine } from './fact-list.ts';
 
 /** What is kept of a slot's last query: the key's preimage, read back. */
 export interface PastQuery {
@@ -152,8 +152,9 @@ function inputDifference(
 export function fileDifference(input: string, before: FactList, after: FactList): MissReason | undefined {
   let first: { readonly path: ImagePath; readonly change: FileChange } | undefined;
   let count = 0;
-  const olds = before.lines();
-  const news = after.lines();
+  const [left, right] = FactList.differing(before, after);
+  const olds = left[Symbol.iterator]();
+  const news = right[Symbol.iterator]();
   let a: FactLine | undefined = olds.next().value;
   let b: FactLine | undefined = news.next().value;
   while (a !== undefined || b !== undefined) {

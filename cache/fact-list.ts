@@ -34,15 +34,16 @@ export interface FactLine {
  */
 export class FactList implements Iterable<FileFact> {
   readonly digest: Digest;
-  readonly length: number;
+  /** Bytes of all facts. */
+  readonly size: number;
   /** What stands behind the first line; none of them ends within a fact. */
   readonly #chunks: readonly Buffer[];
 
-  constructor(chunks: readonly Buffer[], length: number) {
+  constructor(chunks: readonly Buffer[]) {
     const hash = createHash('sha256').update(FORMAT);
     for (const chunk of chunks) hash.update(chunk);
     this.digest = `sha256:${hash.digest('hex')}` as Digest;
-    this.length = length;
+    this.size = chunks.reduce((sum, { length }) => sum + length, 0);
     this.#chunks = chunks;
   }
 
@@ -55,10 +56,7 @@ export class FactList implements Iterable<FileFact> {
   /** The list whose text `bytes` is; undefined where they are in another form. */
   static read(bytes: Buffer): FactList | undefined {
     if (!bytes.subarray(0, FORMAT.length).equals(FORMAT)) return undefined;
-    const chunk = bytes.subarray(FORMAT.length);
-    let length = 0;
-    for (let at = 0; at < chunk.length; at = lineEnd(chunk, at)) length += 1;
-    return new FactList([chunk], length);
+    return new FactList([bytes.subarray(FORMAT.length)]);
   }
 
   /** The text. */
@@ -66,35 +64,48 @@ export class FactList implements Iterable<FileFact> {
     return Buffer.concat([FORMAT, ...this.#chunks]);
   }
 
-  *lines(): Generator<FactLine> {
-    for (const chunk of this.#chunks) {
-      for (let from = 0; from < chunk.length; ) {
-        const end = lineEnd(chunk, from);
-        yield { chunk, from, end };
-        from = end;
-      }
+  /**
+   * The lines of two lists without most of those that both begin with, and of those that both end with: what is left holds every difference.
+   * The second list gives the steps, so it is best one that was written in this process.
+   */
+  static differing(a: FactList, b: FactList): readonly [Iterable<FactLine>, Iterable<FactLine>] {
+    const before = Buffer.concat(a.#chunks);
+    const chunks = [...b.#chunks];
+    let start = 0;
+    let end = before.length;
+    for (let chunk = chunks[0]; chunk !== undefined; chunk = chunks[0]) {
+      if (!before.subarray(start, end).subarray(0, chunk.length).equals(chunk)) break;
+      start += chunk.length;
+      chunks.shift();
     }
+    const rest = [...chunks];
+    for (let chunk = chunks.at(-1); chunk !== undefined; chunk = chunks.at(-1)) {
+      if (end - chunk.length < start || !before.subarray(end - chunk.length, end).equals(chunk)) break;
+      end -= chunk.length;
+      chunks.pop();
+    }
+    // The same bytes may stand there in the midst of another fact.
+    if (isLineEnd(before, start, end)) return [linesIn(before.subarray(start, end)), linesOf(chunks)];
+    return [linesIn(before.subarray(start)), linesOf(rest)];
   }
 
   *[Symbol.iterator](): Generator<FileFact> {
-    for (const line of this.lines()) yield factIn(line);
+    for (const line of linesOf(this.#chunks)) yield factIn(line);
   }
 }
 
 export class FactWriter {
   readonly #chunks: Buffer[] = [];
   #text = '';
-  #length = 0;
 
   add(fact: FileFact): void {
     this.#text += textOf(fact);
-    this.#length += 1;
     if (this.#text.length > CHUNK_CHARACTERS) this.#flush();
   }
 
   end(): FactList {
     this.#flush();
-    return new FactList(this.#chunks, this.#length);
+    return new FactList(this.#chunks);
   }
 
   #flush(): void {
@@ -108,6 +119,25 @@ export const NO_FACTS = FactList.of([]);
 
 export function sameLine(a: FactLine, b: FactLine): boolean {
   return a.end - a.from === b.end - b.from && a.chunk.compare(b.chunk, b.from, b.end, a.from, a.end) === 0;
+}
+
+function* linesOf(chunks: readonly Buffer[]): Generator<FactLine> {
+  for (const chunk of chunks) yield* linesIn(chunk);
+}
+
+function* linesIn(chunk: Buffer): Generator<FactLine> {
+  for (let from = 0; from < chunk.length; ) {
+    const end = lineEnd(chunk, from);
+    yield { chunk, from, end };
+    from = end;
+  }
+}
+
+/** Whether a fact ends at `end`, where one begins at `start`. */
+function isLineEnd(text: Buffer, start: number, end: number): boolean {
+  let at = start;
+  while (at < end) at = lineEnd(text, at);
+  return at === end;
 }
 
 /** The fact of a line that {@link FactList} wrote. */

@@ -13,8 +13,8 @@ const compress = promisify(zstdCompress);
 /** Slots that are remembered; the least recently used go first. */
 const MAX_SLOTS = 2000;
 
-/** Facts that are kept: several steps often take in the same files. */
-const MAX_CACHED_FACTS = 200_000;
+/** Bytes of facts that are kept: several steps often take in the same files. */
+const MAX_CACHED_BYTES = 32 * 1024 * 1024;
 
 interface Listing {
   readonly digest: Digest;
@@ -28,8 +28,8 @@ interface Listing {
 export class Slots {
   readonly #database: Database;
   readonly #facts = new LRUCache<Digest, FactList>({
-    maxSize: MAX_CACHED_FACTS,
-    sizeCalculation: (facts) => facts.length + 1,
+    maxSize: MAX_CACHED_BYTES,
+    sizeCalculation: ({ size }) => size + 1,
   });
 
   constructor(database: Database) {
@@ -118,7 +118,7 @@ export class Slots {
 
 /** A snapshot that is taken as a whole is named by its ChainID, without a listing. */
 function isListed({ digest, facts }: Pick<TreeInput, 'digest' | 'facts'>): boolean {
-  return facts.length > 0 || facts.digest === digest;
+  return facts.size > 0 || facts.digest === digest;
 }
 
 function unpack(bytes: Uint8Array): FactList | undefined {
