@@ -43,15 +43,21 @@ const ASCII = /^[\x01-\x7f]*$/;
  * damages file capabilities and names of other encodings, and wraps times after 2038.
  */
 export function encodeTarHeader(header: TarHeader): Buffer {
-  const records = paxRecords(header);
-  const size = records.reduce((sum, { length }) => sum + length, 0);
+  const split = splitName(header.name);
+  const records = paxRecords(header, split !== undefined);
+  let size = 0;
+  for (const { length } of records) size += length;
   const front = size === 0 ? 0 : BLOCK_BYTES + size + paddingOf(size);
   // Out of the common pool: layers have a header for each of tens of thousands of files.
-  const blocks = Buffer.allocUnsafe(front + BLOCK_BYTES).fill(0);
-  if (size > 0) writeUstar(blocks.subarray(0, BLOCK_BYTES), { ...EXTENDED, size });
-  let at = BLOCK_BYTES;
-  for (const record of records) at += record.copy(blocks, at);
-  writeUstar(blocks.subarray(front), header);
+  const blocks = Buffer.allocUnsafe(front + BLOCK_BYTES);
+  if (size > 0) {
+    writeUstar(blocks, { ...EXTENDED, size }, 0);
+    let at = BLOCK_BYTES;
+    for (const record of records)
+      at += typeof record === 'string' ? blocks.write(record, at, 'latin1') : record.copy(blocks, at);
+    blocks.fill(0, at, front);
+  }
+  writeUstar(blocks, header, front, split);
   return blocks;
 }
 
@@ -69,31 +75,37 @@ export function paddingOf(size: number): number {
   return (BLOCK_BYTES - (size % BLOCK_BYTES)) % BLOCK_BYTES;
 }
 
-function paxRecords(header: TarHeader): Buffer[] {
+/** Records by key; those of text alone as the text whose characters are the bytes. */
+function paxRecords(header: TarHeader, fitsName: boolean): readonly (string | Buffer)[] {
   const values: [key: string, value: string | Uint8Array][] = [];
   if (header.gid > MAX_OCTAL_7) values.push(['gid', String(header.gid)]);
   if (header.linkName !== undefined && !fitsField(header.linkName)) {
     values.push(['linkpath', encodePath(header.linkName)]);
   }
   if (!fitsTime(header.mtime)) values.push(['mtime', decimalTime(header.mtime)]);
-  if (splitName(header.name) === undefined) values.push(['path', encodePath(header.name)]);
+  if (!fitsName) values.push(['path', encodePath(header.name)]);
   if (header.size > MAX_OCTAL_11) values.push(['size', String(header.size)]);
   if (header.uid > MAX_OCTAL_7) values.push(['uid', String(header.uid)]);
-  for (const [name, value] of Object.entries(header.xattrs ?? {}))
-    values.push([`SCHILY.xattr.${name}`, value]);
+  if (header.xattrs === undefined) return values.map(([key, value]) => paxRecord(key, value));
+  for (const [name, value] of Object.entries(header.xattrs)) values.push([`SCHILY.xattr.${name}`, value]);
   return values
-    .map(([key, value]) => ({ key: encodePath(key), value }))
-    .sort((a, b) => Buffer.compare(a.key, b.key))
+    .map(([key, value]) => ({ key, bytes: encodePath(key), value }))
+    .sort((a, b) => Buffer.compare(a.bytes, b.bytes))
     .map(({ key, value }) => paxRecord(key, value));
 }
 
 /** `LENGTH KEY=VALUE\n`, where LENGTH counts its own digits too. */
-function paxRecord(key: Buffer, value: string | Uint8Array): Buffer {
-  const bytes = typeof value === 'string' ? Buffer.from(value, 'latin1') : value;
-  const rest = 1 + key.length + 1 + bytes.length + 1;
-  let length = rest + String(rest).length;
-  length = rest + String(length).length;
-  return Buffer.concat([Buffer.from(`${length} `), key, Buffer.from('='), bytes, Buffer.from('\n')]);
+function paxRecord(key: string, value: string | Uint8Array): string | Buffer {
+  if (typeof value === 'string') return `${recordLength(key, value)} ${key}=${value}\n`;
+  const name = encodePath(key);
+  const length = Buffer.from(`${recordLength(name, value)} `);
+  return Buffer.concat([length, name, Buffer.from('='), value, Buffer.from('\n')]);
+}
+
+function recordLength(key: { readonly length: number }, value: { readonly length: number }): number {
+  const rest = 1 + key.length + 1 + value.length + 1;
+  const length = rest + String(rest).length;
+  return rest + String(length).length;
 }
 
 function fitsField(text: string): boolean {
@@ -127,25 +139,44 @@ function splitName(path: string): { readonly name: string; readonly prefix: stri
   return { name, prefix: path.slice(0, slash) };
 }
 
-/** Fills a block of zeros. */
-function writeUstar(block: Buffer, header: TarHeader): void {
-  const split = splitName(header.name) ?? { name: fallbackName(header.name), prefix: '' };
-  block.write(split.name, 0, 100, 'latin1');
-  writeOctal(block, header.mode, 100, 7);
-  writeOctal(block, header.uid > MAX_OCTAL_7 ? 0 : header.uid, 108, 7);
-  writeOctal(block, header.gid > MAX_OCTAL_7 ? 0 : header.gid, 116, 7);
-  writeOctal(block, header.size > MAX_OCTAL_11 ? 0 : header.size, 124, 11);
-  const inRange = header.mtime.sec >= 0 && header.mtime.sec <= MAX_OCTAL_11;
-  writeOctal(block, inRange ? header.mtime.sec : 0, 136, 11);
-  block.write(header.typeflag, 156, 'latin1');
-  const linkName = header.linkName ?? '';
-  block.write(fitsField(linkName) ? linkName : fallbackName(linkName), 157, 100, 'latin1');
-  block.write('ustar\x0000', 257, 'latin1');
-  writeOctal(block, header.device?.major ?? 0, 329, 7);
-  writeOctal(block, header.device?.minor ?? 0, 337, 7);
-  block.write(split.prefix, 345, 155, 'latin1');
-  writeOctal(block, checksum(block), 148, 6);
-  block[155] = SPACE;
+/** A header in which all that {@link writeUstar} does not write has its value. */
+const BLANK = Buffer.alloc(BLOCK_BYTES);
+BLANK.write('ustar\x0000', 257, 'latin1');
+writeOctal(BLANK, 0, { at: 329, digits: 7 });
+writeOctal(BLANK, 0, { at: 337, digits: 7 });
+BLANK[155] = SPACE;
+
+const BLANK_SUM = checksum(BLANK);
+const ZEROS_SUM = 7 * ZERO;
+
+/** Writes the header block that begins at `from`, with the checksum counted on the way. */
+function writeUstar(blocks: Buffer, header: TarHeader, from: number, split = splitName(header.name)): void {
+  const { mtime, device, linkName = '' } = header;
+  BLANK.copy(blocks, from);
+  const octal = (value: number, at: number, digits: number) =>
+    writeOctal(blocks, value, { at: from + at, digits });
+  let sum = BLANK_SUM + writeText(blocks, split?.name ?? fallbackName(header.name), from);
+  sum += octal(header.mode, 100, 7);
+  sum += octal(header.uid > MAX_OCTAL_7 ? 0 : header.uid, 108, 7);
+  sum += octal(header.gid > MAX_OCTAL_7 ? 0 : header.gid, 116, 7);
+  sum += octal(header.size > MAX_OCTAL_11 ? 0 : header.size, 124, 11);
+  sum += octal(mtime.sec >= 0 && mtime.sec <= MAX_OCTAL_11 ? mtime.sec : 0, 136, 11);
+  sum += writeText(blocks, header.typeflag, from + 156);
+  sum += writeText(blocks, fitsField(linkName) ? linkName : fallbackName(linkName), from + 157);
+  if (device !== undefined) sum += octal(device.major, 329, 7) + octal(device.minor, 337, 7) - 2 * ZEROS_SUM;
+  sum += writeText(blocks, split?.prefix ?? '', from + 345);
+  octal(sum, 148, 6);
+}
+
+/** Writes ASCII, of which there is little in each field. @returns the sum of the bytes. */
+function writeText(block: Buffer, text: string, from: number): number {
+  let sum = 0;
+  for (let at = 0; at < text.length; at += 1) {
+    const byte = text.charCodeAt(at);
+    block[from + at] = byte;
+    sum += byte;
+  }
+  return sum;
 }
 
 /** What a reader that knows no pax sees: the first 100 ASCII characters. */
@@ -153,13 +184,22 @@ function fallbackName(path: string): string {
   return path.replace(/[^\x01-\x7f]+/g, '').slice(0, 100);
 }
 
-function writeOctal(block: Buffer, value: number, at: number, digits: number): void {
+/** @returns the sum of the digits as bytes. */
+function writeOctal(
+  block: Buffer,
+  value: number,
+  { at, digits }: { readonly at: number; readonly digits: number },
+): number {
   let rest = value;
+  let sum = 0;
   for (let digit = at + digits - 1; digit >= at; digit -= 1) {
     const higher = Math.floor(rest / 8);
-    block[digit] = ZERO + rest - higher * 8;
+    const byte = ZERO + rest - higher * 8;
+    block[digit] = byte;
+    sum += byte;
     rest = higher;
   }
+  return sum;
 }
 
 /** Sum of all bytes of a header block, the checksum field itself counted as spaces. */
