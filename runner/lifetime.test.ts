@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findCgroups } from './cgroup-host.ts';
-import { Box, CAN_SANDBOX, childProcesses, serverProcess } from './testing/box.ts';
+import { Box, CAN_SANDBOX, childProcesses, machineMounts, serverProcess } from './testing/box.ts';
 
 const RUN_AND_WAIT = `
   const { createRunner } = await import(process.argv[1]);
@@ -73,7 +73,7 @@ describe.skipIf(!CAN_SANDBOX)('a sandbox whose varve is killed by SIGKILL', () =
   }
 
   it('leaves no process, mount, cgroup or file', async () => {
-    const mounts = readFileSync('/proc/self/mountinfo', 'utf8');
+    const mounts = machineMounts(box.folder);
     const { varve, pid } = await startVarve('sbx-orphan-a');
     expect(cgroupsOf(pid)).not.toBe('');
     const supervisors = [...childProcesses(pid), serverProcess(pid) ?? NaN];
@@ -82,7 +82,7 @@ describe.skipIf(!CAN_SANDBOX)('a sandbox whose varve is killed by SIGKILL', () =
     expect(isRunning('sbx-orphan-a')).toBe(false);
     expect(cgroupsOf(pid)).toBe('');
     expect(readdirSync(box.folder).filter((name) => name.startsWith('varve-sandbox-'))).toEqual([]);
-    expect(readFileSync('/proc/self/mountinfo', 'utf8')).toBe(mounts);
+    expect(machineMounts(box.folder)).toBe(mounts);
     expect(box.left()).toEqual([]);
   });
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { SandboxProcess } from '../core/index.ts';
-import { CAN_SANDBOX, childProcesses } from './testing/box.ts';
+import { CAN_SANDBOX, childProcesses, machineMounts } from './testing/box.ts';
 import { TracedBox, usesOf } from './testing/traced-box.ts';
 
 function nameOf(pid: number): string {
@@ -59,10 +59,11 @@ const RUN_AND_WAIT = `
 
 describe.skipIf(!CAN_SANDBOX)('the file server of a traced sandbox', () => {
   let box: TracedBox;
-  const mounts = CAN_SANDBOX ? readFileSync('/proc/self/mountinfo', 'utf8') : '';
+  let mounts: string;
   let parts: Parts | undefined;
   beforeAll(async () => {
     box = await TracedBox.make();
+    mounts = machineMounts(box.folder);
     await box.layer(
       'mkdir /app; cd /app; echo a > a; dd if=/dev/urandom of=large bs=1M count=64; for i in $(seq 500); do echo $i > f$i; done',
     );
@@ -72,7 +73,7 @@ describe.skipIf(!CAN_SANDBOX)('the file server of a traced sandbox', () => {
     const left = () => (parts?.all ?? []).filter(isAlive);
     await until(() => left().length === 0);
     expect(childProcesses()).toEqual([]);
-    expect(readFileSync('/proc/self/mountinfo', 'utf8')).toBe(mounts);
+    expect(machineMounts(box.folder)).toBe(mounts);
   });
 
   /** Starts `script`, waits until it says `ready`, and calls `act` while it runs. */

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type ImagePath, imagePath, type Mount, type SandboxProcess } from '../core/index.ts';
-import { CAN_SANDBOX, childProcesses } from './testing/box.ts';
+import { CAN_SANDBOX, childProcesses, machineMounts } from './testing/box.ts';
 import { observationsOf, TracedBox, usesOf } from './testing/traced-box.ts';
 
 const TARGET = imagePath('mnt');
@@ -21,11 +21,12 @@ function descendants(pid: number): readonly number[] {
 
 describe.skipIf(!CAN_SANDBOX)('the file server of a mounted tree', () => {
   let box: TracedBox;
-  const mounts = CAN_SANDBOX ? readFileSync('/proc/self/mountinfo', 'utf8') : '';
+  let mounts: string;
   beforeAll(async () => {
     box = await TracedBox.make({
       script: 'mkdir -p /app/sub /opaque /gone; echo base > /app/base; echo x > /opaque/x; echo y > /gone/y',
     });
+    mounts = machineMounts(box.folder);
     await box.layer(
       'rm /app/base; rm -r /gone /opaque; mkdir /opaque; echo z > /opaque/z; cd /app; echo a > a; ln a b; ln -s a link; chmod 4711 a; mkfifo pipe',
     );
@@ -35,7 +36,7 @@ describe.skipIf(!CAN_SANDBOX)('the file server of a mounted tree', () => {
   afterEach(async () => {
     for (let waited = 0; childProcesses().length > 0 && waited < 500; waited += 1) await sleep(10);
     expect(childProcesses()).toEqual([]);
-    expect(readFileSync('/proc/self/mountinfo', 'utf8')).toBe(mounts);
+    expect(machineMounts(box.folder)).toBe(mounts);
   });
 
   /** Runs `script` with all layers at /mnt; `act` is called once it has said something. */

@@ -34,6 +34,16 @@ const tested = process.env['VARVE_NATIVE'];
 export const TESTED_NATIVE: Pick<RunnerOptions, 'nativeProgram'> =
   tested === undefined ? {} : { nativeProgram: tested };
 
+/** Mount point of a line of `mountinfo`, proc(5). */
+const MOUNT_POINT = 4;
+
+/** The machine's mounts, line by line, but for what others have mounted in temporary folders beside `folder` meanwhile. */
+export function machineMounts(folder: string): string {
+  const lines = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
+  const isOthers = (point: string) => point.startsWith(`${tmpdir()}/`) && !point.startsWith(folder);
+  return lines.filter((line) => !isOthers(line.split(' ')[MOUNT_POINT] ?? '')).join('\n');
+}
+
 /** What a sandboxed command did. */
 export interface Ran {
   readonly outcome: SandboxOutcome;
