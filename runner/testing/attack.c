@@ -133,6 +133,18 @@ static long do_write(void) {
   return write(fd, "1", 1);
 }
 
+/* In the folder of the argument `a` and `l` change places until there is a `stop`: whoever looks at one may use the other. */
+static long do_swap(void) {
+  int folder = open(argument, O_RDONLY | O_DIRECTORY);
+  if (folder < 0) return -1;
+  while (faccessat(folder, "stop", F_OK, 0) < 0) {
+    for (int i = 0; i < 32; i++) {
+      if (renameat2(folder, "a", folder, "l", RENAME_EXCHANGE) < 0) return -1;
+    }
+  }
+  return 0;
+}
+
 /* Survives what can be survived: another session, no parent, every signal ignored. */
 static long do_daemon(void) {
   if (fork() > 0) {
@@ -238,6 +250,7 @@ static const struct {
     {"tiocsti", do_tiocsti},
     {"chroot-escape", do_chroot_escape},
     {"write", do_write},
+    {"swap", do_swap},
     {"daemon", do_daemon},
     {"fork-bomb", do_fork_bomb},
     {"memory", do_memory},
