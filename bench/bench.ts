@@ -71,3 +71,25 @@ function lazily<T>(make: () => Promise<T>): () => Promise<T> {
     return made;
   };
 }
+
+/**
+ * Nothing else goes on while one is measured; in a quick run, whose figures say nothing, all go at once.
+ *
+ * @throws what the first one of `items` threw that failed, when none goes on any more.
+ */
+export async function oneByOne<T, R>(
+  { quick }: Pick<Bench, 'quick'>,
+  items: readonly T[],
+  each: (item: T) => Promise<R>,
+): Promise<readonly R[]> {
+  const results: R[] = [];
+  if (!quick) {
+    for (const item of items) results.push(await each(item));
+    return results;
+  }
+  for (const settled of await Promise.allSettled(items.map(each))) {
+    if (settled.status === 'rejected') throw settled.reason;
+    results.push(settled.value);
+  }
+  return results;
+}

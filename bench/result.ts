@@ -129,6 +129,21 @@ export function isWithinLimit(result: Result): boolean {
   }
 }
 
+/** What a quick run exits with where all was carried out, but without a builder that does not start on this machine. */
+export const BUILDER_MISSING = 77;
+
+/** Each builder that could not take part, once, with the reason. */
+export function missingOf(results: readonly Result[]): readonly string[] {
+  const all = results.flatMap((result) => {
+    if (result.kind === 'beside') return result.missing.map(({ name, reason }) => `${name}: ${reason}`);
+    if (result.kind !== 'rebuild') return [];
+    return result.builders.flatMap((one) =>
+      one.kind === 'unavailable' ? [`${one.builder}: ${one.reason}`] : [],
+    );
+  });
+  return [...new Set(all)];
+}
+
 /** True where no build of any size held more memory than is accepted. */
 export function isSmall({ points, mostMiB }: GrowthResult): boolean {
   return points.every(({ builds }) => builds.every(({ peakMiB }) => peakMiB <= mostMiB));

@@ -1,8 +1,9 @@
-// `npm test [-- FILTER]`: sets the machine up, runs every test, and ends with one line of counts.
+// `npm test [-- FILTER]`: sets the machine up, runs every test, then every benchmark at its smallest, and ends with one line of counts.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { BUILDER_MISSING } from '../bench/result.ts';
 import { BASE_NAMES, baseImage } from '../fixtures/index.ts';
 import { SetupError, setUp } from './setup.ts';
 
@@ -64,13 +65,50 @@ function runTests(filters: readonly string[]): { readonly counts: Counts; readon
   }
 }
 
+/** As long as this, and it hangs. */
+const MOST_BENCH_MS = 30 * 60 * 1000;
+
+/** Carries out every workload of the benchmark; its figures are not kept. It needs root, as the builders do that it has beside varve. */
+function runBench(): Counts {
+  if (process.getuid?.() !== 0) return benchCounts('not root');
+  console.log('bench: every workload at its smallest size');
+  const run = spawnSync(process.execPath, [join(import.meta.dirname, '../bench/main.ts'), '--quick'], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+    timeout: MOST_BENCH_MS,
+  });
+  return benchCounts(run.status ?? 'ended by a signal');
+}
+
+/** The benchmark counts as one test: skipped where it cannot be had whole on this machine. */
+export function benchCounts(outcome: number | 'not root' | 'ended by a signal'): Counts {
+  switch (outcome) {
+    case 0:
+      return { passed: 1, failed: 0, skipped: 0 };
+    case 'not root':
+    case BUILDER_MISSING:
+      return { passed: 0, failed: 0, skipped: 1 };
+    default:
+      return { passed: 0, failed: 1, skipped: 0 };
+  }
+}
+
+export function sumOf(one: Counts, other: Counts): Counts {
+  return {
+    passed: one.passed + other.passed,
+    failed: one.failed + other.failed,
+    skipped: one.skipped + other.skipped,
+  };
+}
+
 if (import.meta.main) {
   try {
     setUp('test');
     await makeBases();
-    const { counts, code } = runTests(process.argv.slice(2));
+    const filters = process.argv.slice(2);
+    const tests = runTests(filters);
+    const counts = filters.length === 0 ? sumOf(tests.counts, runBench()) : tests.counts;
     console.log(closingLine(counts));
-    process.exitCode = counts.failed > 0 ? 1 : code;
+    process.exitCode = counts.failed > 0 ? 1 : tests.code;
   } catch (error) {
     console.error(error instanceof SetupError ? `setup: ${error.message}` : error);
     console.log(closingLine({ passed: 0, failed: 1, skipped: 0 }));

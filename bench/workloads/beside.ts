@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BaseName } from '../../fixtures/index.ts';
-import type { Bench } from '../bench.ts';
+import { type Bench, oneByOne } from '../bench.ts';
 import type { Builder } from '../builders.ts';
 import { type Command, timed } from '../command.ts';
 import type { Floor } from '../floors.ts';
@@ -90,14 +90,12 @@ async function contestants(
     readonly folder: string;
   },
 ): Promise<readonly Contestant[]> {
-  const made: Contestant[] = [];
-  for (const builder of options.builders) {
+  return oneByOne(bench, options.builders, async (builder): Promise<Contestant> => {
     await builder.base(options.workload.base);
     const site = { bench, builder, folder: await mkdtemp(join(options.folder, 'builder-')) };
     const { ready, end } = await options.workload.scenario(site);
-    made.push({ name: builder.name, ready, end, ms: [] });
-  }
-  return made;
+    return { name: builder.name, ready, end, ms: [] };
+  });
 }
 
 async function measureRounds(
@@ -108,7 +106,9 @@ async function measureRounds(
   const random = seededRandom(bench.seed);
   const rounds = bench.quick ? 1 : (bench.rounds ?? workload.rounds);
   for (let round = 1; round <= rounds; round += 1) {
-    for (const { ready, ms } of shuffled(all, random)) ms.push(await timed(await ready(round), bench));
+    await oneByOne(bench, shuffled(all, random), async ({ ready, ms }) => {
+      ms.push(await timed(await ready(round), bench));
+    });
     const said = all.map(({ name, ms }) => `${name} ${ms.at(-1)}`);
     bench.say(`  ${round}/${rounds} in ms: ${said.join(', ')}`);
   }

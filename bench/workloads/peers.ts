@@ -10,11 +10,11 @@ import { again, cold, freshCheckout, type Project, pulls, pushes } from './scena
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-/** A tree of small files, the same for all who ask; a hundredth of it in a quick run. */
+/** A tree of small files, the same for all who ask; 100 files of it in a quick run. */
 function tree(count: number): (bench: Bench) => Promise<string> {
   return (bench) => {
-    const files = bench.quick ? Math.max(100, count / 100) : count;
-    return bench.context(`tree-${count}`, (folder) => writeManyFiles(folder, files));
+    const files = bench.quick ? 100 : count;
+    return bench.context(`tree-${files}`, (folder) => writeManyFiles(folder, files));
   };
 }
 
@@ -110,7 +110,7 @@ function fourStages(bench: Bench): Project {
 
 /** Writes `count` files of half a mebibyte and a little, which nothing makes smaller. */
 function writesData({ quick }: Bench): string {
-  const count = quick ? 20 : 2000;
+  const count = quick ? 4 : 2000;
   return `mkdir /data && i=0 && while [ $i -lt ${count} ]; do head -c 536871 /dev/urandom > /data/$i; i=$((i+1)); done`;
 }
 
@@ -123,7 +123,7 @@ function writesModules({ quick }: Bench): string {
 }
 
 const installs = ({ quick }: Bench): string =>
-  `apt-get update && apt-get install -y --no-install-recommends ${quick ? 'file' : 'build-essential'}`;
+  `apt-get update && apt-get install -y --no-install-recommends ${quick ? 'tree' : 'build-essential'}`;
 
 /** A `RUN` on nothing but the base, from nothing. */
 function coldRun(
@@ -137,6 +137,9 @@ function coldRun(
     floors: async ({ bench, folder }) => [await crun(base, script(bench), folder)],
   };
 }
+
+/** The base of what goes to and from a registry. */
+const transferred = ({ quick }: Bench): BaseName => (quick ? 'busybox' : 'debian');
 
 /** Everything that is measured beside others, in the order of the table. */
 export const BESIDE: readonly BesideWorkload[] = [
@@ -259,18 +262,19 @@ export const BESIDE: readonly BesideWorkload[] = [
     title: 'pull of three layers from a registry on loopback, cold',
     base: 'debian',
     rounds: 5,
-    scenario: pulls('debian', {
-      // No builder has the first layer either: it is not the base's.
-      dockerfile: [
-        'FROM localhost/debian AS system',
-        'RUN echo another > /etc/another',
-        'FROM scratch',
-        'COPY --from=system / /',
-        'COPY group-0 /small/',
-        'COPY . /large/',
-      ],
-      context: tree(10_000),
-    }),
+    scenario: (site) =>
+      pulls(transferred(site.bench), {
+        // No builder has the first layer either: it is not the base's.
+        dockerfile: [
+          `FROM localhost/${transferred(site.bench)} AS system`,
+          'RUN echo another > /etc/another',
+          'FROM scratch',
+          'COPY --from=system / /',
+          'COPY group-0 /small/',
+          'COPY . /large/',
+        ],
+        context: tree(10_000),
+      })(site),
     floors: async () => [],
     limits: [{ kind: 'ratio', most: 0.9 }],
   },
@@ -279,11 +283,12 @@ export const BESIDE: readonly BesideWorkload[] = [
     title: 'push of a fresh image of two layers',
     base: 'debian',
     rounds: 5,
-    scenario: pushes('debian', {
-      dockerfile: ['FROM localhost/debian', 'COPY . /app/'],
-      context: tree(10_000),
-      isUnique: true,
-    }),
+    scenario: (site) =>
+      pushes(transferred(site.bench), {
+        dockerfile: [`FROM localhost/${transferred(site.bench)}`, 'COPY . /app/'],
+        context: tree(10_000),
+        isUnique: true,
+      })(site),
     floors: async () => [],
     limits: [{ kind: 'ratio', most: 0.9 }],
   },

@@ -1,6 +1,6 @@
 import { mkdtemp, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Bench } from '../bench.ts';
+import { type Bench, oneByOne } from '../bench.ts';
 import type { Builder } from '../builders.ts';
 import { timed } from '../command.ts';
 import { nodeApplication } from '../contexts.ts';
@@ -30,13 +30,12 @@ export async function measureRebuild(bench: Bench): Promise<RebuildResult> {
   const folder = await mkdtemp(join(bench.folder, 'rebuild-'));
   const { store, all, missing } = await bench.builders();
   const application = nodeApplication(bench);
-  const subjects: Subject[] = [];
-  for (const builder of all) {
+  const subjects = await oneByOne(bench, all, async (builder): Promise<Subject> => {
     await builder.base('node');
     const context = await mkdtemp(join(folder, 'context-'));
     await application.copyTo(context);
-    subjects.push({ builder, context });
-  }
+    return { builder, context };
+  });
   const measured = await measureEdits(bench, store, subjects);
   // Its layers would be hits for whoever installs the same packages.
   for (const { builder } of subjects) await builder.forget([IMAGE]);
@@ -70,23 +69,23 @@ async function measureEdits(
   const rebuilt = new Map<Subject, number[]>();
   const build = (subject: Subject): Promise<number> =>
     timed(subject.builder.build([...FLAGS, subject.context]), bench);
-  for (const subject of shuffled(subjects, random)) {
+  await oneByOne(bench, shuffled(subjects, random), async (subject) => {
     cold.set(subject, await build(subject));
     bench.say(`  first build with ${subject.builder.name}: ${cold.get(subject)} ms`);
-  }
+  });
   const edits = bench.quick ? 1 : EDITS;
   for (let edit = 1; edit <= edits; edit += 1) {
-    for (const subject of shuffled(subjects, random)) {
+    await oneByOne(bench, shuffled(subjects, random), async (subject) => {
       await editSource(subject.context, edit);
       const ms = await build(subject);
       rebuilt.set(subject, [...(rebuilt.get(subject) ?? []), ms]);
       bench.say(`  edit ${edit}/${edits} with ${subject.builder.name}: ${ms} ms`);
-      if (subject.builder.name !== 'varve') continue;
+      if (subject.builder.name !== 'varve') return;
       const answer = await store.varve(['run', '--rm', IMAGE, ...nodeApplication(bench).question]);
       if (!answer.includes(`Edit ${edit}`)) {
         throw new Error(`varve built something else than the edited source: ${answer}`);
       }
-    }
+    });
   }
   return subjects.map((subject) => ({
     kind: 'measured',

@@ -73,7 +73,8 @@ export function freshCheckout(
 /** Built from nothing each time, but for the base. The context is a new copy: nobody has seen these files before. */
 export function cold(base: BaseName, project: Project): (site: Site) => Promise<Scenario> {
   return async (site) => {
-    await warm(site, base);
+    await site.builder.base(base);
+    if (!site.bench.quick) await warm(site, base);
     const folders: string[] = [];
     const end = async (): Promise<void> => {
       await site.builder.forget([IMAGE]);
@@ -98,19 +99,15 @@ export function pulls(base: BaseName, project: Project): (site: Site) => Promise
     const { bench, builder } = site;
     const { address } = await bench.registry();
     const reference = `${address}/pulled:latest`;
-    await bench.store.base(base);
-    const { words } = await place(site, project);
-    const archive = join(site.folder, 'image.tar');
-    await bench.store.varve(['build', '--quiet', '--output', `type=docker,dest=${archive}`, ...words]);
-    // The second and third builder's preparation finds everything there.
-    await exec([
-      'skopeo',
-      'copy',
-      '--quiet',
-      '--dest-tls-verify=false',
-      `docker-archive:${archive}`,
-      `docker://${reference}`,
-    ]);
+    // Once for all builders.
+    await bench.context('pulled', async (folder) => {
+      await bench.store.base(base);
+      const { words } = await place({ ...site, folder }, project);
+      const archive = join(folder, 'image.tar');
+      await bench.store.varve(['build', '--quiet', '--output', `type=docker,dest=${archive}`, ...words]);
+      const [from, to] = [`docker-archive:${archive}`, `docker://${reference}`];
+      await exec(['skopeo', 'copy', '--quiet', '--dest-tls-verify=false', from, to]);
+    });
     const end = (): Promise<void> => builder.forget([reference]);
     return {
       ready: async () => {
