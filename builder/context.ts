@@ -140,7 +140,7 @@ export class ContextTree implements Tree {
     }
   }
 
-  async hostPath(path: ImagePath): Promise<HostPath> {
+  hostPath(path: ImagePath): HostPath {
     return this.#host(path);
   }
 

@@ -46,7 +46,7 @@ async function sourcesOf(
       placed.push({
         kind: 'root',
         root,
-        timeOf: async (entry) => entry.mtime,
+        timeOf: (entry) => entry.mtime,
         contentOf: async (path) => ({ kind: 'host', path: await tree.hostPath(path) }),
       });
     }
@@ -73,7 +73,7 @@ async function place(copy: Copy): Promise<readonly TreeOp[]> {
   const sources = await sourcesOf(copy.sources, copy.from ?? memoryTree(SOURCE), copy.selection);
   for (const ops of copy.archives ?? []) sources.push({ kind: 'archive', ops: () => inTurn(ops) });
   const placement: Placement = { kind: 'COPY', destination: copy.destination, range: RANGE, ...copy.options };
-  return Array.fromAsync(placeSources(memoryTree(copy.parent ?? {}), sources, placement));
+  return (await Array.fromAsync(placeSources(memoryTree(copy.parent ?? {}), sources, placement))).flat();
 }
 
 /** `op path` of every operation. */

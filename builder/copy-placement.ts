@@ -10,7 +10,9 @@ import {
   joinPath,
   parentPath,
   resolvePath,
+  type Soon,
   type SourceRange,
+  soon,
   type Time,
   type Tree,
   type TreeOp,
@@ -41,9 +43,9 @@ export type PlacedSource = PlacedRoot | PlacedArchive;
 export interface PlacedRoot {
   readonly kind: 'root';
   readonly root: SelectedRoot;
-  readonly contentOf: (path: ImagePath) => Promise<FileContent>;
+  readonly contentOf: (path: ImagePath) => Soon<FileContent>;
   /** The time that a copied entry gets at `target`. */
-  readonly timeOf: (entry: Entry, target: ImagePath) => Promise<Time>;
+  readonly timeOf: (entry: Entry, target: ImagePath) => Soon<Time>;
 }
 
 /** An archive that is unpacked into the destination: what is in it, by paths relative to there. */
@@ -53,6 +55,8 @@ export interface PlacedArchive {
 }
 
 const NEW_FOLDER_MODE = 0o755;
+/** Operations that are handed on together: to wait for each takes longer than to make it. */
+const MOST_AT_ONCE = 1024;
 const SET_GROUP_ID = 0o2000;
 
 /**
@@ -60,13 +64,13 @@ const SET_GROUP_ID = 0o2000;
  * goes into a destination that is a folder or ends with a slash, and otherwise becomes the destination; an archive makes it a
  * folder. Symlinks in the destination are resolved inside the root. The destination itself, where it is made, has mode 0755, or
  * the one that all that is copied is given in octal digits, but not for an archive; where it exists, it keeps its attributes. Folders below it take the source's. Sources are placed
- * one after the other, so a later one finds what an earlier one has made.
+ * one after the other, so a later one finds what an earlier one has made. Operations come some at a time, of which no two make the same name.
  */
 export async function* placeSources(
   parent: Tree,
   sources: readonly PlacedSource[],
   placement: Placement,
-): AsyncGenerator<TreeOp> {
+): AsyncGenerator<readonly TreeOp[]> {
   if (sources.length === 0) return;
   const wantsFolder = placement.destination.endsWith('/');
   const resolved = await resolvePath(parent, imagePath(placement.destination), { followLast: true });
@@ -77,10 +81,10 @@ export async function* placeSources(
   }
   const { path: destination } = resolved;
   const progress: Progress = { parent, placed: new Map(), groups: new Map(), placement };
-  if (wantsFolder) yield* makeFolders(destination, progress, sources[0]?.kind);
+  if (wantsFolder) yield await makeFolders(destination, progress, sources[0]?.kind);
   for (const source of sources) {
     if (source.kind === 'archive' || source.root.entry.type === 'dir') {
-      yield* makeFolders(destination, progress, source.kind);
+      yield await makeFolders(destination, progress, source.kind);
       yield* source.kind === 'archive'
         ? placeArchive(source, destination, progress)
         : placeFolder(source, destination, progress);
@@ -90,9 +94,9 @@ export async function* placeSources(
     const isFolder = wantsFolder || (await typeAt(destination, progress)) === 'dir';
     if (!isFolder && sources.length > 1) refuseSeveral(placement);
     const target = isFolder ? joinPath(destination, baseName(root.path)) : destination;
-    yield* makeFolders(parentPath(target), progress);
+    yield await makeFolders(parentPath(target), progress);
     await refuseClash(target, root.entry, progress);
-    yield await placeEntry(source, { entry: root.entry, from: root.resolved }, { path: target, placement });
+    yield [await placeEntry(source, { entry: root.entry, from: root.resolved }, { path: target, placement })];
   }
 }
 
@@ -106,12 +110,12 @@ interface Progress {
 }
 
 /** What lies at `path` when the operations so far are done. */
-async function nameAt(path: ImagePath, { parent, placed }: Progress): Promise<NameAt | undefined> {
-  return path === '' ? FOLDER : (placed.get(path) ?? (await parent.lstat(path)));
+function nameAt(path: ImagePath, { parent, placed }: Progress): Soon<NameAt | undefined> {
+  return path === '' ? FOLDER : (placed.get(path) ?? parent.lstat(path));
 }
 
-async function typeAt(path: ImagePath, progress: Progress): Promise<FileType | undefined> {
-  return (await nameAt(path, progress))?.type;
+function typeAt(path: ImagePath, progress: Progress): Soon<FileType | undefined> {
+  return soon(nameAt(path, progress), (name) => name?.type);
 }
 
 /** Names that lead nowhere else: one object for all of a type, since there may be hundreds of thousands. */
@@ -142,11 +146,11 @@ export function newFolder(
 }
 
 /** Makes the missing folders of a resolved path, for a source of this kind. */
-async function* makeFolders(
+async function makeFolders(
   path: ImagePath,
   progress: Progress,
   kind: PlacedSource['kind'] = 'root',
-): AsyncGenerator<TreeOp> {
+): Promise<readonly TreeOp[]> {
   const { parent, placed, groups, placement } = progress;
   const missing: ImagePath[] = [];
   let at = path;
@@ -156,7 +160,8 @@ async function* makeFolders(
     if (type !== undefined) refuseNonFolder(at, placement);
     missing.push(at);
   }
-  if (missing.length === 0) return;
+  if (missing.length === 0) return [];
+  const ops: TreeOp[] = [];
   let group = groups.has(at) ? groups.get(at) : inheritedGroup(await parent.lstat(at));
   for (const folder of missing.reverse()) {
     const made = newFolder(group, placement.owner);
@@ -165,37 +170,45 @@ async function* makeFolders(
     group = inheritedGroup(attributes);
     placed.set(folder, FOLDER);
     groups.set(folder, group);
-    yield { op: 'ensureDir', path: folder, attributes };
+    ops.push({ op: 'ensureDir', path: folder, attributes });
   }
+  return ops;
 }
 
 async function* placeFolder(
   source: PlacedRoot,
   destination: ImagePath,
   progress: Progress,
-): AsyncGenerator<TreeOp> {
+): AsyncGenerator<readonly TreeOp[]> {
   const { placement } = progress;
+  let ops: TreeOp[] = [];
   const leaders = new Set(source.root.inside.flatMap(({ entry }) => entry.hardlinkTo ?? []));
   // Where the files went that others are links to.
   const copied = new Map<ImagePath, ImagePath>();
   for (const { path, entry, implied } of source.root.inside) {
     const target = joinPath(destination, path);
     const isMade = progress.placed.get(target)?.type === 'dir';
-    await refuseClash(target, entry, progress);
+    const refused = refuseClash(target, entry, progress);
+    if (refused instanceof Promise) await refused;
     if (implied === true && isMade) continue;
     const existing = implied === true ? await progress.parent.lstat(target) : undefined;
     const first = entry.hardlinkTo === undefined ? undefined : copied.get(entry.hardlinkTo);
-    const op: TreeOp =
+    const made: Soon<TreeOp> =
       existing !== undefined
         ? passThrough(existing, entry)
         : first !== undefined
           ? { op: 'hardlink', path: target, target: first }
-          : await placeEntry(source, { entry, from: entry.path }, { path: target, placement });
+          : placeEntry(source, { entry, from: entry.path }, { path: target, placement });
+    const op = made instanceof Promise ? await made : made;
     if (op.op === 'dir') progress.groups.set(target, inheritedGroup(op.attributes));
-    yield op;
+    ops.push(op);
     const leader = entry.hardlinkTo ?? entry.path;
     if (entry.type === 'file' && leaders.has(leader)) copied.set(leader, first ?? target);
+    if (ops.length < MOST_AT_ONCE) continue;
+    yield ops;
+    ops = [];
   }
+  yield ops;
 }
 
 /** A folder that only leads to what is copied, and exists: it takes the mode of its source and keeps its owner, as BuildKit has it. */
@@ -213,7 +226,7 @@ async function* placeArchive(
   source: PlacedArchive,
   destination: ImagePath,
   progress: Progress,
-): AsyncGenerator<TreeOp> {
+): AsyncGenerator<readonly TreeOp[]> {
   const { placed, placement } = progress;
   const folders = new Map<ImagePath, ImagePath>();
   const within = async (path: ImagePath): Promise<ImagePath> => {
@@ -232,9 +245,10 @@ async function* placeArchive(
     const path = await within(op.path);
     if (op.op === 'symlink' || (await typeAt(path, progress)) === 'symlink') folders.clear();
     placed.set(path, nameOf(op));
-    if (op.op === 'hardlink') yield { ...op, path, target: await within(op.target) };
-    else if ('attributes' in op) yield { ...op, path, attributes: { ...op.attributes, ...placement.owner } };
-    else yield { ...op, path };
+    if (op.op === 'hardlink') yield [{ ...op, path, target: await within(op.target) }];
+    else if ('attributes' in op)
+      yield [{ ...op, path, attributes: { ...op.attributes, ...placement.owner } }];
+    else yield [{ ...op, path }];
   }
 }
 
@@ -254,17 +268,18 @@ function nameOf(op: TreeOp): NameAt {
 }
 
 /** A folder never replaces a file, and a file never replaces a folder, be it the parent's or one that was just copied. */
-async function refuseClash(path: ImagePath, { type, linkTarget }: NameAt, progress: Progress): Promise<void> {
-  const existing = await typeAt(path, progress);
-  if (type === 'dir' && existing !== undefined && existing !== 'dir')
-    refuseNonFolder(path, progress.placement);
-  if (type !== 'dir' && existing === 'dir') {
-    stop('copy-over-folder', `cannot replace to directory /${path} with file`, {
-      range: progress.placement.range,
-      hint: 'Remove the folder in a RUN before, or copy to another name.',
-    });
-  }
-  progress.placed.set(path, linkTarget === undefined ? PLAIN_NAMES[type] : { type, linkTarget });
+function refuseClash(path: ImagePath, { type, linkTarget }: NameAt, progress: Progress): Soon<void> {
+  return soon(typeAt(path, progress), (existing) => {
+    if (type === 'dir' && existing !== undefined && existing !== 'dir')
+      refuseNonFolder(path, progress.placement);
+    if (type !== 'dir' && existing === 'dir') {
+      stop('copy-over-folder', `cannot replace to directory /${path} with file`, {
+        range: progress.placement.range,
+        hint: 'Remove the folder in a RUN before, or copy to another name.',
+      });
+    }
+    progress.placed.set(path, linkTarget === undefined ? PLAIN_NAMES[type] : { type, linkTarget });
+  });
 }
 
 function refuseNonFolder(path: ImagePath, placement: Placement): never {
@@ -289,17 +304,18 @@ function attributesOf(entry: Entry, placement: Placement, mtime: Time): Attribut
   };
 }
 
-async function placeEntry(
+function placeEntry(
   source: PlacedRoot,
   what: { readonly entry: Entry; readonly from: ImagePath },
   { path, placement }: { readonly path: ImagePath; readonly placement: Placement },
-): Promise<TreeOp> {
+): Soon<TreeOp> {
   const { entry, from } = what;
-  const mtime = await source.timeOf(entry, path);
-  const attributes = attributesOf(entry, placement, mtime);
-  // A layer cannot hold a socket; what stands for it is an empty file.
-  if (entry.type === 'socket') return { op: 'file', path, attributes, content: NOTHING };
-  return entryOp(entry, { path, attributes }, () => source.contentOf(from));
+  return soon(source.timeOf(entry, path), (mtime) => {
+    const attributes = attributesOf(entry, placement, mtime);
+    // A layer cannot hold a socket; what stands for it is an empty file.
+    if (entry.type === 'socket') return { op: 'file', path, attributes, content: NOTHING };
+    return entryOp(entry, { path, attributes }, () => source.contentOf(from));
+  });
 }
 
 const NOTHING: FileContent = { kind: 'bytes', bytes: new Uint8Array() };

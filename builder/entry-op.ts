@@ -1,17 +1,25 @@
-import type { Attributes, Entry, FileContent, ImagePath, TreeOp } from '../core/index.ts';
+import {
+  type Attributes,
+  type Entry,
+  type FileContent,
+  type ImagePath,
+  type Soon,
+  soon,
+  type TreeOp,
+} from '../core/index.ts';
 
 /** The operation that makes `entry` anew at `path`. `content` is asked for regular files alone. */
-export async function entryOp(
+export function entryOp(
   entry: Entry,
   to: { readonly path: ImagePath; readonly attributes: Attributes },
-  content: () => Promise<FileContent>,
-): Promise<TreeOp> {
+  content: () => Soon<FileContent>,
+): Soon<TreeOp> {
   const { path, attributes } = to;
   switch (entry.type) {
     case 'dir':
       return { op: 'dir', path, attributes };
     case 'file':
-      return { op: 'file', path, attributes, content: await content() };
+      return soon(content(), (found): TreeOp => ({ op: 'file', path, attributes, content: found }));
     case 'symlink':
       // The kernel gives every symlink mode 0777 and never looks at it (symlink(7)).
       return {

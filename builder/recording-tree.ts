@@ -7,6 +7,8 @@ import {
   type Observation,
   parentPath,
   ROOT_PATH,
+  type Soon,
+  soon,
   type Tree,
   USE,
 } from '../core/index.ts';
@@ -28,12 +30,13 @@ export class RecordingTree implements Tree {
     this.#tree = tree;
   }
 
-  async lstat(path: ImagePath): Promise<Entry | undefined> {
+  lstat(path: ImagePath): Soon<Entry | undefined> {
     // That says all: a copy asks of tens of thousands of names in one new folder.
     if (this.#isBelowAbsent(path)) return undefined;
-    const entry = await this.#tree.lstat(path);
-    this.#note(path, entry);
-    return entry;
+    return soon(this.#tree.lstat(path), (entry) => {
+      this.#note(path, entry);
+      return entry;
+    });
   }
 
   async list(path: ImagePath): Promise<readonly Entry[]> {
@@ -48,17 +51,15 @@ export class RecordingTree implements Tree {
     return this.#tree.digest(path);
   }
 
-  hostPath(path: ImagePath): Promise<HostPath> {
+  hostPath(path: ImagePath): Soon<HostPath> {
     this.#add(path, USE.CONTENT);
     return this.#tree.hostPath(path);
   }
 
   /** Notes a path that an operation changes, with all folders above it: the overlay copies those up. */
-  async touch(path: ImagePath): Promise<void> {
-    for (let at = path; !this.#uses.has(at) && !this.#isBelowAbsent(at); at = parentPath(at)) {
-      await this.lstat(at);
-      if (at === ROOT_PATH) break;
-    }
+  touch(path: ImagePath): Soon<void> {
+    if (this.#uses.has(path) || this.#isBelowAbsent(path)) return;
+    return soon(this.lstat(path), () => (path === ROOT_PATH ? undefined : this.touch(parentPath(path))));
   }
 
   /** In path order. What lies below a path that is absent is absent too, and left out. */

@@ -1,4 +1,4 @@
-import { type FileType, type ImagePath, imagePath, joinPath } from '../core/index.ts';
+import { type FileType, type ImagePath, imagePath, joinPath, type Soon } from '../core/index.ts';
 
 /** What lies at a path, as far as a look-up of names needs it. */
 export interface NameAt {
@@ -18,7 +18,7 @@ const MAX_SYMLINKS = 40;
 export async function resolveWithin(
   folder: ImagePath,
   path: ImagePath,
-  look: (path: ImagePath) => Promise<NameAt | undefined>,
+  look: (path: ImagePath) => Soon<NameAt | undefined>,
 ): Promise<ImagePath | undefined> {
   let todo: readonly string[] = path.split('/');
   let at: readonly string[] = [];

@@ -18,6 +18,7 @@ export * from './reference.ts';
 export * from './result.ts';
 export * from './sandbox.ts';
 export * from './snapshot.ts';
+export * from './soon.ts';
 export * from './stat.ts';
 export * from './stat-row.ts';
 export * from './tree.ts';

@@ -1,6 +1,7 @@
 import type { Digest } from './digest.ts';
 import type { Entry } from './entry.ts';
 import { type HostPath, type ImagePath, imagePath, joinPath, parentPath, ROOT_PATH } from './path.ts';
+import type { Soon } from './soon.ts';
 
 /**
  * A read-only tree of files: a build context, or the merged view of a snapshot. Paths are literal: no method
@@ -8,7 +9,7 @@ import { type HostPath, type ImagePath, imagePath, joinPath, parentPath, ROOT_PA
  */
 export interface Tree {
   /** What lies at `path`, or undefined where nothing does (also where a part on the way is no folder). */
-  lstat(path: ImagePath): Promise<Entry | undefined>;
+  lstat(path: ImagePath): Soon<Entry | undefined>;
   /** The entries of a folder in path order; empty where `path` is no folder. */
   list(path: ImagePath): Promise<readonly Entry[]>;
   /** The digest of a regular file's bytes. @throws Error where `path` is no regular file. */
@@ -18,7 +19,7 @@ export interface Tree {
   /** Says that all below the folder will be listed, which then takes less time. */
   readAhead?(folder: ImagePath): Promise<void>;
   /** Where a regular file's bytes can be read on this machine, until the tree is disposed of. */
-  hostPath(path: ImagePath): Promise<HostPath>;
+  hostPath(path: ImagePath): Soon<HostPath>;
 }
 
 /** The kernel's limit of symlinks on one look-up (path_resolution(7)). */

@@ -5,6 +5,8 @@ import {
   type HostPath,
   type ImagePath,
   ROOT_PATH,
+  type Soon,
+  soon,
   type Tree,
 } from '../core/index.ts';
 import { type Found, foundIn, MergedView, rootOf, type TreeLayer } from './merged-view.ts';
@@ -13,7 +15,7 @@ import { type Found, foundIn, MergedView, rootOf, type TreeLayer } from './merge
 export class MergedTree implements Tree {
   readonly #layers: readonly TreeLayer[];
   readonly #emptyRoot: Entry;
-  #view: Promise<MergedView> | undefined;
+  #view: Soon<MergedView> | undefined;
 
   /** @param layers topmost first. @param emptyRoot the root folder where there are no diffs. */
   constructor(layers: readonly TreeLayer[], emptyRoot: Entry) {
@@ -21,11 +23,12 @@ export class MergedTree implements Tree {
     this.#emptyRoot = emptyRoot;
   }
 
-  async lstat(path: ImagePath): Promise<Entry | undefined> {
+  lstat(path: ImagePath): Soon<Entry | undefined> {
     if (path === ROOT_PATH) return this.#root();
-    const view = await this.#load();
-    const found = view.find(path);
-    return found === undefined ? undefined : view.entryOf(found);
+    return soon(this.#load(), (view) => {
+      const found = view.find(path);
+      return found === undefined ? undefined : view.entryOf(found);
+    });
   }
 
   async list(path: ImagePath): Promise<readonly Entry[]> {
@@ -52,8 +55,11 @@ export class MergedTree implements Tree {
     return rootOf(this.#layers, this.#emptyRoot);
   }
 
-  #load(): Promise<MergedView> {
-    this.#view ??= MergedView.load(this.#layers);
+  #load(): Soon<MergedView> {
+    this.#view ??= MergedView.load(this.#layers).then((view) => {
+      this.#view = view;
+      return view;
+    });
     return this.#view;
   }
 

@@ -15,6 +15,7 @@ import {
   joinPath,
   MachineError,
   type Snapshotter,
+  soon,
   type Tree,
   type TreeOp,
   type TreeOps,
@@ -294,7 +295,7 @@ async function operations(
   { step, found, parts }: CopyWork,
   parent: Tree,
   times: StickyTimes,
-): Promise<AsyncIterable<TreeOp>> {
+): Promise<AsyncIterable<readonly TreeOp[]>> {
   const owner = step.chown === undefined ? undefined : await ownerOf(step, step.chown, parent);
   const mode = step.chmod === undefined ? undefined : modeOf(step.chmod);
   const placement: Placement = {
@@ -388,10 +389,10 @@ function placedSource(
     return {
       kind: 'root',
       root,
-      contentOf: async (path) => ({ kind: 'host', path: await tree.hostPath(path) }),
+      contentOf: (path) => soon(tree.hostPath(path), (host) => ({ kind: 'host', path: host })),
       timeOf:
         sourceDateEpoch !== undefined && tree instanceof ContextTree
-          ? async () => ({ sec: sourceDateEpoch, nsec: 0 })
+          ? () => ({ sec: sourceDateEpoch, nsec: 0 })
           : (entry, target) => times.timeOf({ entry, tree, target }),
     };
   }
@@ -409,8 +410,8 @@ function placedSource(
   return {
     kind: 'root',
     root: { path, resolved: path, entry, inside: [] },
-    contentOf: async () => ({ kind: 'bytes', bytes }),
-    timeOf: async () => INLINE_TIME,
+    contentOf: () => ({ kind: 'bytes', bytes }),
+    timeOf: () => INLINE_TIME,
   };
 }
 

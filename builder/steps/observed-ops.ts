@@ -1,4 +1,12 @@
-import { type ImagePath, imagePath, parentPath, ROOT_PATH, type TreeOp } from '../../core/index.ts';
+import {
+  type ImagePath,
+  imagePath,
+  parentPath,
+  ROOT_PATH,
+  type Soon,
+  soon,
+  type TreeOp,
+} from '../../core/index.ts';
 import type { RecordingTree } from '../recording-tree.ts';
 
 /** Operations on their way to a tree, which note what each of them meets there. */
@@ -29,23 +37,32 @@ export class ObservedOps implements AsyncIterable<TreeOp> {
   }
 
   /** Notes what one more operation meets. */
-  async see(op: TreeOp): Promise<void> {
+  see(op: TreeOp): Soon<void> {
     const path = imagePath(op.path);
-    await this.#note(path);
-    if (op.op === 'hardlink' && !this.#made.has(imagePath(op.target))) this.#isTraceable = false;
-    this.#made.set(path, op.op);
+    return soon(this.#note(path), () => {
+      if (op.op === 'hardlink' && !this.#made.has(imagePath(op.target))) this.#isTraceable = false;
+      this.#made.set(path, op.op);
+    });
   }
 
-  async #note(path: ImagePath): Promise<void> {
+  #note(path: ImagePath): Soon<void> {
     if (!this.#isTraceable) return;
+    // A folder that an earlier operation went through was judged then.
+    return isFolder(this.#made.get(parentPath(path))) ? this.#parent.touch(path) : this.#judge(path);
+  }
+
+  async #judge(path: ImagePath): Promise<void> {
     for (let at = parentPath(path); at !== ROOT_PATH; at = parentPath(at)) {
       const made = this.#made.get(at);
       const isLink =
         made === undefined ? (await this.#parent.lstat(at))?.type === 'symlink' : made === 'symlink';
       if (isLink) this.#isTraceable = false;
-      // A folder that an earlier operation went through was judged then.
-      if (made === 'dir' || made === 'ensureDir') break;
+      if (isFolder(made)) break;
     }
     await this.#parent.touch(path);
   }
+}
+
+function isFolder(made: TreeOp['op'] | undefined): boolean {
+  return made === 'dir' || made === 'ensureDir';
 }

@@ -9,6 +9,8 @@ import {
   type Original,
   parentPath,
   ROOT_PATH,
+  type Soon,
+  soon,
   type Time,
   type Tree,
   type TreeOp,
@@ -26,7 +28,7 @@ export interface PatchFacts {
   /** What the operations are carried out on. */
   readonly parent: Tree;
   /** Is told each operation first. */
-  readonly see: (op: TreeOp) => Promise<void>;
+  readonly see: (op: TreeOp) => Soon<void>;
   /** Digests of the files that the operations make, known when each was seen. */
   readonly digests: ReadonlyMap<ImagePath, Digest>;
 }
@@ -39,13 +41,15 @@ export interface PatchFacts {
  * twice or has several names, something is removed, a folder is in the place of a file, or too much differs.
  */
 export async function planPatch(
-  ops: AsyncIterable<TreeOp>,
+  ops: AsyncIterable<readonly TreeOp[]>,
   facts: PatchFacts,
 ): Promise<readonly TreeOp[] | undefined> {
   const plan = new PatchPlan(facts);
-  for await (const op of ops) {
-    await facts.see(op);
-    if (!(await plan.take(op))) return undefined;
+  for await (const some of ops) {
+    for (const op of some) {
+      const taken = soon(facts.see(op), () => plan.take(op));
+      if (!(taken instanceof Promise ? await taken : taken)) return undefined;
+    }
   }
   return plan.ops();
 }
@@ -67,17 +71,17 @@ class PatchPlan {
   }
 
   /** False where no patch can come of it. */
-  async take(op: TreeOp): Promise<boolean> {
+  take(op: TreeOp): Soon<boolean> {
     const path = imagePath(op.path);
     switch (op.op) {
       case 'ensureDir':
         return this.#ensure(path, op.attributes);
       case 'dir':
-        return (await this.#enter(path)) && this.#folder(path, op.attributes);
+        return soon(this.#enter(path), (isIn) => isIn && this.#folder(path, op.attributes));
       case 'file':
       case 'symlink':
       case 'node':
-        return (await this.#enter(path)) && this.#other(path, op);
+        return soon(this.#enter(path), (isIn) => isIn && this.#other(path, op));
       default:
         return false;
     }
@@ -108,8 +112,12 @@ class PatchPlan {
   }
 
   /** The folders that `path` lies in are in the diff too, as the parent has them. False where it cannot be made there. */
-  async #enter(path: ImagePath): Promise<boolean> {
+  #enter(path: ImagePath): Soon<boolean> {
     if (path === ROOT_PATH || this.#folders.has(path) || this.#others.has(path)) return false;
+    return this.#folders.has(parentPath(path)) || this.#enterFolders(path);
+  }
+
+  async #enterFolders(path: ImagePath): Promise<boolean> {
     for (let at = parentPath(path); at !== ROOT_PATH && !this.#folders.has(at); at = parentPath(at)) {
       const existing = this.#others.has(at) ? undefined : await this.#facts.parent.lstat(at);
       if (existing?.type !== 'dir') return false;

@@ -46,13 +46,13 @@ test('a link keeps its time as long as it leads to the same place', async () => 
 test('the digests of copied files are kept by where they went, those of names that were made again are not', async () => {
   const tree = memoryTree({ src: 'text', again: 'lost' });
   const times = new StickyTimes([]);
-  async function* ops(): AsyncGenerator<TreeOp> {
+  async function* ops(): AsyncGenerator<readonly TreeOp[]> {
     for (const name of ['src', 'again']) {
       const entry = await tree.lstat(imagePath(name));
       if (entry !== undefined) await times.timeOf({ entry, tree, target: imagePath(`app/${name}`) });
-      yield { ...FILE, path: imagePath(`app/${name}`) };
+      yield [{ ...FILE, path: imagePath(`app/${name}`) }];
     }
-    yield { ...FILE, path: imagePath('app/again') };
+    yield [{ ...FILE, path: imagePath('app/again') }];
   }
   await Array.fromAsync(times.following(ops()));
   expect([...times.digests]).toEqual([['app/src', await tree.digest(imagePath('src'))]]);

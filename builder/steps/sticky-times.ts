@@ -1,4 +1,19 @@
-import type { Digest, Entry, ImagePath, Time, Tree, TreeOp } from '../../core/index.ts';
+import {
+  type Digest,
+  type Entry,
+  type ImagePath,
+  type Soon,
+  soon,
+  type Time,
+  type Tree,
+  type TreeOp,
+} from '../../core/index.ts';
+
+interface CopiedFile {
+  readonly entry: Entry;
+  readonly tree: Tree;
+  readonly target: ImagePath;
+}
 
 /**
  * The times that copied files get. A file that lies where the last copy of the same step put one, with the same type and bytes,
@@ -9,7 +24,8 @@ import type { Digest, Entry, ImagePath, Time, Tree, TreeOp } from '../../core/in
 export class StickyTimes {
   /** The digests of the files that {@link following} saw copied, by where they went. */
   readonly digests = new Map<ImagePath, Digest>();
-  #asked: { readonly target: ImagePath; readonly digest: Digest } | undefined;
+  /** Of files that no operation was seen of yet: their digests, by where they go. */
+  readonly #asked = new Map<ImagePath, Digest>();
   readonly #previous: readonly Tree[];
   readonly #learnt = new Map<Tree, Map<ImagePath, Digest>>();
 
@@ -32,41 +48,52 @@ export class StickyTimes {
   }
 
   /** @param file an entry of `tree` and where it is copied to. */
-  async timeOf(file: {
-    readonly entry: Entry;
-    readonly tree: Tree;
-    readonly target: ImagePath;
-  }): Promise<Time> {
+  timeOf(file: CopiedFile): Soon<Time> {
     const { entry, tree, target } = file;
     const digest =
       entry.type === 'file'
-        ? (this.#learnt.get(tree)?.get(entry.path) ?? (await tree.digest(entry.path)))
+        ? (this.#learnt.get(tree)?.get(entry.path) ?? tree.digest(entry.path))
         : undefined;
-    this.#asked = digest === undefined ? undefined : { target, digest };
-    if (entry.type === 'dir') return entry.mtime;
-    for (const previous of this.#previous) {
-      const before = await previous.lstat(target);
-      if (before === undefined || before.type !== entry.type || before.size !== entry.size) continue;
-      if (before.linkTarget !== entry.linkTarget) continue;
+    return soon(digest, (known) => {
+      if (known === undefined) this.#asked.delete(target);
+      else this.#asked.set(target, known);
+      return entry.type === 'dir' ? entry.mtime : this.#timeIn(this.#previous, file, known);
+    });
+  }
+
+  #timeIn([previous, ...others]: readonly Tree[], file: CopiedFile, digest: Digest | undefined): Soon<Time> {
+    const { entry, target } = file;
+    if (previous === undefined) return entry.mtime;
+    return soon(previous.lstat(target), (before) => {
+      const isAlike =
+        before !== undefined &&
+        before.type === entry.type &&
+        before.size === entry.size &&
+        before.linkTarget === entry.linkTarget;
+      if (!isAlike) return this.#timeIn(others, file, digest);
       if (sameTime(before.mtime, entry.mtime)) return entry.mtime;
-      if (digest === undefined || (await previous.digest(target)) === digest) return before.mtime;
-    }
-    return entry.mtime;
+      if (digest === undefined) return before.mtime;
+      return soon(previous.digest(target), (was) =>
+        was === digest ? before.mtime : this.#timeIn(others, file, digest),
+      );
+    });
   }
 
   /** `ops` with an eye on which digests hold: a name that is made again has the digest of what was made last. */
-  async *following(ops: AsyncIterable<TreeOp>): AsyncGenerator<TreeOp> {
-    for await (const op of ops) {
-      this.follow(op);
-      yield op;
+  async *following(ops: AsyncIterable<readonly TreeOp[]>): AsyncGenerator<TreeOp> {
+    for await (const some of ops) {
+      for (const op of some) {
+        this.follow(op);
+        yield op;
+      }
     }
   }
 
   /** The same for one operation at a time. */
   follow(op: TreeOp): void {
-    const asked = this.#asked;
-    this.#asked = undefined;
-    if (op.op === 'file' && asked?.target === op.path) this.digests.set(op.path, asked.digest);
+    const asked = this.#asked.get(op.path);
+    this.#asked.delete(op.path);
+    if (op.op === 'file' && asked !== undefined) this.digests.set(op.path, asked);
     else this.digests.delete(op.path);
   }
 }
