@@ -7,6 +7,7 @@ import {
   changePath,
   digestOf,
   FOLDER_TIME,
+  type FrozenSnapshot,
   imagePath,
   type RootMount,
   type Snapshotter,
@@ -112,9 +113,11 @@ export function describeTracedContract(driver: 'overlay' | 'copy', userXattrs = 
       rig.run(traced.root, text);
       const [one, other] = [await plain.freeze(), await traced.freeze()];
       expect(await treeListing(other.tree())).toEqual(await treeListing(one.tree()));
-      expect(other.changes.map((change) => `${change.kind} ${changePath(change)}`)).toEqual(
-        one.changes.map((change) => `${change.kind} ${changePath(change)}`),
-      );
+      const told = ({ changes }: FrozenSnapshot) =>
+        changes.map((change) => `${change.kind} ${changePath(change)}`);
+      // A diff below takes the name away. Where reading is really told of, the kernel marks the folder too, and copies do as it does.
+      const marks = driver === 'copy' ? ['opaque d/base'] : [];
+      expect(told(other).filter((change) => !marks.includes(change))).toEqual(told(one));
     });
   });
 
@@ -142,9 +145,10 @@ export function describeTracedContract(driver: 'overlay' | 'copy', userXattrs = 
       const odd = { sec: 1_009_843_200, nsec: 250_000_000 };
       expect(told).toMatchObject({ d: FOLDER_TIME, 'd/n0': FOLDER_TIME, same: FOLDER_TIME, new: odd });
       for (const path of ['gone', 'flat']) expect(told[path]?.sec).toBeGreaterThan(1_500_000_000);
-      expect(frozen.changes.filter(({ kind }) => kind === 'opaque').map(changePath)).toEqual(
-        driver === 'overlay' ? ['d/n0', 'flat'] : [],
-      );
+      expect(frozen.changes.filter(({ kind }) => kind === 'opaque').map(changePath)).toEqual([
+        'd/n0',
+        'flat',
+      ]);
       const scanned = (await treeOps.scanDiff(frozen.folder, { userXattrs })).slice(1);
       expect(scanned).toEqual(frozen.changes);
       const again = await (await frozen.commit(diffIdOf('top'))).top();

@@ -1,4 +1,4 @@
-import type { Change, Entry, HostPath, RootMount } from '../core/index.ts';
+import type { Change, Entry, HostPath, ImagePath, RootMount } from '../core/index.ts';
 import type { MergedTree } from './merged-tree.ts';
 
 /** The stack that a driver works on. */
@@ -16,6 +16,8 @@ export interface TracedStack {
   readonly traced: readonly HostPath[];
   /** Diff folders of the base, topmost first. */
   readonly lowers: readonly HostPath[];
+  /** Whether one of the traced diffs sets `path`. */
+  readonly sets: (path: ImagePath) => Promise<boolean>;
 }
 
 /** How a stack becomes a writable tree, and a written tree a diff. */

@@ -29,8 +29,9 @@ describe('the overlay driver', () => {
   const prepare = (count: number, base?: number) => {
     const lowers = folders(count);
     const stack = { lowers, tree: new MergedTree([], emptyRoot()), root: emptyRoot() };
+    const sets = async () => true;
     const traced =
-      base === undefined ? undefined : { traced: lowers.slice(0, -base), lowers: lowers.slice(-base) };
+      base === undefined ? undefined : { traced: lowers.slice(0, -base), lowers: lowers.slice(-base), sets };
     const fresh = join(home, `${count}-${base}`) as HostPath;
     mkdirSync(fresh);
     return driver.prepare(fresh, stack, traced);

@@ -1,10 +1,7 @@
 import { mkdirSync } from 'node:fs';
-import { lstat } from 'node:fs/promises';
 import {
   type Change,
-  errnoOf,
   FOLDER_TIME,
-  fsPath,
   type HostPath,
   type ImagePath,
   joinHost,
@@ -13,6 +10,7 @@ import {
   type TreeOps,
 } from '../core/index.ts';
 import type { Driver, Stack, TracedStack } from './driver.ts';
+import { liesInAny } from './lowers.ts';
 import { giveAttributes } from './root-folder.ts';
 
 /** OVL_MAX_STACK of the kernel. */
@@ -67,7 +65,7 @@ function lowersOf(lowers: Stack['lowers'], atLeast: number, empty: HostPath): re
 }
 
 /** All traced diffs are one layer to the kernel. */
-function tracedBelow({ lowers, traced }: TracedStack): TracedStack {
+function tracedBelow({ lowers, traced }: TracedStack): Omit<TracedStack, 'sets'> {
   checkCount(lowers.length + 1);
   return { lowers, traced };
 }
@@ -108,20 +106,4 @@ async function withoutIdleMarks(tree: TreeOps, captured: Captured): Promise<read
   }
   await tree.apply({ type: 'directory', path: captured.folder, readonly: false }, ops);
   return captured.changes.filter((change) => change.kind !== 'opaque' || !idle.has(change.path));
-}
-
-/** Whether a diff below says anything of `path`. One that only seems to, by way of a symlink, keeps a mark that is idle. */
-async function liesInAny(lowers: readonly HostPath[], path: ImagePath): Promise<boolean> {
-  for (const lower of lowers) {
-    try {
-      await lstat(fsPath(joinHost(lower, path)));
-      return true;
-    } catch (error) {
-      const errno = errnoOf(error);
-      if (errno === 'ENOENT' || errno === 'ENOTDIR') continue;
-      if (errno === 'ELOOP' || errno === 'ENAMETOOLONG') return true;
-      throw error;
-    }
-  }
-  return false;
 }

@@ -138,7 +138,11 @@ function tracedOf(diffs: readonly Diff[], base: number | undefined): TracedStack
   if (base === undefined) return undefined;
   const { above, below } = splitDiffs(diffs, base);
   if (above.length === 0) return undefined;
-  return { traced: above.map((diff) => diff.home), lowers: foldersOf(below) };
+  const sets = async (path: ImagePath): Promise<boolean> => {
+    for (const diff of above) if ((await diff.index()).verdict(path)?.kind === 'entry') return true;
+    return false;
+  };
+  return { traced: above.map((diff) => diff.home), lowers: foldersOf(below), sets };
 }
 
 async function observed(

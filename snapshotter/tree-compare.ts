@@ -9,28 +9,39 @@ export interface Difference {
   readonly gone: readonly ImagePath[];
 }
 
+export interface Touched {
+  readonly touched: ReadonlySet<ImagePath>;
+  readonly isReplaced: (path: ImagePath) => boolean;
+}
+
 /**
  * Compares two listings of a plain folder, both in path order.
  *
- * @param contentChanged of files whose every attribute is the same: those whose bytes differ all the same.
+ * @param touched entries that changed although every attribute is the same.
+ * @param isReplaced whether a name is a folder that is another one than before, or lies in one: nothing of what was there shows.
  */
 export function compareTrees(
   before: readonly Entry[],
   after: readonly Entry[],
-  contentChanged: ReadonlySet<ImagePath>,
+  { touched, isReplaced }: Touched,
 ): Difference {
   const old = new Map(before.map((entry) => [entry.path, entry]));
   const now = new Map(after.map((entry) => [entry.path, entry]));
   const changed = new Set<ImagePath>();
   for (const entry of after) {
     const was = old.get(entry.path);
-    if (was === undefined || !sameAttributes(was, entry) || contentChanged.has(entry.path)) {
+    if (
+      was === undefined ||
+      !sameAttributes(was, entry) ||
+      touched.has(entry.path) ||
+      isReplaced(entry.path)
+    ) {
       changed.add(entry.path);
     }
   }
   markRegrouped(old, after, changed);
   markWholeGroups(after, changed);
-  const gone = findGone(before, now);
+  const gone = findGone(before, now).filter((path) => !isReplaced(parentPath(path)));
   const set = new Set<ImagePath>([ROOT_PATH]);
   for (const path of [...changed, ...gone]) {
     if (changed.has(path)) set.add(path);
