@@ -113,21 +113,22 @@ describe.skipIf(!CAN_SANDBOX)('reading ahead', () => {
 
   it('a step goes on where the process that reads ahead is killed', async () => {
     await using active = await box.prepare();
-    const script = 'cd /app/flat; sleep 1; for i in *; do cat $i; done | wc -l; sleep 0.2';
+    const script = 'cd /app/flat; for i in *; do cat $i; [ $i = 1049 ] && sleep 1; done | wc -l; sleep 0.2';
     const chunks: Uint8Array[] = [];
     const started = await box.runner.start(box.spec(active.root, ['sh', '-c', script]), {
       mode: 'pipe',
       onOutput: (_stream, chunk) => chunks.push(chunk),
     });
-    const readers = readdirSync('/proc').filter((pid) => {
-      try {
-        return readFileSync(`/proc/${pid}/comm`, 'utf8') === 'varve-ahead\n' && isOurs(pid);
-      } catch {
-        return false;
-      }
-    });
-    expect(readers).toHaveLength(1);
-    for (const pid of readers) process.kill(Number(pid), 'SIGKILL');
+    const readers = () =>
+      readdirSync('/proc').filter((pid) => {
+        try {
+          return readFileSync(`/proc/${pid}/comm`, 'utf8') === 'varve-ahead\n' && isOurs(pid);
+        } catch {
+          return false;
+        }
+      });
+    await expect.poll(() => readers().length, { timeout: 10_000 }).toBe(1);
+    for (const pid of readers()) process.kill(Number(pid), 'SIGKILL');
     expect(await started.outcome).toEqual({ kind: 'exited', code: 0 });
     expect(Buffer.concat(chunks).toString().trim()).toBe(String(FILES));
     expect((await started.trace)?.kind).toBe('traced');

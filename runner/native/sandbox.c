@@ -350,18 +350,20 @@ static void take_signal(struct supervisor *self) {
 static bool is_over(const struct supervisor *self) { return self->ended || (self->alone && self->record_length >= END_RECORD); }
 
 static void watch(struct supervisor *self) {
-  enum { ORDERS, STATUS, SIGNALS, IN, OUT, ERR, ALL };
+  enum { ORDERS, STATUS, SIGNALS, IN, OUT, ERR, TRACES };
+  nfds_t all = TRACES + self->traces.count;
+  struct pollfd *polled = wire_allocate(all * sizeof *polled);
   while (!is_over(self)) {
-    struct pollfd polled[ALL] = {
-        [ORDERS] = {.fd = self->orphaned ? -1 : CONTROL, .events = POLLIN},
-        [STATUS] = {.fd = self->status, .events = POLLIN},
-        [SIGNALS] = {.fd = self->signals, .events = POLLIN},
-        [IN] = relay_interest(&self->in),
-        [OUT] = relay_interest(&self->out),
-        [ERR] = relay_interest(&self->err),
-    };
+    polled[ORDERS] = (struct pollfd){.fd = self->orphaned ? -1 : CONTROL, .events = POLLIN};
+    polled[STATUS] = (struct pollfd){.fd = self->status, .events = POLLIN};
+    polled[SIGNALS] = (struct pollfd){.fd = self->signals, .events = POLLIN};
+    polled[IN] = relay_interest(&self->in);
+    polled[OUT] = relay_interest(&self->out);
+    polled[ERR] = relay_interest(&self->err);
+    traces_interest(&self->traces, polled + TRACES);
     bool waiting = self->orders.at < self->orders.end;
-    if (poll(polled, ALL, waiting ? 0 : -1) < 0 && errno != EINTR) fail(errno, CODE, NULL, "cannot wait");
+    if (poll(polled, all, waiting ? 0 : -1) < 0 && errno != EINTR) fail(errno, CODE, NULL, "cannot wait");
+    traces_start_readers(&self->traces, polled + TRACES);
     if (waiting || polled[ORDERS].revents != 0) take_order(self);
     if (polled[STATUS].revents != 0) take_status(self);
     if (polled[IN].revents != 0) relay_move(&self->in);
@@ -369,6 +371,7 @@ static void watch(struct supervisor *self) {
     if (polled[ERR].revents != 0) relay_move(&self->err);
     if (polled[SIGNALS].revents != 0) take_signal(self);
   }
+  free(polled);
 }
 
 /* Writes out what the dead left in their pipes; a reader that is slow is waited for, one that is gone is not. */

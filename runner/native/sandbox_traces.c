@@ -9,13 +9,22 @@
 struct traces traces_of(uint32_t mounts) {
   struct traces traces = {.count = mounts + 1};
   traces.all = wire_allocate(traces.count * sizeof *traces.all);
-  for (uint32_t i = 0; i < traces.count; i++) traces.all[i].report = -1;
+  for (uint32_t i = 0; i < traces.count; i++) traces.all[i] = trace_none();
   return traces;
 }
 
 void traces_close(const struct traces *traces) {
+  for (uint32_t i = 0; i < traces->count; i++) trace_close(&traces->all[i]);
+}
+
+void traces_interest(const struct traces *traces, struct pollfd *polled) {
+  for (uint32_t i = 0; i < traces->count; i++) polled[i] = (struct pollfd){.fd = traces->all[i].orders, .events = POLLIN};
+}
+
+void traces_start_readers(const struct traces *traces, const struct pollfd *polled) {
   for (uint32_t i = 0; i < traces->count; i++) {
-    if (traces->all[i].report >= 0) close(traces->all[i].report);
+    /* What came before may have closed it. */
+    if (polled[i].revents != 0 && traces->all[i].orders >= 0) trace_start_reader(&traces->all[i]);
   }
 }
 

@@ -2,6 +2,7 @@
 #ifndef VARVE_SANDBOX_TRACES_H
 #define VARVE_SANDBOX_TRACES_H
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -21,6 +22,12 @@ static inline struct trace *trace_of_mount(const struct traces *traces, uint32_t
 
 /* Closes what a child of the supervisor must not have. */
 void traces_close(const struct traces *traces);
+
+/* What to wait for: one for each trace, with an fd of -1 where there is nothing to wait for. */
+void traces_interest(const struct traces *traces, struct pollfd *polled);
+
+/* As trace_start_reader, where poll(2) has found something to read. */
+void traces_start_readers(const struct traces *traces, const struct pollfd *polled);
 
 /* As trace_reap, trace_stop and trace_unblock, of all. */
 bool traces_reap(const struct traces *traces);

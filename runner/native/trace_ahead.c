@@ -140,7 +140,7 @@ static struct trace_walk *new_walk(struct trace_ahead *ahead, uint32_t lister) {
 
 void trace_ahead_note(struct trace_ahead *ahead, struct trace_tree *tree, struct trace_node *node, struct trace_process *process) {
   struct trace_node *folder = node->parent;
-  if (ahead->orders < 0 || (pid_t)process->pid == ahead->reader || folder == NULL || !folder->listed || node->ordered) return;
+  if (ahead->orders < 0 || (pid_t)process->pid == *ahead->reader || folder == NULL || !folder->listed || node->ordered) return;
   struct trace_walk *walk = walk_to(ahead, node);
   trace_tree_list(tree, folder);
   if (walk == NULL) {
@@ -162,7 +162,7 @@ static struct trace_node *next_folder(struct trace_tree *tree, const struct trac
 }
 
 void trace_ahead_listed(struct trace_ahead *ahead, struct trace_tree *tree, struct trace_node *folder, struct trace_process *process) {
-  if (ahead->orders < 0 || (pid_t)process->pid == ahead->reader || process->pid == 0) return;
+  if (ahead->orders < 0 || (pid_t)process->pid == *ahead->reader || process->pid == 0) return;
   struct trace_walk *walk = walk_to(ahead, folder);
   if (walk == NULL) {
     process->in_row = process->next_folder == folder ? process->in_row + 1 : 0;

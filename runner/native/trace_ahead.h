@@ -29,7 +29,7 @@ struct trace_walk {
 
 struct trace_ahead {
   int orders;   /* where paths are written to, or -1; those of folders end with a slash */
-  pid_t reader; /* who reads them */
+  const volatile pid_t *reader; /* who reads them; 0 until somebody does */
   bool walks;   /* some folder was read file by file */
   struct trace_walk known[TRACE_WALKS];
   uint32_t newest;

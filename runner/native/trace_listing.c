@@ -62,7 +62,7 @@ void trace_reply_listing(struct trace_server *server, const struct trace_request
   struct answer answer = {.bytes = bytes, .most = in->size < LONGEST_ANSWER ? in->size : LONGEST_ANSWER};
   answer.with_entries = request->header->opcode == FUSE_READDIRPLUS;
   trace_observe(&server->record, folder, USE_LISTING, pid);
-  bool is_ahead = (pid_t)pid == server->ahead.reader;
+  bool is_ahead = (pid_t)pid == *server->ahead.reader;
   struct trace_process *process = trace_process(&server->record, pid);
   bool full = answer.with_entries && (is_ahead || wants_entries(process, folder, in->offset));
   folder->listed = true;

@@ -62,12 +62,14 @@ static struct server_ends keep_ends(struct server_ends ends) {
  * What the reader has open of the mount keeps that alive, so it is killed before the end is awaited. It has no descriptor of
  * /dev/fuse: whatever it waits for ends with the server.
  */
-static _Noreturn void be_reader(int orders, int top, pid_t supervisor) {
+static _Noreturn void be_reader(const struct trace *trace, pid_t supervisor) {
   enum { ORDERS = 0, MOUNT = 1 };
+  /* Before it asks for anything. */
+  *trace->known = getpid();
   if (capabilities_keep_reading() < 0) _exit(FAILURE_STATUS);
   if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != supervisor) _exit(FAILURE_STATUS);
   prctl(PR_SET_NAME, "varve-ahead", 0, 0, 0);
-  int from = fcntl(orders, F_DUPFD, 10), mount_fd = fcntl(top, F_DUPFD, 10);
+  int from = fcntl(trace->orders, F_DUPFD, 10), mount_fd = fcntl(trace->top, F_DUPFD, 10);
   if (from < 0 || mount_fd < 0 || dup2(from, ORDERS) < 0 || dup2(mount_fd, MOUNT) < 0) _exit(FAILURE_STATUS);
   close_range(MOUNT + 1, ~0U, 0);
   trace_ahead_read(ORDERS, MOUNT);
@@ -78,7 +80,7 @@ struct view {
   bool alone; /* see struct trace_tree */
 };
 
-static _Noreturn void be_server(struct view view, struct server_ends ends, pid_t reader, pid_t supervisor) {
+static _Noreturn void be_server(struct view view, struct server_ends ends, const volatile pid_t *reader, pid_t supervisor) {
   const struct root_mount *root = view.root;
   /* Questions come from whatever runs in the sandbox. Before the request: a change of capabilities may undo it. */
   if (capabilities_keep_reading() < 0) _exit(FAILURE_STATUS);
@@ -146,7 +148,7 @@ static int mount_fuse(struct trace *trace, int fuse, bool alone) {
   return mount_fd >= 0 ? mount_fd : untraced(trace, error, "a FUSE file system cannot be mounted");
 }
 
-/* Waits until the server has read the manifests. No problem begins with an R. The reader may still have the other end of the pipe. */
+/* Waits until the server has read the manifests. No problem begins with an R. */
 static bool await_ready(struct trace *trace, int ready) {
   char text[256];
   size_t length = 0;
@@ -161,7 +163,22 @@ static bool await_ready(struct trace *trace, int ready) {
   return false;
 }
 
+static void close_orders(struct trace *trace) {
+  if (trace->orders >= 0) close(trace->orders);
+  if (trace->top >= 0) close(trace->top);
+  trace->orders = trace->top = -1;
+}
+
+void trace_start_reader(struct trace *trace) {
+  pid_t supervisor = getpid();
+  trace->reader = fork();
+  if (trace->reader == 0) be_reader(trace, supervisor);
+  /* Without one the program reads everything itself. */
+  close_orders(trace);
+}
+
 static void end_reader(struct trace *trace) {
+  close_orders(trace);
   if (trace->reader <= 0) return;
   kill(trace->reader, SIGKILL);
   waitpid(trace->reader, NULL, 0);
@@ -179,22 +196,27 @@ static void forget_server(struct trace *trace) {
   trace->report = -1;
 }
 
+/* What it takes to start a reader later. */
+static bool keep_orders(struct trace *trace, int top, int ends[2]) {
+  trace->known = mmap(NULL, sizeof *trace->known, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (trace->known == MAP_FAILED || pipe2(ends, O_CLOEXEC) < 0) return false;
+  trace->orders = ends[0];
+  trace->top = fcntl(top, F_DUPFD_CLOEXEC, 0);
+  return trace->top >= 0 && fcntl(ends[1], F_SETFL, O_NONBLOCK) == 0;
+}
+
 /* True where the server runs and has the only descriptor of /dev/fuse. */
 static bool start_server(struct trace *trace, struct view view, int fuse, int top) {
   int ready[2], orders[2];
   trace->report = memfd_create("varve-trace", MFD_CLOEXEC);
-  if (trace->report < 0 || pipe2(ready, O_CLOEXEC) < 0 || pipe2(orders, O_CLOEXEC) < 0) {
+  if (trace->report < 0 || pipe2(ready, O_CLOEXEC) < 0 || !keep_orders(trace, top, orders)) {
     untraced(trace, errno, "the file server could not be started");
     return false;
   }
   pid_t supervisor = getpid();
-  trace->reader = fork();
-  if (trace->reader == 0) be_reader(orders[0], top, supervisor);
-  close(orders[0]);
-  fcntl(orders[1], F_SETFL, O_NONBLOCK);
   struct server_ends ends = {fuse, ready[1], trace->report, orders[1]};
-  trace->server = trace->reader < 0 ? -1 : fork();
-  if (trace->server == 0) be_server(view, ends, trace->reader, supervisor);
+  trace->server = fork();
+  if (trace->server == 0) be_server(view, ends, trace->known, supervisor);
   int error = errno;
   close(orders[1]);
   close(ready[1]);
@@ -231,14 +253,22 @@ static int open_traced(struct trace *trace, const struct root_mount *root) {
 
 static bool is_traced(const struct root_mount *root) { return root->type == ROOT_OVERLAY && root->traced_count > 0; }
 
+struct trace trace_none(void) { return (struct trace){.report = -1, .orders = -1, .top = -1}; }
+
+void trace_close(const struct trace *trace) {
+  if (trace->report >= 0) close(trace->report);
+  if (trace->orders >= 0) close(trace->orders);
+  if (trace->top >= 0) close(trace->top);
+}
+
 int trace_open_root(struct trace *trace, const struct root_mount *root) {
-  *trace = (struct trace){.report = -1};
+  *trace = trace_none();
   int mount_fd = is_traced(root) ? open_traced(trace, root) : -1;
   return mount_fd >= 0 ? mount_fd : root_mount_open(root);
 }
 
 int trace_open_tree(struct trace *trace, const struct root_mount *root) {
-  *trace = (struct trace){.report = -1};
+  *trace = trace_none();
   int mount_fd = is_traced(root) && root->readonly ? open_served(trace, (struct view){.root = root, .alone = true}) : -1;
   return mount_fd >= 0 ? mount_fd : root_mount_open(root);
 }
@@ -251,6 +281,7 @@ bool trace_reap(struct trace *trace) {
 
 void trace_stop(struct trace *trace) {
   trace->stopped = true;
+  close_orders(trace);
   if (trace->reader > 0) kill(trace->reader, SIGKILL);
   if (trace->server > 0) kill(trace->server, SIGKILL);
 }

@@ -10,6 +10,9 @@
 struct trace {
   pid_t server; /* 0: none, or reaped */
   pid_t reader; /* reads ahead (trace_ahead.h); 0: none, or reaped */
+  volatile pid_t *known; /* tells the server who reads ahead */
+  int orders;   /* what is to be read ahead, while nobody does it; else -1 */
+  int top;      /* what it is read of, likewise */
   int report;   /* a file in memory, which the server writes last; -1: nothing is traced */
   int status;   /* wait status of the server */
   bool stopped; /* the sandbox was told to end: what it read does not matter any more */
@@ -27,6 +30,15 @@ int trace_open_root(struct trace *trace, const struct root_mount *root);
  * diffs of `root` are empty folders alone.
  */
 int trace_open_tree(struct trace *trace, const struct root_mount *root);
+
+/* For a tree of which nothing is traced yet. */
+struct trace trace_none(void);
+
+/* To be called when there is something to read in `trace->orders`: starts who reads ahead. Few steps need it. */
+void trace_start_reader(struct trace *trace);
+
+/* Closes what a child of this process must not have. */
+void trace_close(const struct trace *trace);
 
 /* Reaps the server if it has ended; true where it ended just now. */
 bool trace_reap(struct trace *trace);

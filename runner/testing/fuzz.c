@@ -294,7 +294,8 @@ static void try_files(void) {
   write_manifest();
   server->fuse = FUSE;
   server->prefix = "trusted.overlay.";
-  server->ahead.orders = -1;
+  static const volatile pid_t nobody;
+  server->ahead = (struct trace_ahead){.orders = -1, .reader = &nobody};
   trace_record_init(&server->record);
   if (trace_tree_build(&server->tree, diffs, 1) != NULL || !trace_content_init(&server->content, diffs, 1)) return;
   begun = false;
