@@ -88,15 +88,17 @@ const REMOVE_PAUSE_MS = 10;
  */
 export function createCgroups(find: () => CgroupHost = findCgroups): Cgroups {
   let host: CgroupHost | undefined;
+  let prefix = '';
   let count = 0;
   return {
     async make(request) {
       if (host === undefined) {
         host = find();
+        prefix = ownPrefix();
         for (const home of homes(host)) sweep(home);
       }
       count += 1;
-      return build(host, request, `${ownPrefix()}.${count}.${request.id}`);
+      return build(host, request, `${prefix}.${count}.${request.id}`);
     },
   };
 }

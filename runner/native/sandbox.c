@@ -395,9 +395,10 @@ static void drain(struct supervisor *self) {
   relay_close(&self->err);
 }
 
-static void remove_leftovers(const struct supervisor *self) {
+/* Files at once. Folders are varve's to remove, which may still want to know what a cgroup tells, but for one that is dead. */
+static void remove_leftovers(const struct supervisor *self, bool with_folders) {
   for (char **path = self->spec.leftovers; *path != NULL; path++) {
-    if (unlink(*path) == 0 || (errno != EISDIR && errno != EPERM)) continue;
+    if (unlink(*path) == 0 || (errno != EISDIR && errno != EPERM) || !with_folders) continue;
     /* A cgroup is busy for a moment after its last process was reaped. */
     for (int i = 0; i < 100 && rmdir(*path) < 0 && errno == EBUSY; i++) usleep(10 * 1000);
   }
@@ -430,7 +431,7 @@ static void end_quietly(struct supervisor *self) {
   if (self->root_copy >= 0) close(self->root_copy);
   if (!self->ended) waitpid(self->init, &self->init_status, 0);
   struct pollfd varve = {.fd = CONTROL};
-  if (self->orphaned || (poll(&varve, 1, 0) > 0 && (varve.revents & POLLHUP) != 0)) remove_leftovers(self);
+  remove_leftovers(self, self->orphaned || (poll(&varve, 1, 0) > 0 && (varve.revents & POLLHUP) != 0));
 }
 
 static void prepare(struct supervisor *self) {
