@@ -59,7 +59,13 @@ function used(): number {
 }
 
 test('what is kept of a file of a context, of its digest and of its fact takes few bytes each', async () => {
-  const index = await openFileIndex({ root: folder, context: folder, clock: Date.now, looks });
+  const index = await openFileIndex({
+    root: folder,
+    temporary: folder,
+    context: folder,
+    clock: Date.now,
+    looks,
+  });
   const tree = new ContextTree({
     folder,
     ignore: NO_IGNORE_RULES,

@@ -3,6 +3,7 @@ import {
   appendFileSync,
   chmodSync,
   lstatSync,
+  mkdirSync,
   readFileSync,
   renameSync,
   statSync,
@@ -55,7 +56,10 @@ afterEach(() => rm(root, { recursive: true }));
 
 /** An index for which every file written so far is old, unless told otherwise. */
 function openIndex(options: Partial<FileIndexOptions> = {}): Promise<FileIndex> {
-  return openFileIndex({ root, context, clock: () => Date.now() + HOUR_MS, digestFile: counted, ...options });
+  const temporary = join(options.root ?? root, 'tmp') as HostPath;
+  mkdirSync(temporary, { recursive: true });
+  const clock = () => Date.now() + HOUR_MS;
+  return openFileIndex({ root, temporary, context, clock, digestFile: counted, ...options });
 }
 
 function ask(index: FileIndex, name: string): Promise<Digest> {
@@ -340,6 +344,7 @@ describe('FileIndex.save', () => {
     }
     await Promise.all(indexes.map((index) => index.save()));
     expect(await readdir(join(root, 'index'))).toEqual([indexName(context)]);
+    expect(await readdir(join(root, 'tmp'))).toEqual([]);
     expect(entriesIn(await readFile(indexFile()))?.size).toBe(1);
   });
 });
@@ -368,6 +373,7 @@ describe.skipIf(process.getuid?.() !== 0)('on a full disk (needs root)', () => {
     await expect(index.save()).rejects.toMatchObject({ code: 'disk-full' });
     expect(await readFile(file)).toEqual(before);
     expect(await readdir(join(disk, 'index'))).toEqual([indexName(context)]);
+    expect(await readdir(join(disk, 'tmp'))).toEqual([]);
     await rm(join(disk, 'filler'));
     await index.save();
     expect(entriesIn(await readFile(file))?.size).toBe(2);

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { lstat, mkdir, readdir, readFile, rename, rm, stat as statOf, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import xxhash, { type XXHashAPI } from 'xxhash-wasm';
 import {
   type Digest,
@@ -28,6 +28,8 @@ import { DISK_FULL_HINT, isDiskFull } from './store-error.ts';
 export interface FileIndexOptions {
   /** The store's folder; the index lies in `index/` below it. */
   readonly root: HostPath;
+  /** A folder of the same file system for an index that is being written; whoever made it removes it, also after a process that died. */
+  readonly temporary: HostPath;
   /** The folder whose files are remembered: its absolute path names the index. */
   readonly context: HostPath;
   /** Milliseconds since 1970, by the clock that stamps files. */
@@ -48,7 +50,6 @@ export const SETTLED_MS = 2500;
 const TRIES = 3;
 /** Savings after which a file that no build asked for is forgotten. */
 const FORGOTTEN_AGE = 32;
-const STALE_TEMP_MS = 60 * 60 * 1000;
 
 /** Fewer files are read here: to have a process started for them takes longer. */
 const FEWEST_IN_BULK = 64;
@@ -144,10 +145,9 @@ class StatIndex implements FileIndex {
     if (!this.#changed) return;
     this.#changed = false;
     const table = this.#known.aged(FORGOTTEN_AGE);
-    const temp = `${this.#file}.${randomUUID()}.tmp`;
+    const temp = joinHost(this.#options.temporary, `index-${randomUUID()}`);
     try {
       await mkdir(joinHost(this.#options.root, 'index'), { recursive: true, mode: 0o700 });
-      await this.#removeStaleTemps();
       await writeFile(temp, encodeIndex(this.#options.context, table), { flag: 'wx', mode: 0o600 });
       await rename(temp, this.#file);
     } catch (cause) {
@@ -248,18 +248,6 @@ class StatIndex implements FileIndex {
   /** Files are trusted whose times lie before this, in nanoseconds. */
   #youngest(): bigint {
     return BigInt(Math.floor(this.#options.clock() - SETTLED_MS)) * 1_000_000n;
-  }
-
-  /** Removes what a process left that died while saving. */
-  async #removeStaleTemps(): Promise<void> {
-    const folder = joinHost(this.#options.root, 'index');
-    for (const name of await readdir(folder)) {
-      if (!name.endsWith('.tmp')) continue;
-      const temp = joinHost(folder, name);
-      const stat = await statOf(temp).catch(() => undefined);
-      const age = stat === undefined ? 0 : this.#options.clock() - stat.mtimeMs;
-      if (age > STALE_TEMP_MS) await rm(temp, { force: true });
-    }
   }
 }
 

@@ -195,7 +195,7 @@ export async function openParts(
     cache,
     cacheMounts: openCacheMounts({ root, clock: now }),
     buildLog: cache.builds,
-    openFileIndex: (context, looks) => openFileIndex({ root, context, clock: now, looks }),
+    openFileIndex: (context, looks) => openFileIndex({ root, temporary, context, clock: now, looks }),
     ...(hasNative ? { lookInto: createLookInto(native) } : {}),
     images,
     blobs,
