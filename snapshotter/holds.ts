@@ -1,4 +1,5 @@
-import type { Diff, DiffStore } from './diff-store.ts';
+import type { Diff } from './diff.ts';
+import type { DiffStore } from './diff-store.ts';
 
 /** Keeps uncommitted data folders while something stands on them, whatever becomes of their snapshots. */
 export class Holds {

@@ -13,8 +13,9 @@ import {
   type Patch,
   ROOT_PATH,
 } from '../core/index.ts';
+import type { Diff } from './diff.ts';
 import type { DiffIndex } from './diff-index.ts';
-import type { Diff, DiffStore } from './diff-store.ts';
+import type { DiffStore } from './diff-store.ts';
 import type { Driver, Stack } from './driver.ts';
 import { fitsOriginal, fitsParent, patched } from './patch.ts';
 import { giveAttributes } from './root-folder.ts';

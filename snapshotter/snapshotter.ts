@@ -22,7 +22,8 @@ import {
 } from '../core/index.ts';
 import { countChangedPaths } from './changed-paths.ts';
 import { createCopyDriver } from './copy-driver.ts';
-import { type Diff, DiffStore, type DiffStoreOptions } from './diff-store.ts';
+import type { Diff } from './diff.ts';
+import { DiffStore, type DiffStoreOptions } from './diff-store.ts';
 import type { Driver, Stack, TracedStack, Writable } from './driver.ts';
 import { setFolderTimes } from './folder-times.ts';
 import { Holds } from './holds.ts';
