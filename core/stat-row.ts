@@ -1,7 +1,7 @@
 import type { BigIntStats } from 'node:fs';
-import type { Entry, FileType, Time } from './entry.ts';
+import type { Entry, Time } from './entry.ts';
 import type { ImagePath } from './path.ts';
-import { deviceOf } from './stat.ts';
+import { deviceOf, typeOfMode } from './stat.ts';
 
 /**
  * What lstat(2) says of one file, as 64 bytes rather than an object of a thousand: eight unsigned 64-bit numbers, little-endian.
@@ -29,15 +29,6 @@ const RDEV = 48;
 const NLINK = 56;
 
 const S_IFMT = 0o170000;
-const TYPES: ReadonlyMap<number, FileType> = new Map([
-  [0o100000, 'file'],
-  [0o040000, 'dir'],
-  [0o120000, 'symlink'],
-  [0o020000, 'char'],
-  [0o060000, 'block'],
-  [0o010000, 'fifo'],
-  [0o140000, 'socket'],
-]);
 
 const BILLION = 1_000_000_000;
 const TWO_TO_32 = 2 ** 32;
@@ -123,7 +114,7 @@ export function timesInRow({ rows, from }: StatRow): { readonly mtimeNs: bigint;
 export function entryOfRow(row: StatRow, path: ImagePath, linkTarget: string | undefined): Entry {
   const { rows, from } = row;
   const mode = rows.readUInt32LE(from + MODE);
-  const type = TYPES.get(mode & S_IFMT) ?? 'socket';
+  const type = typeOfMode(mode) ?? 'socket';
   return {
     path,
     type,

@@ -3,6 +3,22 @@ import type { FileType, Time } from './entry.ts';
 
 const BILLION = 1_000_000_000n;
 
+const S_IFMT = 0o170000;
+const TYPES: ReadonlyMap<number, FileType> = new Map([
+  [0o100000, 'file'],
+  [0o040000, 'dir'],
+  [0o120000, 'symlink'],
+  [0o020000, 'char'],
+  [0o060000, 'block'],
+  [0o010000, 'fifo'],
+  [0o140000, 'socket'],
+]);
+
+/** What the upper bits of a mode say, inode(7); undefined for bits of no type. */
+export function typeOfMode(mode: number): FileType | undefined {
+  return TYPES.get(mode & S_IFMT);
+}
+
 export function fileTypeOf(stat: BigIntStats): FileType {
   if (stat.isFile()) return 'file';
   if (stat.isDirectory()) return 'dir';

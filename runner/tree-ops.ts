@@ -4,13 +4,13 @@ import {
   decodePath,
   type Entry,
   type FileContent,
-  type FileType,
   type HostPath,
   type ImagePath,
   MachineError,
   type RootMount,
   type TreeOp,
   type TreeOps,
+  typeOfMode,
   unreachable,
 } from '../core/index.ts';
 import { callNative, locateNative, type OrderSink } from './native-program.ts';
@@ -27,16 +27,6 @@ export interface TreeOpsOptions {
 /** Operations are sent in pieces of about this size. */
 const PIECE_BYTES = 128 * 1024;
 
-const S_IFMT = 0o170000;
-const TYPES: ReadonlyMap<number, FileType> = new Map([
-  [0o100000, 'file'],
-  [0o040000, 'dir'],
-  [0o120000, 'symlink'],
-  [0o020000, 'char'],
-  [0o060000, 'block'],
-  [0o010000, 'fifo'],
-  [0o140000, 'socket'],
-]);
 const NODE_BITS = { char: 0o020000, block: 0o060000, fifo: 0o010000, socket: 0o140000 } as const;
 const NO_LINK = 0xffffffff;
 
@@ -235,7 +225,7 @@ function readList(result: Buffer, onRecord: OnRecord): void {
 /** One record's fields behind its path; `paths` are those of all records up to this one. */
 function readEntry(path: ImagePath, reader: WireReader, paths: readonly ImagePath[]): Entry {
   const bits = reader.u32();
-  const type = TYPES.get(bits & S_IFMT);
+  const type = typeOfMode(bits);
   if (type === undefined) throw new Error(`a file of unknown type: ${bits.toString(8)}`);
   const uid = reader.u32();
   const gid = reader.u32();
