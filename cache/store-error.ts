@@ -1,4 +1,4 @@
-import { errnoOf } from '../core/index.ts';
+import { hasNoRoom } from '../core/index.ts';
 
 /**
  * The primary result code of an error that `node:sqlite` threw (https://sqlite.org/rescode.html), undefined for other
@@ -19,8 +19,7 @@ const SQLITE_FULL = 13;
 
 /** Did this fail because the disk, or the user's share of it, is full? */
 export function isDiskFull(error: unknown): boolean {
-  const errno = errnoOf(error);
-  return errno === 'ENOSPC' || errno === 'EDQUOT' || sqliteCode(error) === SQLITE_FULL;
+  return hasNoRoom(error) || sqliteCode(error) === SQLITE_FULL;
 }
 
 export const DISK_FULL_HINT = 'Free some space, e.g. with `varve cache prune`.';

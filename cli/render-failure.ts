@@ -1,4 +1,4 @@
-import { type BuildFailure, type Diagnostic, errnoOf, MachineError, UsageError } from '../core/index.ts';
+import { type BuildFailure, type Diagnostic, hasNoRoom, MachineError, UsageError } from '../core/index.ts';
 import { safeText } from './progress/text.ts';
 import type { Style } from './style.ts';
 
@@ -55,7 +55,8 @@ export function renderError(
     const causes = debug ? `${stackOf(error)}\n${causeChain(error)}` : '';
     return `${style.red('varve:')} ${safeText(error.message)} ${style.dim(`[${error.code}]`)}\n${hintLine(error.hint, style)}${causes}`;
   }
-  if (error instanceof Error && FULL.has(errnoOf(error) ?? '')) {
+  // Wherever a write fails so, the machine is to blame.
+  if (error instanceof Error && hasNoRoom(error)) {
     return `${style.red('varve:')} the disk is full: ${safeText(error.message)} ${style.dim('[disk-full]')}\n`;
   }
   return [
@@ -64,9 +65,6 @@ export function renderError(
     `${causeChain(error)}Please report it with the lines above and the output of 'varve version'.\n`,
   ].join('\n');
 }
-
-/** Wherever a write fails with these, the machine is to blame. */
-const FULL: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT']);
 
 /** Usage 2, everything else 1; `run` has its own (see `exitCodeOfRun`). */
 export function exitCodeOf(error: unknown): number {

@@ -100,3 +100,9 @@ export function firstError(error: unknown): unknown {
     first = first.suppressed;
   return first;
 }
+
+/** Did a system call fail because the disk, or the user's share of it, is full? */
+export function hasNoRoom(error: unknown): boolean {
+  const errno = errnoOf(error);
+  return errno === 'ENOSPC' || errno === 'EDQUOT';
+}

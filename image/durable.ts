@@ -11,7 +11,7 @@ import {
 import { readdir, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
-import { errnoOf, type HostPath, MachineError } from '../core/index.ts';
+import { errnoOf, type HostPath, hasNoRoom, MachineError } from '../core/index.ts';
 
 /**
  * What a failed system call means to the person: `disk-full` for ENOSPC and EDQUOT, `store-io` for any other errno;
@@ -20,7 +20,7 @@ import { errnoOf, type HostPath, MachineError } from '../core/index.ts';
 export function diskError(error: unknown, doing: string): unknown {
   const errno = errnoOf(error);
   if (errno === undefined) return error;
-  if (errno === 'ENOSPC' || errno === 'EDQUOT') {
+  if (hasNoRoom(error)) {
     return new MachineError('disk-full', `no space left on the disk while ${doing}`, {
       hint: 'free some space, for instance with `varve cache prune`, or choose another folder with --root',
       cause: error,

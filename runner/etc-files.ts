@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import {
   errnoOf,
   type HostPath,
+  hasNoRoom,
   type ImagePath,
   imagePath,
   MachineError,
@@ -91,7 +92,7 @@ function makeFolder(tempFolder: string): string {
 }
 
 function cannotWrite(folder: string, cause: unknown): MachineError {
-  const full = errnoOf(cause) === 'ENOSPC' || errnoOf(cause) === 'EDQUOT';
+  const full = hasNoRoom(cause);
   return new MachineError(
     full ? 'disk-full' : 'sandbox-setup',
     `cannot write a sandbox's files to ${folder}`,

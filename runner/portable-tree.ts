@@ -23,6 +23,7 @@ import {
   type FileContent,
   fsPath,
   type HostPath,
+  hasNoRoom,
   type ImagePath,
   joinHost,
   joinPath,
@@ -330,7 +331,7 @@ function errno(code: string): Error {
 export function treeError(error: unknown, path: string): unknown {
   const code = errnoOf(error);
   if (code === undefined) return error;
-  if (code === 'ENOSPC' || code === 'EDQUOT') {
+  if (hasNoRoom(error)) {
     const hint = 'free some space, or let `varve cache prune` do it';
     return new MachineError('disk-full', `no space for ${path}: ${code}`, { hint, cause: error });
   }

@@ -5,8 +5,8 @@ import {
   changePath,
   type DiffFiles,
   type DiffId,
-  errnoOf,
   type HostPath,
+  hasNoRoom,
   type ImagePath,
   joinHost,
   type TreeOps,
@@ -69,7 +69,7 @@ export async function check(suspect: Suspect, judges: Judges): Promise<boolean> 
     await writeFile(joinHost(home, 'boot'), CHECKED);
   } catch (error) {
     // Without room the mark is short, and the diff is looked at again.
-    if (errnoOf(error) !== 'ENOSPC' && errnoOf(error) !== 'EDQUOT') throw error;
+    if (!hasNoRoom(error)) throw error;
   }
   return true;
 }

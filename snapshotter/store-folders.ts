@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
-import { errnoOf, type HostPath, joinHost, MachineError } from '../core/index.ts';
+import { errnoOf, type HostPath, hasNoRoom, joinHost, MachineError } from '../core/index.ts';
 
 /** What does not exist is undefined; anything else that goes wrong goes on. */
 export function ignoreAbsent(error: unknown): undefined {
@@ -50,7 +50,7 @@ export async function onStore<T>(doing: string, work: () => Promise<T>): Promise
   } catch (error) {
     const errno = errnoOf(error);
     if (errno === undefined || !(error instanceof Error)) throw error;
-    const full = errno === 'ENOSPC' || errno === 'EDQUOT';
+    const full = hasNoRoom(error);
     throw new MachineError(full ? 'disk-full' : 'store-io', `cannot ${doing}: ${error.message}`, {
       hint: full
         ? 'free some space, or let `varve cache prune` do it'
