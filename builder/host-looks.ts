@@ -1,4 +1,5 @@
 import { statfsSync, statSync } from 'node:fs';
+import { SETTLED_MS } from '../cache/index.ts';
 import {
   areSettledRows,
   fsPath,
@@ -18,9 +19,6 @@ import {
 const TRUSTED = new Set([
   0xef53, 0x58465342, 0x9123683e, 0x01021994, 0x794c7630, 0xf2f52010, 0xca451a4e, 0x2fc12fc1,
 ]);
-
-/** Files changed less than this before a build began may have been changed again without a trace; see `SETTLED_MS` in the cache room. */
-const SETTLED_MS = 2500;
 
 type Place = Pick<LookedTree, 'path' | 'real'>;
 

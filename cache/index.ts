@@ -26,7 +26,7 @@ export {
 } from './explain.ts';
 export { FactList, NO_FACTS } from './fact-list.ts';
 export type { DigestFile } from './file-digest.ts';
-export { type FileIndexOptions, openFileIndex } from './file-index.ts';
+export { type FileIndexOptions, openFileIndex, SETTLED_MS } from './file-index.ts';
 export { type FingerprintOptions, fingerprint } from './fingerprint.ts';
 export { isSessionAlive, openStepCache, type StepCacheOptions } from './store.ts';
 export {

@@ -32,7 +32,7 @@ export interface Engine extends AsyncDisposable {
 
   /**
    * Leaves a note of a build in which nothing had to be done, for the native program: the same call is answered by it as long as nothing
-   * changes. `hostFacts`: what the command itself looked at. Does nothing where that could be noticed.
+   * changes. Does nothing where that could be noticed.
    */
   noteUnchanged(
     unchanged: UnchangedBuild,

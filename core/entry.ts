@@ -36,6 +36,10 @@ export interface Entry {
   readonly xattrs?: Readonly<Record<string, Uint8Array>>;
 }
 
+export function isSameTime(a: Time, b: Time): boolean {
+  return a.sec === b.sec && a.nsec === b.nsec;
+}
+
 /** The mode as the kernel shows it: it gives every symlink 0777 and never looks at that (symlink(7)). */
 export function shownMode({ type, mode }: Pick<Entry, 'type' | 'mode'>): number {
   return type === 'symlink' ? 0o777 : mode;

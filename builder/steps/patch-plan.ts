@@ -6,12 +6,12 @@ import {
   FOLDER_TIME,
   type ImagePath,
   imagePath,
+  isSameTime,
   type Original,
   parentPath,
   ROOT_PATH,
   type Soon,
   soon,
-  type Time,
   type Tree,
   type TreeOp,
 } from '../../core/index.ts';
@@ -185,8 +185,4 @@ function isSame(op: MakingOp, was: Entry): boolean {
         (was.device?.minor ?? 0) === op.device.minor
       );
   }
-}
-
-function isSameTime(a: Time, b: Time): boolean {
-  return a.sec === b.sec && a.nsec === b.nsec;
 }

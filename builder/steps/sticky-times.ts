@@ -2,6 +2,7 @@ import {
   type Digest,
   type Entry,
   type ImagePath,
+  isSameTime,
   type Soon,
   soon,
   type Time,
@@ -71,7 +72,7 @@ export class StickyTimes {
         before.size === entry.size &&
         before.linkTarget === entry.linkTarget;
       if (!isAlike) return this.#timeIn(others, file, digest);
-      if (sameTime(before.mtime, entry.mtime)) return entry.mtime;
+      if (isSameTime(before.mtime, entry.mtime)) return entry.mtime;
       if (digest === undefined) return before.mtime;
       return soon(previous.digest(target), (was) =>
         was === digest ? before.mtime : this.#timeIn(others, file, digest),
@@ -96,8 +97,4 @@ export class StickyTimes {
     if (op.op === 'file' && asked !== undefined) this.digests.set(op.path, asked);
     else this.digests.delete(op.path);
   }
-}
-
-function sameTime(a: Time, b: Time): boolean {
-  return a.sec === b.sec && a.nsec === b.nsec;
 }
